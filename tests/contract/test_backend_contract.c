@@ -1,0 +1,776 @@
+/*
+ * What backend.h promises, run unchanged over every store and every filter. A new store adds a row
+ * to `variants` and a line to main().
+ */
+#include "common/crc32c.h"
+#include "common/thread.h"
+#include "tests/contract/support_backend.h"
+
+#include <check.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct fault_plan no_faults;
+/* What may go wrong without anyone noticing through the router. */
+static const struct fault_plan moderate_faults = {
+	.error_before = 8192, .error_after = 8192, .cut_read = 8192, .delay_ns_max = 20000
+};
+
+static const struct variant variants[] = {
+	{ .title = "mem" },
+	{ .title = "file link", .is_file = true, .copy_mode = BACKEND_COPY_LINK, .links = true },
+	{ .title = "file reflink", .is_file = true, .copy_mode = BACKEND_COPY_REFLINK },
+	{ .title = "file bytes", .is_file = true, .copy_mode = BACKEND_COPY_BYTES },
+	{ .title = "fault filter without faults", .faults = &no_faults },
+	{ .title = "mem with faults", .faults = &moderate_faults },
+	{ .title = "file link with faults",
+	  .is_file = true,
+	  .copy_mode = BACKEND_COPY_LINK,
+	  .links = true,
+	  .faults = &moderate_faults },
+};
+
+/* ---- whole objects ------------------------------------------------------------------------- */
+
+START_TEST(objects_of_all_sizes_come_back_as_they_were_put)
+{
+	static const size_t sizes[] = { 0, 1, 511, 4095, 4096, 4097, 65537, MIB, 4 * MIB + 13 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		uint8_t *data = contract_pattern(sizes[i], (uint32_t)i);
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "size/%zu", sizes[i]);
+		contract_must_put(name, data, sizes[i]);
+		contract_must_hold(fx.b, name, data, sizes[i]);
+		free(data);
+	}
+}
+END_TEST
+
+START_TEST(an_empty_object_needs_no_source_memory)
+{
+	contract_must_put("empty", NULL, 0);
+	contract_must_hold(fx.b, "empty", NULL, 0);
+}
+END_TEST
+
+START_TEST(any_range_inside_an_object_comes_back)
+{
+	static const struct {
+		uint64_t offset;
+		size_t len;
+	} ranges[] = { { 0, 1 },      { 1, 1 },	    { 4095, 2 },  { 4096, 4096 }, { 9999, 1 },
+		       { 123, 9000 }, { 0, 10000 }, { 10000, 0 }, { 0, 0 } };
+	uint8_t *data = contract_pattern(10000, 1), got[10000];
+
+	contract_must_put("range", data, 10000);
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		ck_assert_int_eq(backend_get(fx.b, "range", ranges[i].offset, got, ranges[i].len,
+					     &fx.e),
+				 0);
+		ck_assert(memcmp(got, data + ranges[i].offset, ranges[i].len) == 0);
+	}
+	free(data);
+}
+END_TEST
+
+START_TEST(a_read_beyond_the_end_is_refused_whole)
+{
+	static const struct {
+		uint64_t offset;
+		size_t len;
+	} ranges[] = { { 0, 101 },  { 99, 2 },	       { 100, 1 },	 { 101, 0 },
+		       { 5000, 1 }, { UINT64_MAX, 1 }, { INT64_MAX, 1 }, { UINT64_MAX - 50, 100 } };
+	uint8_t *data = contract_pattern(100, 2), got[101];
+
+	contract_must_put("short", data, 100);
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
+		ck_assert_int_eq(backend_get(fx.b, "short", ranges[i].offset, got, ranges[i].len,
+					     &fx.e),
+				 -EUCLEAN);
+	free(data);
+}
+END_TEST
+
+START_TEST(what_was_never_put_is_absent)
+{
+	contract_must_be_absent("nothing");
+	contract_must_be_absent("deep/down/nothing");
+	contract_must_put("deep/down/something", "x", 1);
+	contract_must_be_absent("deep/down");
+	contract_must_be_absent("deep/down/nothing");
+	contract_must_be_absent("deep/down/something/more");
+}
+END_TEST
+
+START_TEST(a_second_put_replaces_the_whole_object)
+{
+	uint8_t *longer = contract_pattern(70000, 3), *shorter = contract_pattern(10, 4);
+
+	contract_must_put("a/replaced", longer, 70000);
+	contract_must_put("a/replaced", shorter, 10);
+	contract_must_hold(fx.b, "a/replaced", shorter, 10);
+	contract_must_put("a/replaced", longer, 70000);
+	contract_must_hold(fx.b, "a/replaced", longer, 70000);
+	free(longer);
+	free(shorter);
+}
+END_TEST
+
+START_TEST(objects_outlive_close_and_are_seen_by_other_clients)
+{
+	struct backend *other = contract_client_open();
+
+	contract_must_put("kept/one", "first", 5);
+	contract_must_hold(other, "kept/one", "first", 5);
+	backend_close(fx.b);
+	fx.b = contract_client_open();
+	contract_must_hold(fx.b, "kept/one", "first", 5);
+	contract_must_put("kept/one", "second", 6);
+	contract_must_hold(other, "kept/one", "second", 6);
+	backend_close(other);
+}
+END_TEST
+
+/* ---- conditional put ----------------------------------------------------------------------- */
+
+START_TEST(put_if_absent_refuses_a_name_that_is_taken)
+{
+	ck_assert(backend_caps(fx.b) & BACKEND_CAP_PUT_IF_ABSENT);
+	ck_assert_int_eq(contract_put_if_absent("claim/1", "mine", 4), 0);
+	ck_assert_int_eq(contract_put_if_absent("claim/1", "theirs", 6), -EEXIST);
+	contract_must_hold(fx.b, "claim/1", "mine", 4);
+	/* Identical bytes in another call are another claim. */
+	if (fx.variant->faults != &moderate_faults)
+		ck_assert_int_eq(contract_put_if_absent("claim/1", "mine", 4), -EEXIST);
+	ck_assert_int_eq(backend_delete(fx.b, "claim/1", &fx.e), 0);
+	ck_assert_int_eq(contract_put_if_absent("claim/1", "theirs", 6), 0);
+	contract_must_hold(fx.b, "claim/1", "theirs", 6);
+}
+END_TEST
+
+static struct {
+	atomic_uint wins, losses, others;
+	atomic_uint ready;
+} claims;
+
+static void claim(void *arg)
+{
+	unsigned int me = *(unsigned int *)arg;
+
+	for (unsigned int round = 0; round < 20; round++) {
+		char name[32], data[32];
+		int r;
+
+		(void)snprintf(name, sizeof(name), "claims/%u/x", round);
+		(void)snprintf(data, sizeof(data), "claim of %u", me);
+
+		struct backend_source source = { .data = data, .len_bytes = strlen(data) };
+
+		r = backend_put(fx.b, name, &source, BACKEND_PUT_IF_ABSENT, NULL, NULL);
+		atomic_fetch_add(r == 0	      ? &claims.wins :
+				 r == -EEXIST ? &claims.losses :
+						&claims.others,
+				 1);
+	}
+}
+
+static void run_threads(void (*fn)(void *arg))
+{
+	struct thread *threads[THREAD_COUNT];
+	unsigned int ids[THREAD_COUNT];
+
+	for (unsigned int i = 0; i < THREAD_COUNT; i++) {
+		ids[i] = i;
+		ck_assert_int_eq(thread_start("client", fn, &ids[i], &threads[i]), 0);
+	}
+	for (unsigned int i = 0; i < THREAD_COUNT; i++)
+		thread_join(threads[i]);
+}
+
+START_TEST(one_of_many_claims_wins)
+{
+	run_threads(claim);
+	ck_assert_uint_eq(atomic_load(&claims.others), 0);
+	ck_assert_uint_eq(atomic_load(&claims.wins), 20);
+	ck_assert_uint_eq(atomic_load(&claims.losses), 20u * (THREAD_COUNT - 1u));
+}
+END_TEST
+
+/* ---- names and lists ----------------------------------------------------------------------- */
+
+/* In bytewise order; '-' < '/' < '0' is where directory trees go wrong. */
+static const char *const nasty[] = {
+	" leading blank",
+	"!",
+	"#hash#",
+	"%2e%2e/x",
+	"-rf",
+	"...",
+	".hidden/file",
+	"0",
+	"A",
+	"a!",
+	"a-b/z",
+	"a./x",
+	"a/b",
+	"a/b!",
+	"a/b-",
+	"a/b0/c",
+	"a/tmp/x",
+	"a0",
+	"aa/b/c/d/e/f/g/h",
+	"back\\slash",
+	"tmp-not/x",
+	"tmp0",
+	"trailing blank ",
+	"z*?[]{}'\"$`;&|<>",
+	"~",
+};
+#define NASTY_COUNT ARRAY_SIZE(nasty)
+
+static void put_nasty(void)
+{
+	/* Backwards, so that no order of creation can pass for the right one. */
+	for (size_t i = NASTY_COUNT; i-- > 0;)
+		contract_must_put(nasty[i], nasty[i], strlen(nasty[i]));
+}
+
+START_TEST(lists_are_in_bytewise_order_with_lengths)
+{
+	struct names n = { .count = 0 };
+
+	put_nasty();
+	ck_assert_int_eq(contract_list("", NULL, NAMES_MAX, &n), (int)NASTY_COUNT);
+	for (unsigned int i = 0; i < NASTY_COUNT; i++) {
+		ck_assert_str_eq(n.name[i], nasty[i]);
+		ck_assert_uint_eq(n.len_bytes[i], strlen(nasty[i]));
+		contract_must_hold(fx.b, nasty[i], nasty[i], strlen(nasty[i]));
+	}
+	contract_names_done(&n);
+}
+END_TEST
+
+START_TEST(pages_of_any_size_join_without_gap_or_repeat)
+{
+	put_nasty();
+	for (unsigned int page = 1; page <= NASTY_COUNT + 1; page++) {
+		struct names n = { .count = 0 };
+		int r;
+
+		do {
+			const char *after = n.count > 0 ? n.name[n.count - 1] : NULL;
+
+			r = contract_list("", after, page, &n);
+			ck_assert_int_ge(r, 0);
+		} while (r > 0);
+		ck_assert_uint_eq(n.count, NASTY_COUNT);
+		for (unsigned int i = 0; i < NASTY_COUNT; i++)
+			ck_assert_str_eq(n.name[i], nasty[i]);
+		contract_names_done(&n);
+	}
+}
+END_TEST
+
+START_TEST(a_list_begins_behind_any_string)
+{
+	static const char *const places[] = { "",   "!",   "0",	   "a",	   "a!~",    "a-b", "a-b/",
+					      "a/", "a/b", "a/b/", "a/b0", "a/b0/d", "tmp", "~~" };
+
+	put_nasty();
+	for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
+		unsigned int first = 0;
+
+		while (first < NASTY_COUNT && strcmp(nasty[first], places[p]) <= 0)
+			first++;
+		contract_must_list("", places[p], nasty + first, (unsigned int)NASTY_COUNT - first);
+	}
+}
+END_TEST
+
+START_TEST(a_prefix_selects_names_not_directories)
+{
+	static const char *const prefixes[] = { "a", "a/",  "a/b",  "a/b0/c", "a/b0/cc", "aa/b/c",
+						"t", "tmp", "nope", "a-",     "a/tmp",	 "z*" };
+
+	put_nasty();
+	for (size_t p = 0; p < ARRAY_SIZE(prefixes); p++) {
+		const char *expected[NASTY_COUNT];
+		unsigned int count = 0;
+
+		for (size_t i = 0; i < NASTY_COUNT; i++) {
+			if (strncmp(nasty[i], prefixes[p], strlen(prefixes[p])) == 0)
+				expected[count++] = nasty[i];
+		}
+		contract_must_list(prefixes[p], NULL, expected, count);
+		if (count > 1) /* prefix and place together */
+			contract_must_list(prefixes[p], expected[0], expected + 1, count - 1);
+	}
+}
+END_TEST
+
+START_TEST(a_list_ends_when_told)
+{
+	struct names n = { .stop_at = 3 };
+
+	put_nasty();
+	ck_assert_int_eq(contract_list("", NULL, NAMES_MAX, &n), 77);
+	ck_assert_uint_eq(n.count, 3);
+	contract_names_done(&n);
+	ck_assert_int_eq(contract_list("", NULL, 0, &n), 0);
+	ck_assert_int_eq(contract_list("nothing/here", NULL, 5, &n), 0);
+	ck_assert_uint_eq(n.count, 0);
+}
+END_TEST
+
+static int delete_listed(void *arg, const char *name, const struct backend_object *object)
+{
+	(void)arg;
+	(void)object;
+	return backend_delete(fx.b, name, &fx.e);
+}
+
+START_TEST(objects_can_be_deleted_while_they_are_listed)
+{
+	put_nasty();
+	ck_assert_int_eq(backend_list(fx.b, "", NULL, 100, delete_listed, NULL, &fx.e),
+			 (int)NASTY_COUNT);
+	contract_must_list("", NULL, NULL, 0);
+}
+END_TEST
+
+START_TEST(bad_names_are_refused_by_every_call)
+{
+	char too_long[BACKEND_NAME_BYTES_MAX + 2], long_part[BACKEND_PART_BYTES_MAX + 2];
+	const char *const bad[] = { "",	      "/",	"/a",	"a/",	       "a//b", ".",
+				    "..",     "a/..",	"../a", "a/./b",       "./a",  "a/../b",
+				    "a\nb",   "a\x7f",	"\x1f", "caf\xc3\xa9", "tmp",  "tmp/x",
+				    too_long, long_part };
+	struct backend_object object;
+	char byte;
+
+	memset(too_long, 'x', sizeof(too_long));
+	for (size_t i = 100; i < sizeof(too_long); i += 100)
+		too_long[i] = '/';
+	too_long[sizeof(too_long) - 1] = '\0';
+	memset(long_part, 'x', sizeof(long_part));
+	long_part[sizeof(long_part) - 1] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		ck_assert_int_eq(contract_put(bad[i], "x", 1), -EINVAL);
+		ck_assert_int_eq(backend_get(fx.b, bad[i], 0, &byte, 1, &fx.e), -EINVAL);
+		ck_assert_int_eq(backend_head(fx.b, bad[i], &object, &fx.e), -EINVAL);
+		ck_assert_int_eq(backend_delete(fx.b, bad[i], &fx.e), -EINVAL);
+	}
+	contract_must_list("", NULL, NULL, 0);
+}
+END_TEST
+
+START_TEST(the_longest_names_work)
+{
+	char longest[BACKEND_NAME_BYTES_MAX + 1], part[BACKEND_PART_BYTES_MAX + 1];
+	const char *const expected[] = { longest, part };
+
+	memset(longest, 'a', sizeof(longest));
+	longest[255] = '/';
+	longest[511] = 'b';
+	longest[510] = '/';
+	longest[512] = '\0';
+	memset(part, 'p', sizeof(part));
+	part[BACKEND_PART_BYTES_MAX] = '\0';
+	contract_must_put(longest, "l", 1);
+	contract_must_put(part, "p", 1);
+	contract_must_hold(fx.b, longest, "l", 1);
+	contract_must_hold(fx.b, part, "p", 1);
+	contract_must_list("", NULL, expected, 2);
+}
+END_TEST
+
+START_TEST(a_name_behind_an_object_is_kept_or_refused_but_harms_nothing)
+{
+	int r;
+
+	contract_must_put("x/y", "object", 6);
+	r = contract_put("x/y/z", "below", 5);
+	contract_must_hold(fx.b, "x/y", "object", 6);
+	if (r == 0)
+		contract_must_hold(fx.b, "x/y/z", "below", 5);
+	else
+		contract_must_be_absent("x/y/z");
+	r = contract_put("x", "above", 5);
+	contract_must_hold(fx.b, "x/y", "object", 6);
+	if (r == 0)
+		contract_must_hold(fx.b, "x", "above", 5);
+	else
+		contract_must_be_absent("x");
+	ck_assert_int_eq(backend_delete(fx.b, "x/y/z", &fx.e), 0);
+	ck_assert_int_eq(backend_delete(fx.b, "x", &fx.e), 0);
+	contract_must_hold(fx.b, "x/y", "object", 6);
+}
+END_TEST
+
+/* ---- delete -------------------------------------------------------------------------------- */
+
+START_TEST(a_deleted_object_is_gone_and_its_neighbours_stay)
+{
+	static const char *const left[] = { "d/e/g", "d/h" };
+
+	contract_must_put("d/e/f", "f", 1);
+	contract_must_put("d/e/g", "g", 1);
+	contract_must_put("d/h", "h", 1);
+	ck_assert_int_eq(backend_delete(fx.b, "d/e/f", &fx.e), 0);
+	contract_must_be_absent("d/e/f");
+	contract_must_list("", NULL, left, 2);
+	contract_must_hold(fx.b, "d/e/g", "g", 1);
+}
+END_TEST
+
+START_TEST(delete_of_what_is_not_there_is_success)
+{
+	ck_assert_int_eq(backend_delete(fx.b, "never", &fx.e), 0);
+	ck_assert_int_eq(backend_delete(fx.b, "never/was/here", &fx.e), 0);
+	contract_must_put("once", "x", 1);
+	ck_assert_int_eq(backend_delete(fx.b, "once", &fx.e), 0);
+	ck_assert_int_eq(backend_delete(fx.b, "once", &fx.e), 0);
+}
+END_TEST
+
+START_TEST(a_name_may_become_a_prefix_after_its_delete_and_back)
+{
+	contract_must_put("turn", "leaf", 4);
+	ck_assert_int_eq(backend_delete(fx.b, "turn", &fx.e), 0);
+	contract_must_put("turn/deep/leaf", "below", 5);
+	contract_must_hold(fx.b, "turn/deep/leaf", "below", 5);
+	ck_assert_int_eq(backend_delete(fx.b, "turn/deep/leaf", &fx.e), 0);
+	contract_must_put("turn", "leaf", 4);
+	contract_must_hold(fx.b, "turn", "leaf", 4);
+}
+END_TEST
+
+/* ---- sources ------------------------------------------------------------------------------- */
+
+START_TEST(a_whole_file_is_shared_where_the_store_says_so)
+{
+	size_t len_bytes = 3 * MIB + 4096;
+	uint8_t *data = contract_pattern(len_bytes, 5);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, len_bytes, path);
+	struct backend_source source = { .file = file,
+					 .file_path = path,
+					 .len_bytes = len_bytes,
+					 .crc32c = crc32c(0, data, len_bytes),
+					 .has_crc = true };
+	struct backend_put_result result = { .shares_file = !fx.variant->links };
+	struct env_stat st;
+
+	ck_assert_int_eq(!!(backend_caps(fx.b) & BACKEND_CAP_LINK), fx.variant->links);
+	/* Twice: the second one meets its own object under the name. */
+	for (unsigned int i = 0; i < 2; i++) {
+		ck_assert_int_eq(backend_put(fx.b, "sco/1", &source, 0, &result, &fx.e), 0);
+		ck_assert_int_eq(result.shares_file, fx.variant->links);
+		contract_must_hold(fx.b, "sco/1", data, len_bytes);
+		ck_assert_int_eq(env_stat(fx.env, file, &st), 0);
+		ck_assert_uint_eq(st.link_count, fx.variant->links ? 2 : 1);
+		ck_assert_uint_eq(st.size_bytes, len_bytes);
+	}
+
+	if (!fx.variant->links) { /* the object has bytes of its own */
+		ck_assert_int_eq(env_pwrite(fx.env, file, "scribble", 8, 100), 0);
+		contract_must_hold(fx.b, "sco/1", data, len_bytes);
+	}
+	env_close(fx.env, file);
+	ck_assert_int_eq(backend_delete(fx.b, "sco/1", &fx.e), 0);
+	ck_assert_int_eq(env_open(fx.env, path, ENV_READ, &file), 0); /* the source stays */
+	env_close(fx.env, file);
+	free(data);
+}
+END_TEST
+
+START_TEST(a_claim_may_be_a_whole_file)
+{
+	uint8_t *data = contract_pattern(9000, 6);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, 9000, path);
+	struct backend_source source = { .file = file, .file_path = path, .len_bytes = 9000 };
+	struct backend_put_result result;
+
+	ck_assert_int_eq(backend_put(fx.b, "c/1", &source, BACKEND_PUT_IF_ABSENT, &result, &fx.e),
+			 0);
+	ck_assert_int_eq(result.shares_file, fx.variant->links);
+	contract_must_hold(fx.b, "c/1", data, 9000);
+	contract_must_put("c/2", "taken", 5);
+	ck_assert_int_eq(backend_put(fx.b, "c/2", &source, BACKEND_PUT_IF_ABSENT, &result, &fx.e),
+			 -EEXIST);
+	contract_must_hold(fx.b, "c/2", "taken", 5);
+	env_close(fx.env, file);
+	free(data);
+}
+END_TEST
+
+START_TEST(a_range_of_a_file_is_copied_and_the_file_untouched)
+{
+	size_t file_bytes = 2 * MIB + 777;
+	uint8_t *data = contract_pattern(file_bytes, 7), *after = malloc(file_bytes);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, file_bytes, path);
+	static const struct {
+		uint64_t offset;
+		size_t len;
+	} ranges[] = { { 0, 4096 },	   { 1, 1 },	     { 4096, MIB + 4096 },
+		       { 12345, MIB + 1 }, { 2 * MIB, 777 }, { 100, 0 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		struct backend_source source = { .file = file,
+						 .file_path = path,
+						 .file_offset_bytes = ranges[i].offset,
+						 .len_bytes = ranges[i].len,
+						 .crc32c = crc32c(0, data + ranges[i].offset,
+								  ranges[i].len),
+						 .has_crc = i % 2 == 0 };
+		struct backend_put_result result = { .shares_file = true };
+
+		ck_assert_msg(backend_put(fx.b, "part", &source, 0, &result, &fx.e) == 0, "%s",
+			      fx.e.message);
+		ck_assert(!result.shares_file);
+		contract_must_hold(fx.b, "part", data + ranges[i].offset, ranges[i].len);
+	}
+	ck_assert_int_eq(env_pread(fx.env, file, after, file_bytes, 0), (ssize_t)file_bytes);
+	ck_assert(memcmp(data, after, file_bytes) == 0);
+	env_close(fx.env, file);
+	free(data);
+	free(after);
+}
+END_TEST
+
+START_TEST(a_source_without_its_checksum_is_refused_and_nothing_changes)
+{
+	uint8_t *data = contract_pattern(50000, 8);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, 50000, path);
+	struct backend_source memory = { .data = data, .len_bytes = 50000, .has_crc = true };
+	/* Without a path, so never linked; and a part, which is never linked or cloned. */
+	struct backend_source whole = { .file = file, .len_bytes = 50000, .has_crc = true };
+	struct backend_source part = { .file = file,
+				       .file_path = path,
+				       .file_offset_bytes = 4096,
+				       .len_bytes = 8192,
+				       .has_crc = true };
+	const struct backend_source *const sources[] = { &memory, &whole, &part };
+
+	contract_must_put("there", "old", 3);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
+		struct backend_put_result result;
+
+		ck_assert_int_eq(backend_put(fx.b, "new", sources[i], 0, &result, &fx.e), -EBADMSG);
+		ck_assert_int_eq(backend_put(fx.b, "there", sources[i], 0, &result, &fx.e),
+				 -EBADMSG);
+		contract_must_be_absent("new");
+		contract_must_hold(fx.b, "there", "old", 3);
+	}
+	env_close(fx.env, file);
+	free(data);
+}
+END_TEST
+
+START_TEST(a_source_file_that_is_too_short_is_refused)
+{
+	uint8_t *data = contract_pattern(5000, 9);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, 5000, path);
+	struct backend_source source = { .file = file, .file_path = path, .len_bytes = 5001 };
+	struct backend_put_result result;
+
+	ck_assert_int_eq(backend_put(fx.b, "new", &source, 0, &result, &fx.e), -EUCLEAN);
+	contract_must_be_absent("new");
+	env_close(fx.env, file);
+	free(data);
+}
+END_TEST
+
+START_TEST(verified_reads_tell_right_from_wrong)
+{
+	uint8_t *data = contract_pattern(30000, 10), got[30000];
+
+	contract_must_put("v", data, 30000);
+	ck_assert_int_eq(backend_get_verified(fx.b, "v", 0, got, 30000, crc32c(0, data, 30000),
+					      &fx.e),
+			 0);
+	ck_assert_int_eq(backend_get_verified(fx.b, "v", 100, got, 200, crc32c(0, data + 100, 200),
+					      &fx.e),
+			 0);
+	ck_assert(memcmp(got, data + 100, 200) == 0);
+	ck_assert_int_eq(backend_get_verified(fx.b, "v", 0, got, 30000, 12345, &fx.e), -EBADMSG);
+	ck_assert_int_eq(backend_get_verified(fx.b, "w", 0, got, 1, 0, &fx.e), -ENOENT);
+	ck_assert_int_eq(backend_get_verified(fx.b, "v", 1, got, 30000, 0, &fx.e), -EUCLEAN);
+	free(data);
+}
+END_TEST
+
+/* ---- many at once -------------------------------------------------------------------------- */
+
+#define REPLACED_BYTES (192 * 1024 + 5)
+
+static struct {
+	atomic_bool done;
+	atomic_uint torn, failed, reads;
+} replacing;
+
+/* Every byte of one put is the same, so a mixture of two shows. */
+static void read_replaced(void *arg)
+{
+	uint8_t *got = malloc(REPLACED_BYTES);
+
+	(void)arg;
+	do {
+		if (backend_get(fx.b, "replaced/often", 0, got, REPLACED_BYTES, NULL) < 0)
+			atomic_fetch_add(&replacing.failed, 1);
+		else if (memcmp(got, got + 1, REPLACED_BYTES - 1) != 0)
+			atomic_fetch_add(&replacing.torn, 1);
+		atomic_fetch_add(&replacing.reads, 1);
+	} while (!atomic_load(&replacing.done));
+	free(got);
+}
+
+START_TEST(readers_see_all_of_one_put_or_of_another)
+{
+	uint8_t *data = malloc(REPLACED_BYTES);
+	struct thread *readers[3];
+	int i = 0;
+
+	memset(data, 0, REPLACED_BYTES);
+	contract_must_put("replaced/often", data, REPLACED_BYTES);
+	for (size_t t = 0; t < ARRAY_SIZE(readers); t++)
+		ck_assert_int_eq(thread_start("reader", read_replaced, NULL, &readers[t]), 0);
+	do {
+		memset(data, ++i, REPLACED_BYTES);
+		contract_must_put("replaced/often", data, REPLACED_BYTES);
+	} while (i < 40 || (atomic_load(&replacing.reads) < 60 && i < 2000));
+	atomic_store(&replacing.done, true);
+	for (size_t t = 0; t < ARRAY_SIZE(readers); t++)
+		thread_join(readers[t]);
+	ck_assert_uint_eq(atomic_load(&replacing.failed), 0);
+	ck_assert_uint_eq(atomic_load(&replacing.torn), 0);
+	free(data);
+}
+END_TEST
+
+static atomic_uint worker_faults;
+
+static int count_one(void *arg, const char *name, const struct backend_object *object)
+{
+	(void)name;
+	(void)object;
+	++*(unsigned int *)arg;
+	return 0;
+}
+
+/* All work below one directory, whose emptied parts vanish under the feet of the others. */
+static void work(void *arg)
+{
+	unsigned int me = *(unsigned int *)arg;
+
+	for (unsigned int round = 0; round < 25; round++) {
+		struct backend_source source = { .data = &me, .len_bytes = sizeof(me) };
+		unsigned int got = ~me, seen = 0;
+		struct backend_object object;
+		char name[64], prefix[64];
+		bool ok = true;
+
+		(void)snprintf(name, sizeof(name), "w/%u/sub/%u-%u", round % 3, me, round);
+		(void)snprintf(prefix, sizeof(prefix), "w/%u/sub/%u-", round % 3, me);
+		ok &= backend_put(fx.b, name, &source, 0, NULL, NULL) == 0;
+		ok &= backend_get(fx.b, name, 0, &got, sizeof(got), NULL) == 0 && got == me;
+		ok &= backend_list(fx.b, prefix, NULL, 10, count_one, &seen, NULL) == 1;
+		ok &= backend_delete(fx.b, name, NULL) == 0;
+		ok &= backend_head(fx.b, name, &object, NULL) == -ENOENT;
+		if (!ok)
+			atomic_fetch_add(&worker_faults, 1);
+	}
+}
+
+START_TEST(eight_threads_do_not_disturb_each_other)
+{
+	run_threads(work);
+	ck_assert_uint_eq(atomic_load(&worker_faults), 0);
+	contract_must_list("", NULL, NULL, 0);
+}
+END_TEST
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static void add_tests(TCase *tc)
+{
+	tcase_add_test(tc, objects_of_all_sizes_come_back_as_they_were_put);
+	tcase_add_test(tc, an_empty_object_needs_no_source_memory);
+	tcase_add_test(tc, any_range_inside_an_object_comes_back);
+	tcase_add_test(tc, a_read_beyond_the_end_is_refused_whole);
+	tcase_add_test(tc, what_was_never_put_is_absent);
+	tcase_add_test(tc, a_second_put_replaces_the_whole_object);
+	tcase_add_test(tc, objects_outlive_close_and_are_seen_by_other_clients);
+	tcase_add_test(tc, put_if_absent_refuses_a_name_that_is_taken);
+	tcase_add_test(tc, one_of_many_claims_wins);
+	tcase_add_test(tc, lists_are_in_bytewise_order_with_lengths);
+	tcase_add_test(tc, pages_of_any_size_join_without_gap_or_repeat);
+	tcase_add_test(tc, a_list_begins_behind_any_string);
+	tcase_add_test(tc, a_prefix_selects_names_not_directories);
+	tcase_add_test(tc, a_list_ends_when_told);
+	tcase_add_test(tc, objects_can_be_deleted_while_they_are_listed);
+	tcase_add_test(tc, bad_names_are_refused_by_every_call);
+	tcase_add_test(tc, the_longest_names_work);
+	tcase_add_test(tc, a_name_behind_an_object_is_kept_or_refused_but_harms_nothing);
+	tcase_add_test(tc, a_deleted_object_is_gone_and_its_neighbours_stay);
+	tcase_add_test(tc, delete_of_what_is_not_there_is_success);
+	tcase_add_test(tc, a_name_may_become_a_prefix_after_its_delete_and_back);
+	tcase_add_test(tc, a_whole_file_is_shared_where_the_store_says_so);
+	tcase_add_test(tc, a_claim_may_be_a_whole_file);
+	tcase_add_test(tc, a_range_of_a_file_is_copied_and_the_file_untouched);
+	tcase_add_test(tc, a_source_without_its_checksum_is_refused_and_nothing_changes);
+	tcase_add_test(tc, a_source_file_that_is_too_short_is_refused);
+	tcase_add_test(tc, verified_reads_tell_right_from_wrong);
+	tcase_add_test(tc, readers_see_all_of_one_put_or_of_another);
+	tcase_add_test(tc, eight_threads_do_not_disturb_each_other);
+}
+
+/* check passes no argument to a fixture, so each variant has its own. */
+#define VARIANT(i)                                                                                 \
+	static void setup_##i(void)                                                                \
+	{                                                                                          \
+		contract_setup(&variants[i]);                                                      \
+	}
+VARIANT(0)
+VARIANT(1)
+VARIANT(2)
+VARIANT(3)
+VARIANT(4)
+VARIANT(5)
+VARIANT(6)
+
+static void (*const setups[])(void) = { setup_0, setup_1, setup_2, setup_3,
+					setup_4, setup_5, setup_6 };
+STATIC_ASSERT(ARRAY_SIZE(setups) == ARRAY_SIZE(variants), "each variant has a fixture");
+
+int main(void)
+{
+	Suite *suite = suite_create("contract/backend");
+	SRunner *runner;
+	int failed;
+
+	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+		TCase *tc = tcase_create(variants[i].title);
+
+		tcase_add_checked_fixture(tc, setups[i], contract_teardown);
+		tcase_set_timeout(tc, 60);
+		add_tests(tc);
+		suite_add_tcase(suite, tc);
+	}
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
