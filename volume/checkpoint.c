@@ -1,0 +1,811 @@
+/*
+ * checkpoint - brings the young part of the maps into RocksDB, counts what lives in each SCO, and
+ * lets go of what is durably dead. The order of its steps is the argument of FORMAT.md 10.4.
+ */
+#include "common/log.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of about this many bytes go in one commit. */
+#define COMMIT_BYTES (1u << 20)
+#define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
+
+/* By how much a SCO's live slots change with the rows of one commit. */
+struct tally {
+	uint64_t sco;
+	int64_t delta;
+	UT_hash_handle hh;
+};
+
+/* An object whose state row is written by this checkpoint. */
+struct staged_object {
+	uint64_t id;
+	struct object *object; /* referenced */
+	struct object_state_row row;
+	bool written;
+	UT_hash_handle hh;
+};
+
+struct stream_mark {
+	struct stream *stream;
+	lsn_t lsn;
+	uint64_t replay_sco;
+};
+
+struct checkpoint {
+	struct pool *pool;
+	struct stream_mark *marks;
+	size_t mark_count;
+	struct staged_object *objects;
+	struct staged_page *pages;
+	size_t page_count;
+	struct staged_range *ranges;
+	size_t range_count;
+
+	/* The commit that is being filled. */
+	struct meta_batch *batch;
+	struct tally *tallies;
+	struct buf value;
+};
+
+/* --- what the commit changes ------------------------------------------------------------------- */
+
+static int tally_add(struct checkpoint *c, loc_t loc, int64_t delta)
+{
+	uint64_t number = loc_sco(loc);
+	struct tally *t;
+
+	HASH_FIND(hh, c->tallies, &number, sizeof(number), t);
+	if (!t) {
+		t = calloc(1, sizeof(*t));
+		if (!t)
+			return -ENOMEM;
+		t->sco = number;
+		HASH_ADD(hh, c->tallies, sco, sizeof(t->sco), t);
+	}
+	t->delta += delta;
+	return 0;
+}
+
+static void tallies_clear(struct checkpoint *c)
+{
+	struct tally *t, *next;
+
+	HASH_ITER (hh, c->tallies, t, next) {
+		HASH_DEL(c->tallies, t);
+		free(t);
+	}
+}
+
+/* Before the logs are made durable: what a row says may never be ahead of the log. */
+static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
+{
+	struct staged_object *so;
+	struct object *o;
+	int r;
+
+	HASH_FIND(hh, c->objects, &id, sizeof(id), so);
+	if (so)
+		return 0;
+	r = object_get(c->pool, id, &o, e);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* deleted: nobody asks any more */
+	so = calloc(1, sizeof(*so));
+	if (!so) {
+		object_put(o);
+		return err_set(e, -ENOMEM, "staging");
+	}
+	so->id = id;
+	so->object = o;
+	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
+	/* The LSN first: what is read after it is at least as new. */
+	so->row.lsn = __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE);
+	so->row.size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
+	so->row.mtime_ns = __atomic_load_n(&o->mtime_ns, __ATOMIC_RELAXED);
+	so->row.mapped_clusters = __atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED);
+	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
+	return 0;
+}
+
+static int put_value(struct checkpoint *c, const struct row_key *key, int encoded)
+{
+	return encoded < 0 ? encoded : meta_batch_put(c->pool->meta, c->batch, key, &c->value);
+}
+
+static int put_state_row(struct checkpoint *c, struct staged_object *so)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT_STATE, so->object->layer->id);
+
+	buf_clear(&c->value);
+	so->written = true;
+	return put_value(c, &key, object_state_row_encode(&so->row, &c->value));
+}
+
+static void sco_row_fill(const struct sco *s, struct sco_row *row)
+{
+	*row = (struct sco_row){
+		.state = s->life == SCO_LIFE_SEALED ? SCO_SEALED : SCO_OPEN,
+		.flags = s->row_flags,
+		.version = s->version,
+		.cache_dir = s->dir,
+		.slot_count = s->next_slot,
+		.live_slots = s->live_slots,
+		.epoch = s->epoch,
+		.salt = s->salt,
+		.object_epoch = s->object_epoch,
+		.file_bytes = s->file_bytes,
+		.footer_crc = s->footer_crc,
+		.first_lsn = s->first_lsn,
+		.last_lsn = s->last_lsn,
+	};
+}
+
+static int put_sco_row(struct checkpoint *c, struct sco *s, int64_t delta)
+{
+	struct row_key key = row_key_2u64(ROW_SCO, s->stream, s->number);
+	struct sco_row row;
+
+	mutex_lock(&c->pool->scos->lock);
+	sco_row_fill(s, &row);
+	mutex_unlock(&c->pool->scos->lock);
+	if (delta < 0 && (uint64_t)-delta > row.live_slots) {
+		log_error("volume: live slots below zero: sco=%" PRIu64 " live=%u delta=%" PRId64,
+			  s->number, row.live_slots, delta);
+		delta = -(int64_t)row.live_slots;
+	}
+	row.live_slots = (uint32_t)((int64_t)row.live_slots + delta);
+	buf_clear(&c->value);
+	return put_value(c, &key, sco_row_encode(&row, &c->value));
+}
+
+/* Rows of all SCOs that this commit touches. */
+static int put_tallies(struct checkpoint *c)
+{
+	struct tally *t, *next;
+
+	HASH_ITER (hh, c->tallies, t, next) {
+		struct sco *s;
+		int r;
+
+		if (t->delta == 0)
+			continue;
+		s = sco_get(c->pool->scos, t->sco);
+		if (!s) { /* a row names it: only damage can bring us here */
+			log_error("volume: a map names a SCO that is missing: sco=%" PRIu64,
+				  t->sco);
+			continue;
+		}
+		r = put_sco_row(c, s, t->delta);
+		sco_unref(c->pool->scos, s);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* The commit is in: RAM follows. */
+static void apply_tallies(struct checkpoint *c)
+{
+	struct sco_table *table = c->pool->scos;
+	struct tally *t, *next;
+
+	HASH_ITER (hh, c->tallies, t, next) {
+		struct sco *s = t->delta ? sco_get(table, t->sco) : NULL;
+
+		if (!s)
+			continue;
+		mutex_lock(&table->lock);
+		if (t->delta < 0 && (uint64_t)-t->delta > s->live_slots)
+			s->live_slots = 0; /* was reported by put_sco_row() */
+		else
+			s->live_slots = (uint32_t)((int64_t)s->live_slots + t->delta);
+		mutex_unlock(&table->lock);
+		sco_unref(table, s);
+	}
+}
+
+static int commit(struct checkpoint *c, struct err *e)
+{
+	struct staged_object *so, *next;
+	int r = put_tallies(c);
+
+	/* Counts of clusters go with the rows that change them. */
+	HASH_ITER (hh, c->objects, so, next)
+		if (r == 0 && !so->written)
+			r = put_state_row(c, so);
+	if (r < 0)
+		return err_set(e, r, "checkpoint rows");
+	r = meta_commit(c->pool->meta, c->batch, 0, e);
+	if (r < 0)
+		return r;
+	apply_tallies(c);
+	HASH_ITER (hh, c->objects, so, next)
+		__atomic_store_n(&so->object->mapped_clusters, so->row.mapped_clusters,
+				 __ATOMIC_RELAXED);
+	tallies_clear(c);
+	meta_batch_free(c->pool->meta, c->batch);
+	c->batch = meta_batch_new(c->pool->meta, META_STATE);
+	return c->batch ? 0 : err_set(e, -ENOMEM, "checkpoint");
+}
+
+static int commit_if_full(struct checkpoint *c, struct err *e)
+{
+	return meta_batch_bytes(c->pool->meta, c->batch) >= COMMIT_BYTES ? commit(c, e) : 0;
+}
+
+/* --- pages and ranges -------------------------------------------------------------------------- */
+
+static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
+{
+	struct staged_object *so;
+
+	HASH_FIND(hh, c->objects, &owner, sizeof(owner), so);
+	if (!so || !delta) /* deleted: nobody asks any more */
+		return;
+	so->row.mapped_clusters = (uint64_t)((int64_t)so->row.mapped_clusters + delta);
+	so->written = false;
+}
+
+static int stage_page(struct checkpoint *c, const struct staged_page *sp, struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
+	loc_t own[PAGE_CLUSTERS], seen[PAGE_CLUSTERS];
+	int64_t mapped = 0;
+	int r;
+
+	r = map_read_rows(c->pool->map, sp->layer, sp->page, true, own, e);
+	if (r == 0 && sp->layer->parent)
+		r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
+	else
+		memcpy(seen, own, sizeof(seen));
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < sp->run_count && r == 0; i++) {
+		const struct page_run *run = &sp->runs[i];
+
+		for (unsigned int j = 0; j < run->count && r == 0; j++) {
+			loc_t old = own[run->first + j];
+			loc_t new = loc_is_place(run->loc) ? run->loc + j : run->loc;
+
+			if (old == new)
+				continue; /* a replay that changes nothing */
+			if (loc_is_place(old))
+				r = tally_add(c, old, -1);
+			if (r == 0 && loc_is_place(new))
+				r = tally_add(c, new, 1);
+			mapped += loc_is_place(new);
+			mapped -= loc_is_place(seen[run->first + j]);
+		}
+	}
+	if (r == 0) {
+		buf_clear(&c->value);
+		r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
+	}
+	if (r == 0)
+		r = meta_batch_merge(c->pool->meta, c->batch, &key, &c->value);
+	if (r < 0)
+		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
+	count_mapped(c, sp->layer->owner, mapped);
+	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
+	return commit_if_full(c, e);
+}
+
+struct range_rows {
+	struct checkpoint *c;
+	struct layer *layer;
+	int64_t mapped;
+	int error;
+	struct err *e;
+};
+
+static void count_run(void *arg, const struct page_run *run)
+{
+	struct range_rows *rr = arg;
+
+	if (!loc_is_place(run->loc))
+		return;
+	for (unsigned int i = 0; i < run->count && rr->error == 0; i++) {
+		rr->error = tally_add(rr->c, run->loc + i, -1);
+		rr->mapped--;
+	}
+}
+
+static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct range_rows *rr = arg;
+	struct checkpoint *c = rr->c;
+	enum page_value_kind kind;
+	uint64_t layer, page;
+	struct row_key k;
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &page);
+	if (r == 0)
+		r = page_value_decode(value, value_bytes, &kind, count_run, rr, rr->e);
+	if (r < 0)
+		return r;
+	if (rr->error < 0)
+		return rr->error;
+	k = row_key_2u64(ROW_PAGE, layer, page);
+	r = meta_batch_delete(c->pool->meta, c->batch, &k);
+	if (r < 0)
+		return r;
+	count_mapped(c, rr->layer->owner, rr->mapped);
+	rr->mapped = 0;
+	return commit_if_full(c, rr->e);
+}
+
+/* Every row under a range goes; in a layer over others zeros take its place. */
+static int stage_range(struct checkpoint *c, const struct staged_range *sr, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_PAGE, sr->layer->id, sr->first_page);
+	struct row_key until = row_key_2u64(ROW_PAGE, sr->layer->id, sr->end_page);
+	struct range_rows rr = { .c = c, .layer = sr->layer, .e = e };
+	int r;
+
+	r = meta_iterate(c->pool->meta, META_STATE, &from, &until, range_row, &rr, e);
+	if (r < 0)
+		return err_wrap(e, r, "range of layer %" PRIu64, sr->layer->id);
+	if (!sr->layer->parent || sr->value != LOC_ZERO)
+		return 0;
+	r = commit(c, e); /* the deletions first: rows of one batch do not see each other */
+	for (uint64_t page = sr->first_page; r == 0 && page < sr->end_page; page++) {
+		struct page_run run = { .count = PAGE_CLUSTERS, .loc = LOC_ZERO };
+		struct row_key key = row_key_2u64(ROW_PAGE, sr->layer->id, page);
+		loc_t seen[PAGE_CLUSTERS];
+		int64_t mapped = 0;
+
+		if (page << PAGE_CLUSTERS_SHIFT >= sr->layer->parent_limit_clusters)
+			break;
+		r = map_read_rows(c->pool->map, sr->layer, page, false, seen, e);
+		for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS; i++)
+			mapped -= loc_is_place(seen[i]);
+		if (r < 0 || mapped == 0)
+			continue;
+		buf_clear(&c->value);
+		r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
+		if (r == 0)
+			r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
+		if (r == 0) {
+			count_mapped(c, sr->layer->owner, mapped);
+			r = commit_if_full(c, e);
+		}
+	}
+	return r;
+}
+
+/* SCOs whose row is behind for other reasons than their counts. */
+static int stage_sco_rows(struct checkpoint *c, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r;
+
+	r = sco_table_list(c->pool->scos, 0, &list, &count);
+	if (r < 0)
+		return err_set(e, r, "SCO rows");
+	for (size_t i = 0; i < count && r == 0; i++) {
+		struct sco *s = list[i];
+		bool behind;
+
+		mutex_lock(&c->pool->scos->lock);
+		behind = s->row_change != s->row_saved && s->life == SCO_LIFE_SEALED;
+		s->row_staged = behind ? s->row_change : s->row_saved;
+		mutex_unlock(&c->pool->scos->lock);
+		if (!behind)
+			continue;
+		r = put_sco_row(c, s, 0);
+		if (r == 0)
+			r = commit_if_full(c, e);
+	}
+	sco_list_free(c->pool->scos, list, count);
+	return r;
+}
+
+/* The rows staged above are flushed. */
+static void sco_rows_saved(struct sco_table *t, struct sco **list, size_t count)
+{
+	GUARD(&t->lock);
+	for (size_t i = 0; i < count; i++)
+		if (list[i]->row_staged)
+			list[i]->row_saved = list[i]->row_staged;
+}
+
+/* --- marks ------------------------------------------------------------------------------------- */
+
+static int read_marks(struct checkpoint *c)
+{
+	struct stream **list;
+	int r = pool_streams(c->pool, &list, &c->mark_count);
+
+	if (r < 0)
+		return r;
+	c->marks = calloc(c->mark_count + 1, sizeof(*c->marks));
+	for (size_t i = 0; c->marks && i < c->mark_count; i++) {
+		c->marks[i].stream = list[i];
+		list[i]->mark_index = i;
+		/* A range changes many pages under one LSN: either all of it is before, or after. */
+		mutex_lock(&list[i]->range_lock);
+		c->marks[i].lsn = stream_last_lsn(list[i]);
+		mutex_unlock(&list[i]->range_lock);
+	}
+	free(list);
+	return c->marks ? 0 : -ENOMEM;
+}
+
+/* The whole log of every stream, up to what staging can have seen, is durable. */
+static int make_logs_durable(struct checkpoint *c, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
+		struct stream *s = c->marks[i].stream;
+		lsn_t last = stream_last_lsn(s);
+
+		if (MUTANT(MUTANT_CHECKPOINT_LSN_LATE))
+			c->marks[i].lsn = last;
+		if (!MUTANT(MUTANT_CHECKPOINT_AHEAD))
+			r = stream_sync(s, last, e);
+	}
+	return r;
+}
+
+/* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
+static struct stream_mark *mark_of(struct checkpoint *c, const struct sco *s)
+{
+	struct stream *stream = pool_stream(c->pool, s->stream);
+
+	if (!stream || stream->mark_index >= c->mark_count ||
+	    c->marks[stream->mark_index].stream != stream)
+		return NULL;
+	return &c->marks[stream->mark_index];
+}
+
+/* First SCO of each stream that still has entries above its mark. */
+static void find_replay_scos(struct checkpoint *c, struct sco **list, size_t count)
+{
+	struct pool *p = c->pool;
+
+	for (size_t i = 0; i < count; i++) {
+		struct sco *s = list[i];
+		struct stream_mark *mark = mark_of(c, s);
+		bool needed;
+
+		if (!mark || mark->replay_sco)
+			continue;
+		mutex_lock(&p->scos->lock);
+		needed = s->life == SCO_LIFE_OPEN || s->life == SCO_LIFE_FULL ||
+			 s->last_lsn > mark->lsn;
+		mutex_unlock(&p->scos->lock);
+		if (needed)
+			mark->replay_sco = s->number;
+	}
+}
+
+static int put_names_row(struct pool *p, struct meta_batch *batch, const struct row_key *key,
+			 const struct checkpoint_row *row)
+{
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = checkpoint_row_encode(row, &value);
+	if (r == 0)
+		r = meta_batch_put(p->meta, batch, key, &value);
+	buf_done(&value);
+	return r;
+}
+
+/* The rows that allow forgetting; everything they rest on is flushed. */
+static int commit_marks(struct checkpoint *c, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct dropped_layer *d;
+	int r = batch ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
+		struct stream_mark *m = &c->marks[i];
+		struct checkpoint_row row = { .lsn = m->lsn, .replay_sco = m->replay_sco };
+		struct row_key key = row_key_u64(ROW_CHECKPOINT, m->stream->id);
+
+		if (m->lsn == m->stream->checkpoint_lsn &&
+		    m->replay_sco == m->stream->replay_sco)
+			continue;
+		r = put_names_row(p, batch, &key, &row);
+	}
+	mutex_lock(&p->dropped_lock);
+	for (d = p->dropped; d && r == 0; d = d->next) {
+		struct row_key key = row_key_u64(ROW_LAYER, d->id);
+
+		if (d->frozen_in)
+			r = meta_batch_delete(p->meta, batch, &key);
+	}
+	mutex_unlock(&p->dropped_lock);
+	if (r < 0)
+		err_set(e, r, "checkpoint marks");
+	else
+		r = meta_commit(p->meta, batch, META_SYNC, e);
+	if (batch)
+		meta_batch_free(p->meta, batch);
+	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
+		c->marks[i].stream->checkpoint_lsn = c->marks[i].lsn;
+		c->marks[i].stream->replay_sco = c->marks[i].replay_sco;
+	}
+	return r;
+}
+
+static void freeze_dropped(struct pool *p)
+{
+	GUARD(&p->dropped_lock);
+	for (struct dropped_layer *d = p->dropped; d; d = d->next)
+		d->frozen_in = true;
+}
+
+static void forget_dropped(struct pool *p, bool done)
+{
+	struct dropped_layer **link = &p->dropped, *d, *gone = NULL;
+
+	mutex_lock(&p->dropped_lock);
+	while ((d = *link)) {
+		if (!d->frozen_in || !done) {
+			d->frozen_in = false;
+			link = &d->next;
+			continue;
+		}
+		*link = d->next;
+		d->next = gone;
+		gone = d;
+	}
+	mutex_unlock(&p->dropped_lock);
+	while ((d = gone)) {
+		gone = d->next;
+		layer_unref(p->map, d->layer);
+		free(d);
+	}
+}
+
+/* --- letting go -------------------------------------------------------------------------------- */
+
+static bool is_dead(struct checkpoint *c, struct sco *s)
+{
+	struct stream_mark *mark = mark_of(c, s);
+
+	/* Of a damaged stream nothing goes: it may be all there is. */
+	if (!mark || __atomic_load_n(&mark->stream->error, __ATOMIC_RELAXED))
+		return false;
+	GUARD(&c->pool->scos->lock);
+	return s->life == SCO_LIFE_SEALED && s->live_slots == 0 && !s->busy && !s->dead &&
+	       s->last_lsn <= mark->lsn;
+}
+
+/* Its rows are durable, so is its death: row, file and object may go. */
+static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
+		struct meta_batch *state, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct row_key key = row_key_2u64(ROW_SCO, s->stream, s->number);
+	int r;
+
+	mutex_lock(&p->scos->lock);
+	s->dead = true;
+	mutex_unlock(&p->scos->lock);
+	r = meta_batch_delete(p->meta, state, &key);
+	if (r == 0 && s->row_flags & SCO_UPLOADED)
+		r = upload_condemn(p, names, s, e);
+	return r;
+}
+
+static void remove_files(struct pool *p, struct sco **dead, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct sco *s = dead[i];
+		struct err e = { 0 };
+
+		sco_remove(p->scos, s);
+		if (flash_delete(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes,
+				 &e) < 0)
+			log_warning("volume: dead file stays until the next start: %s", e.message);
+		else
+			counter_inc(&p->metrics.scos_deleted);
+	}
+}
+
+static int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	struct meta_batch *state = meta_batch_new(p->meta, META_STATE);
+	struct sco **dead = calloc(count + 1, sizeof(struct sco *));
+	size_t dead_count = 0;
+	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
+
+	for (size_t i = 0; i < count && r == 0; i++) {
+		if (!is_dead(c, list[i]))
+			continue;
+		dead[dead_count++] = list[i];
+		r = bury(c, list[i], names, state, e);
+	}
+	/* The condemned first: an object without row or file would be found by nobody but a scan. */
+	if (r == 0 && dead_count)
+		r = meta_commit(p->meta, names, 0, e);
+	if (r == 0 && dead_count)
+		r = meta_commit(p->meta, state, 0, e);
+	if (r == 0) {
+		remove_files(p, dead, dead_count);
+	} else {
+		mutex_lock(&p->scos->lock);
+		for (size_t i = 0; i < dead_count; i++)
+			dead[i]->dead = false;
+		mutex_unlock(&p->scos->lock);
+	}
+	free(dead);
+	if (names)
+		meta_batch_free(p->meta, names);
+	if (state)
+		meta_batch_free(p->meta, state);
+	return r;
+}
+
+static void remove_old_files(struct pool *p, struct old_file *f)
+{
+	while (f) {
+		struct old_file *next = f->next;
+
+		flash_discard(p->flash, f->dir, f->stream, f->sco, f->version, f->len_bytes);
+		free(f);
+		f = next;
+	}
+}
+
+/* --- all of it --------------------------------------------------------------------------------- */
+
+static int stage(struct checkpoint *c, struct err *e)
+{
+	struct object **dirty;
+	size_t count;
+	int r;
+
+	map_checkpoint_begin(c->pool->map);
+	r = map_checkpoint_stage(c->pool->map, &c->pages, &c->page_count);
+	if (r == 0)
+		r = map_checkpoint_ranges(c->pool->map, &c->ranges, &c->range_count);
+	/* After the pages: their locks were all taken since the marks, so whoever took an LSN up to
+	 * a mark has moved its object's attributes, too. */
+	if (r == 0)
+		r = objects_dirty(c->pool, &dirty, &count);
+	if (r < 0)
+		return err_set(e, r, "staging");
+	for (size_t i = 0; i < count; i++) {
+		if (r == 0)
+			r = stage_object(c, dirty[i]->id, e);
+		object_put(dirty[i]);
+	}
+	free(dirty);
+	for (size_t i = 0; i < c->page_count && r == 0; i++)
+		r = stage_object(c, c->pages[i].layer->owner, e);
+	for (size_t i = 0; i < c->range_count && r == 0; i++)
+		r = stage_object(c, c->ranges[i].layer->owner, e);
+	return r;
+}
+
+static int commit_rows(struct checkpoint *c, struct err *e)
+{
+	int r = 0;
+
+	c->batch = meta_batch_new(c->pool->meta, META_STATE);
+	if (!c->batch)
+		return err_set(e, -ENOMEM, "checkpoint");
+	for (size_t i = 0; i < c->range_count && r == 0; i++)
+		r = stage_range(c, &c->ranges[i], e);
+	if (r == 0 && c->range_count)
+		r = commit(c, e); /* pages read their old rows: without those that are gone */
+	for (size_t i = 0; i < c->page_count && r == 0; i++)
+		r = stage_page(c, &c->pages[i], e);
+	if (r == 0)
+		r = stage_sco_rows(c, e);
+	if (r == 0)
+		r = commit(c, e);
+	if (r == 0 && !MUTANT(MUTANT_DEAD_BEFORE_DURABLE))
+		r = meta_flush(c->pool->meta, e);
+	return r;
+}
+
+static void checkpoint_done(struct checkpoint *c, bool done)
+{
+	struct staged_object *so, *next;
+
+	HASH_ITER (hh, c->objects, so, next) {
+		HASH_DEL(c->objects, so);
+		if (!done)
+			__atomic_store_n(&so->object->attr_dirty, true, __ATOMIC_RELEASE);
+		object_put(so->object);
+		free(so);
+	}
+	tallies_clear(c);
+	if (c->batch)
+		meta_batch_free(c->pool->meta, c->batch);
+	buf_done(&c->value);
+	free(c->marks);
+}
+
+int pool_checkpoint_locked(struct pool *p, struct err *e)
+{
+	struct checkpoint c = { .pool = p };
+	uint64_t start_ns = clock_mono_ns();
+	struct old_file *old = p->old_files;
+	struct sco **list = NULL;
+	size_t count = 0;
+	int r;
+
+	buf_init(&c.value, 1u << 20);
+	p->old_files = NULL;
+	freeze_dropped(p);
+	r = read_marks(&c);
+	if (r < 0)
+		err_set(e, r, "checkpoint");
+	if (r == 0)
+		r = stage(&c, e);
+	if (r == 0)
+		r = meta_sync(p->meta, e); /* dropped layers are dropped for good */
+	if (r == 0)
+		r = make_logs_durable(&c, e);
+	if (r == 0)
+		r = commit_rows(&c, e);
+	map_checkpoint_end(p->map, r == 0);
+	if (r == 0)
+		r = sco_table_list(p->scos, 0, &list, &count);
+	if (r == 0) {
+		sco_rows_saved(p->scos, list, count);
+		find_replay_scos(&c, list, count);
+		r = commit_marks(&c, e);
+	}
+	forget_dropped(p, r == 0);
+	if (r == 0) {
+		remove_old_files(p, old);
+		old = NULL;
+		r = bury_dead(&c, list, count, e);
+	}
+	if (list)
+		sco_list_free(p->scos, list, count);
+	while (old) { /* next time */
+		struct old_file *f = old;
+
+		old = f->next;
+		f->next = p->old_files;
+		p->old_files = f;
+	}
+	counter_add(&p->metrics.checkpoint_pages, c.page_count);
+	checkpoint_done(&c, r == 0);
+	if (r == 0) {
+		counter_inc(&p->metrics.checkpoints);
+		histogram_record(&p->metrics.checkpoint_ns, clock_mono_ns() - start_ns);
+		p->last_checkpoint_ns = clock_mono_ns();
+	}
+	objects_trim(p);
+	pool_recount(p);
+	pool_made_room(p);
+	return r;
+}
+
+int pool_checkpoint(struct pool *p, struct err *e)
+{
+	GUARD(&p->checkpoint_lock);
+	return pool_checkpoint_locked(p, e);
+}
+
+uint64_t checkpointer_step(void *arg)
+{
+	struct pool *p = arg;
+	struct err e = { 0 };
+
+	if (pool_checkpoint(p, &e) < 0) {
+		log_warning("volume: checkpoint failed, trying again: %s", e.message);
+		return CHECKPOINT_RETRY_NS;
+	}
+	job_kick(&p->cleaner);
+	return p->options.checkpoint_interval_ns;
+}

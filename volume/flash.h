@@ -1,0 +1,90 @@
+/*
+ * flash - the cache directories: files of SCOs, space, labels, stock.
+ *
+ * A file holds one version of one SCO and is named for it, DIR/sco/<stream>-<sco>-<version>. New
+ * files go round the directories that have room. Space is counted in nominal bytes of files, and
+ * the filesystem's own free space is watched, too: below the reserve users wait (-EAGAIN), while
+ * deletion and checkpoints go on.
+ */
+#ifndef VOLUME_FLASH_H
+#define VOLUME_FLASH_H
+
+#include "common/env.h"
+#include "common/thread.h"
+#include "volume/format.h"
+#include "volume/lock_ranks.h"
+
+#define FLASH_DIRS_MAX 16u
+
+struct flash_dir {
+	char *path;	     /* constant */
+	char *sco_path;	     /* path/sco; constant */
+	uint64_t size_bytes; /* limit; constant; 0: the filesystem's */
+	uint64_t used_bytes; /* guarded by flash.lock */
+	bool failed;	     /* takes no new files; guarded by flash.lock */
+};
+
+struct flash {
+	struct env *env;
+	struct uuid pool;
+	uint64_t reserve_bytes; /* free space that users' writes leave alone */
+	unsigned int dir_count;
+	struct flash_dir dirs[FLASH_DIRS_MAX];
+
+	struct mutex lock; /* rank LOCK_FLASH; guards all below; no I/O while held */
+	unsigned int next_dir;
+};
+
+struct flash_dir_option {
+	const char *path;
+	uint64_t size_bytes;
+};
+
+/*
+ * Make the directories and their labels (a new pool), or check them (make false).
+ * Errors:   -ENOENT missing, -EUCLEAN foreign or out of order: not mounted? -EEXIST (make) has a
+ *           label already.
+ */
+NODISCARD int flash_open(struct env *env, const struct uuid *pool,
+			 const struct flash_dir_option *dirs, unsigned int dir_count,
+			 uint64_t reserve_bytes, bool make, struct flash **ret_flash,
+			 struct err *e);
+void flash_close(struct flash *flash);
+
+/*
+ * A new file of len_bytes for a SCO, allocated, opened for direct writes; its name is not durable
+ * until flash_sync_names(). urgent: may use the reserve (recovery, cleaning).
+ * Errors:   -EAGAIN no room now; what the env says otherwise.
+ */
+NODISCARD int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t version,
+			   uint64_t len_bytes, bool urgent, struct env_file **ret_file,
+			   uint32_t *ret_dir, struct err *e);
+NODISCARD int flash_open_file(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+			      uint32_t version, bool write, struct env_file **ret_file,
+			      struct err *e);
+/* Remove a file and give its space back. A file that is not there is success. */
+NODISCARD int flash_delete(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+			   uint32_t version, uint64_t len_bytes, struct err *e);
+/* As flash_delete of a file that counts for nothing: a failure is logged, the next start tries. */
+void flash_discard(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+		   uint32_t version, uint64_t len_bytes);
+/* All names made so far in a directory are durable on return. */
+NODISCARD int flash_sync_names(struct flash *flash, uint32_t dir, struct err *e);
+/* Space of a file changed (sealing cut it), or a file was found at start (old 0). */
+void flash_account(struct flash *flash, uint32_t dir, uint64_t old_bytes, uint64_t new_bytes);
+/* Full path of a SCO's file; freed by the caller; NULL: no memory. */
+char *flash_path(const struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+		 uint32_t version);
+
+/* Call fn for each SCO file found; others are ignored with a warning. */
+NODISCARD int flash_list(struct flash *flash,
+			 int (*fn)(void *arg, uint32_t dir, uint32_t stream, uint64_t sco,
+				   uint32_t version),
+			 void *arg, struct err *e);
+
+/* Whether a user's write may take len_bytes more now. */
+bool flash_has_room(struct flash *flash, uint64_t len_bytes);
+uint64_t flash_used_bytes(struct flash *flash);
+uint64_t flash_size_bytes(struct flash *flash);
+
+#endif

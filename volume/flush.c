@@ -1,0 +1,158 @@
+/*
+ * flush - the background: group commits of what nobody syncs, sealing of what is full.
+ */
+#include "common/log.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+
+/* How long a failed seal rests. */
+#define SEAL_RETRY_NS UINT64_C(1000000000)
+
+int pool_flush_streams(struct pool *p, struct err *e)
+{
+	struct stream **list;
+	size_t count;
+	int r, first_error = 0;
+
+	r = pool_streams(p, &list, &count);
+	if (r < 0)
+		return err_set(e, r, "flushing");
+	for (size_t i = 0; i < count; i++) {
+		if (!stream_is_dirty(list[i]))
+			continue;
+		stream_prepare(list[i]);
+		r = stream_sync(list[i], stream_last_lsn(list[i]), first_error ? NULL : e);
+		if (r < 0 && first_error == 0)
+			first_error = r;
+	}
+	free(list);
+	return first_error;
+}
+
+uint64_t flusher_step(void *arg)
+{
+	struct pool *p = arg;
+	struct err e = { 0 };
+
+	if (pool_flush_streams(p, &e) < 0)
+		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
+	if (meta_sync(p->meta, &e) < 0)
+		log_warning("volume: names not synced, trying again: %s", e.message);
+	pool_made_room(p);
+	return p->options.flush_interval_ns;
+}
+
+/* --- sealing ----------------------------------------------------------------------------------- */
+
+static int remember_old_file(struct pool *p, const struct sco *s, uint32_t version, uint32_t dir,
+			     uint64_t len_bytes)
+{
+	struct old_file *f = malloc(sizeof(*f));
+
+	if (!f)
+		return -ENOMEM; /* the next start removes it */
+	*f = (struct old_file){ .dir = dir,
+				.stream = s->stream,
+				.version = version,
+				.sco = s->number,
+				.len_bytes = len_bytes };
+	GUARD(&p->checkpoint_lock);
+	f->next = p->old_files;
+	p->old_files = f;
+	return 0;
+}
+
+static int reseal(struct pool *p, struct sco *s, struct err *e)
+{
+	uint32_t version, dir;
+	uint64_t len_bytes;
+	int r;
+
+	r = sco_reseal(&p->world, s, &version, &dir, &len_bytes, e);
+	if (r < 0)
+		return r;
+	counter_inc(&p->metrics.scos_resealed);
+	(void)remember_old_file(p, s, version, dir, len_bytes);
+	return 0;
+}
+
+static int seal_one(struct pool *p, struct sco *s, struct err *e)
+{
+	struct stream *stream = pool_stream(p, s->stream);
+	enum sco_life life = sco_life(p->scos, s);
+	bool drained, mine = false;
+	int r;
+
+	if (life != SCO_LIFE_FULL && life != SCO_LIFE_LEFTOVER)
+		return 0;
+	if (stream && life == SCO_LIFE_FULL) {
+		mutex_lock(&stream->lock);
+		drained = s->batches_busy == 0;
+		mutex_unlock(&stream->lock);
+		if (!drained)
+			return 0;
+	}
+	mutex_lock(&p->scos->lock);
+	if (!s->busy && !s->dead)
+		mine = s->busy = true;
+	mutex_unlock(&p->scos->lock);
+	if (!mine)
+		return 0;
+	r = life == SCO_LIFE_FULL ? sco_seal(&p->world, s, e) : reseal(p, s, e);
+	mutex_lock(&p->scos->lock);
+	s->busy = false;
+	mutex_unlock(&p->scos->lock);
+	if (r == 0)
+		counter_inc(&p->metrics.scos_sealed);
+	return r;
+}
+
+int pool_seal(struct pool *p, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r, first_error = 0;
+
+	r = sco_table_list(p->scos, 0, &list, &count);
+	if (r < 0)
+		return err_set(e, r, "sealing");
+	for (size_t i = 0; i < count; i++) {
+		r = seal_one(p, list[i], first_error ? NULL : e);
+		if (r < 0 && first_error == 0)
+			first_error = r;
+	}
+	sco_list_free(p->scos, list, count);
+	return first_error;
+}
+
+uint64_t sealer_step(void *arg)
+{
+	struct pool *p = arg;
+	struct err e = { 0 };
+
+	if (pool_seal(p, &e) < 0) {
+		log_warning("volume: sealing failed, trying again: %s", e.message);
+		return SEAL_RETRY_NS;
+	}
+	return WAIT_FOREVER;
+}
+
+/* --- counting ---------------------------------------------------------------------------------- */
+
+void pool_recount(struct pool *p)
+{
+	struct sco_table *t = p->scos;
+	struct sco *s, *next;
+	uint64_t dirty = 0;
+
+	GUARD(&t->lock);
+	t->live_slots = t->total_slots = 0;
+	HASH_ITER (hh, t->by_number, s, next) {
+		t->live_slots += s->live_slots;
+		t->total_slots += s->file_bytes / CLUSTER_BYTES;
+		if (!(s->row_flags & SCO_UPLOADED))
+			dirty += s->file_bytes;
+	}
+	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,310 @@
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/io.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Looks at the map before a failed read is called damage. */
+#define READ_TRIES 3u
+#define BOUNCES_MAX 32u
+
+/* --- bounce buffers ---------------------------------------------------------------------------- */
+
+struct bounce *bounce_get(struct pool *p)
+{
+	struct bounce *b;
+
+	mutex_lock(&p->bounce_lock);
+	b = p->bounce_free;
+	if (b) {
+		p->bounce_free = b->next;
+		p->bounce_count--;
+	}
+	mutex_unlock(&p->bounce_lock);
+	if (b)
+		return b;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return NULL;
+	b->mem = direct_alloc(BOUNCE_BYTES);
+	if (!b->mem) {
+		free(b);
+		return NULL;
+	}
+	return b;
+}
+
+static void bounce_free(struct bounce *b)
+{
+	free(b->mem);
+	free(b);
+}
+
+void bounce_put(struct pool *p, struct bounce *b)
+{
+	mutex_lock(&p->bounce_lock);
+	if (p->bounce_count < BOUNCES_MAX) {
+		b->next = p->bounce_free;
+		p->bounce_free = b;
+		p->bounce_count++;
+		b = NULL;
+	}
+	mutex_unlock(&p->bounce_lock);
+	if (b)
+		bounce_free(b);
+}
+
+void bounce_free_all(struct pool *p)
+{
+	while (p->bounce_free) {
+		struct bounce *b = p->bounce_free;
+
+		p->bounce_free = b->next;
+		bounce_free(b);
+	}
+	p->bounce_count = 0;
+}
+
+/* --- one run of clusters that lie side by side in a SCO ----------------------------------------- */
+
+/* What the map said of some clusters of one page. */
+struct looked_up {
+	loc_t locs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	uint8_t known[PAGE_CLUSTERS / 8];
+};
+
+static bool all_known(const struct looked_up *m, unsigned int i, unsigned int count)
+{
+	for (unsigned int j = i; j < i + count; j++)
+		if (!(m->known[j / 8] & 1u << j % 8))
+			return false;
+	return true;
+}
+
+/* Bytes of slots, from the ring where they are young, else from the file in one piece. */
+static int fetch_slots(struct pool *p, struct sco *s, uint32_t slot, unsigned int count,
+		       uint8_t *dst, struct err *e)
+{
+	struct stream *stream;
+	unsigned int i = 0;
+
+	if (!s->frame_of_slot) /* sealed: stays so while we hold our reference */
+		return sco_read(p->scos, s, slot, count, dst, e);
+	stream = pool_stream(p, s->stream);
+	while (stream && i < count &&
+	       stream_read_young(stream, s, slot + i, dst + (size_t)i * CLUSTER_BYTES))
+		i++;
+	if (i == count)
+		return 0;
+	/* Batches leave the ring in order, so what follows an old slot may still be young: a place
+	 * is in the file only if it is not in the ring. */
+	for (; i < count; i++) {
+		uint8_t *to = dst + (size_t)i * CLUSTER_BYTES;
+		int r;
+
+		if (stream && stream_read_young(stream, s, slot + i, to))
+			continue;
+		r = sco_read(p->scos, s, slot + i, 1, to, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int verify(struct pool *p, struct sco *s, uint32_t slot, unsigned int count,
+		  const uint32_t *crcs, const uint8_t *bytes, struct err *e)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		if (MUTANT(MUTANT_NO_CRC_ON_READ) ||
+		    crc32c(0, bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) == crcs[i])
+			continue;
+		counter_inc(&p->metrics.crc_failures);
+		return err_set(e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum of cluster", s->number,
+			       slot + i);
+	}
+	return 0;
+}
+
+static int read_run(struct pool *p, const struct looked_up *m, unsigned int i, unsigned int count,
+		    uint8_t *dst, struct err *e)
+{
+	uint32_t crcs[PAGE_CLUSTERS];
+	const uint32_t *want = m->crcs + i;
+	uint32_t slot = loc_slot(m->locs[i]);
+	struct sco *s;
+	int r = 0;
+
+	s = sco_get(p->scos, loc_sco(m->locs[i]));
+	if (!s)
+		return err_set(e, -ENOENT, "SCO %" PRIu64 " is missing", loc_sco(m->locs[i]));
+	if (!all_known(m, i, count)) {
+		r = sco_index_crcs(p->index, s, slot, count, crcs, e);
+		want = crcs;
+	}
+	if (r == 0)
+		r = fetch_slots(p, s, slot, count, dst, e);
+	if (r == 0)
+		r = verify(p, s, slot, count, want, dst, e);
+	sco_unref(p->scos, s);
+	return r;
+}
+
+static unsigned int run_length(const struct looked_up *m, unsigned int i, unsigned int count)
+{
+	unsigned int n = 1;
+	bool place = loc_is_place(m->locs[i]);
+
+	while (i + n < count && (place ? m->locs[i + n] == m->locs[i] + n :
+					 !loc_is_place(m->locs[i + n])))
+		n++;
+	return n;
+}
+
+static int read_looked_up(struct pool *p, const struct looked_up *m, unsigned int count,
+			  uint8_t *dst, struct err *e)
+{
+	for (unsigned int i = 0, n; i < count; i += n) {
+		uint8_t *to = dst + (size_t)i * CLUSTER_BYTES;
+		int r;
+
+		n = run_length(m, i, count);
+		if (!loc_is_place(m->locs[i])) {
+			memset(to, 0, (size_t)n * CLUSTER_BYTES);
+			continue;
+		}
+		r = read_run(p, m, i, n, to, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst, struct err *e)
+{
+	struct looked_up m, before;
+	int r = 0;
+
+	for (unsigned int try = 0; try < READ_TRIES; try++) {
+		int looked;
+
+		rwlock_read_lock(&o->gate); /* the layer may change under a class change */
+		looked = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
+				      map_lookup(o->pool->map, o->layer, first, count, m.locs,
+						 m.crcs, m.known, e);
+		rwlock_read_unlock(&o->gate);
+		if (looked < 0)
+			return looked;
+		/* A SCO may go while we look at it; it is damage only if the map insists. */
+		if (try > 0 && memcmp(m.locs, before.locs, count * sizeof(m.locs[0])) == 0)
+			break;
+		r = read_looked_up(o->pool, &m, count, dst, e);
+		if (r == 0)
+			return 0;
+		before = m;
+	}
+	log_error("volume: read failed: object=%" PRIu64 " cluster=%" PRIu64 " count=%u: %s", o->id,
+		  first, count, e ? e->message : err_name(r));
+	return r == -ENOENT ? err_wrap(e, -EIO, "object %" PRIu64, o->id) : r;
+}
+
+int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc,
+		    struct err *e)
+{
+	struct looked_up m, again;
+	int r;
+
+	for (;;) {
+		r = map_lookup(o->pool->map, o->layer, cluster, 1, m.locs, m.crcs, m.known, e);
+		if (r < 0)
+			return r;
+		r = read_looked_up(o->pool, &m, 1, dst, e);
+		if (r == 0) {
+			*ret_loc = m.locs[0];
+			return 0;
+		}
+		if (map_lookup(o->pool->map, o->layer, cluster, 1, again.locs, again.crcs,
+			       again.known, e) < 0 ||
+		    again.locs[0] == m.locs[0])
+			return r;
+	}
+}
+
+/* Part of one page: whole clusters straight into the caller's memory, the rest by a bounce. */
+static int read_part(struct object *o, uint64_t offset, uint8_t *dst, size_t len, struct bounce *b,
+		     struct err *e)
+{
+	uint64_t first = offset >> CLUSTER_SHIFT;
+	size_t skip = offset % CLUSTER_BYTES;
+	unsigned int count = (unsigned int)div_up_u64(skip + len, CLUSTER_BYTES);
+	int r;
+
+	if (skip == 0 && len % CLUSTER_BYTES == 0 && (uintptr_t)dst % ENV_DIRECT_ALIGN == 0)
+		return io_read_page(o, first, count, dst, e);
+	r = io_read_page(o, first, count, b->mem, e);
+	if (r == 0)
+		memcpy(dst, b->mem + skip, len);
+	return r;
+}
+
+ssize_t object_read(struct object *o, uint64_t offset, void *dst, size_t len, struct err *e)
+{
+	uint64_t size = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
+	struct pool *p = o->pool;
+	struct bounce *b;
+	size_t done = 0;
+	int r = 0;
+
+	if (offset >= size)
+		return 0;
+	len = (size_t)min_u64(len, size - offset);
+	b = bounce_get(p);
+	if (!b)
+		return err_set(e, -ENOMEM, "reading");
+	while (done < len && r == 0) {
+		uint64_t at = offset + done;
+		size_t skip = at % CLUSTER_BYTES;
+		uint64_t page_end = round_up_u64(at + 1, (uint64_t)PAGE_CLUSTERS * CLUSTER_BYTES);
+		size_t n = (size_t)min_u64(len - done, page_end - at);
+		uint8_t *to = (uint8_t *)dst + done;
+
+		/* Straight: as many whole clusters as there are. */
+		if (skip == 0 && n >= CLUSTER_BYTES && (uintptr_t)to % ENV_DIRECT_ALIGN == 0)
+			n -= n % CLUSTER_BYTES;
+		else
+			n = (size_t)min_u64(n, BOUNCE_BYTES - CLUSTER_BYTES - skip);
+		r = read_part(o, at, to, n, b, e);
+		done += n;
+	}
+	bounce_put(p, b);
+	if (r < 0)
+		return r;
+	counter_inc(&p->metrics.reads);
+	counter_add(&p->metrics.read_bytes, len);
+	return (ssize_t)len;
+}
+
+int object_seek(struct object *o, uint64_t offset, bool data, uint64_t *ret_offset, struct err *e)
+{
+	uint64_t size = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
+	uint64_t end = div_up_u64(size, CLUSTER_BYTES), cluster;
+	int r;
+
+	if (offset >= size)
+		return err_set(e, -ENXIO, "seek behind the end");
+	rwlock_read_lock(&o->gate);
+	r = map_seek(o->pool->map, o->layer, offset >> CLUSTER_SHIFT, end, data, &cluster, e);
+	rwlock_read_unlock(&o->gate);
+	if (r < 0)
+		return r;
+	if (cluster >= end) {
+		if (data)
+			return err_set(e, -ENXIO, "no data behind %" PRIu64, offset);
+		*ret_offset = size;
+		return 0;
+	}
+	*ret_offset = max_u64(offset, min_u64(size, cluster << CLUSTER_SHIFT));
+	return 0;
+}

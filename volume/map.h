@@ -1,0 +1,165 @@
+/*
+ * map - address -> location of all objects: pages of 512 clusters in one LRU with a byte limit.
+ *
+ * A page belongs to a layer (key: layer id, page number) and is held effective: the layer's own
+ * row merged over its parents'. Young entries are dirty; dirty entries are never evicted. A page
+ * that was only written is held partly (its dirty entries) and loaded when somebody asks for the
+ * rest, so a blind overwrite never reads metadata.
+ *
+ * Order: map_update() and map_range() call publish() under the lock of the page (shard), after
+ * the page stands in the dirty list and before the entry changes. publish() takes the LSN. So LSN
+ * order is map order, and a checkpoint that read "last LSN = C" before staging finds every entry
+ * up to C in a dirty page.
+ *
+ * Ranges: whole pages inside a range are not touched one by one. The cached ones are dropped and
+ * the layer gets a tombstone; under a tombstone rows read as absent until a checkpoint has deleted
+ * them. So a range costs O(cached pages), and O(rows) in the background.
+ *
+ * Checkpoint: begin (freezes the set of tombstones) - stage (copies dirty entries, page after
+ * page) - the caller makes the log durable up to the newest LSN given out by then - removes rows
+ * under the frozen tombstones, commits the staged deltas, flushes - end. A page under a tombstone
+ * that is younger than begin is not staged; the argument why nothing is lost: FORMAT.md 10.4.
+ */
+#ifndef VOLUME_MAP_H
+#define VOLUME_MAP_H
+
+#include "common/thread.h"
+#include "volume/lock_ranks.h"
+#include "volume/meta.h"
+
+struct map;
+struct map_tombstone;
+
+/* One generation of a map, in RAM. Made by map_layer_new() for each layer in use. */
+struct layer {
+	uint64_t id;			/* constant */
+	struct layer *parent;		/* constant; NULL: none; referenced */
+	uint32_t parent_origin_base;	/* constant; added to the origin of the parent's locations */
+	uint64_t owner;			/* the user's, set after map_layer_new(): object it is of */
+	uint32_t refs;			/* atomic */
+
+	struct mutex lock;		/* rank LOCK_LAYER; guards all below */
+	uint64_t parent_limit_clusters; /* nothing of the parent at and behind it; only sinks */
+	struct map_tombstone *tombstones;
+};
+
+struct map_options {
+	uint64_t cache_bytes; /* pages and all that belongs to them */
+	unsigned int shards;  /* 0: 64; a power of two */
+};
+
+NODISCARD int map_open(struct meta *meta, const struct map_options *options, struct map **ret_map);
+/* Drops everything, dirty or not. No layer may be in use. */
+void map_close(struct map *m);
+
+/*
+ * The layer of this id. While one still lives (dirty pages and pending ranges keep it) that one is
+ * returned, with the limit that it has by now.
+ * Owns:     one reference for the caller; takes a reference of its own on parent (may be NULL).
+ * Errors:   -ENOMEM; -EEXIST the one that lives has another parent.
+ */
+NODISCARD int map_layer_new(struct map *m, uint64_t id, struct layer *parent,
+			    uint64_t parent_limit_clusters, uint32_t parent_origin_base,
+			    struct layer **ret_layer);
+void layer_ref(struct layer *l);
+void layer_unref(struct map *m, struct layer *l);
+
+/*
+ * Locations of count clusters from first on; all in one page. Parents' clusters come with their
+ * origin translated; unmapped ones without any parent are LOC_UNMAPPED.
+ *
+ * Owns:     ret_locs, ret_crcs (each count long); bit i of ret_known says that ret_crcs[i] is
+ *           set, else the checksum stands in the SCO's index. ret_known: PAGE_CLUSTERS / 8 bytes.
+ * Errors:   -EBADMSG, -EUCLEAN, -EIO reading a row; -ENOMEM.
+ * Threads:  any, no lock held above LOCK_LAYER; may block on one metadata read.
+ */
+NODISCARD int map_lookup(struct map *m, struct layer *l, uint64_t first, unsigned int count,
+			 loc_t *ret_locs, uint32_t *ret_crcs, uint8_t *ret_known, struct err *e);
+
+struct map_update {
+	uint64_t first;
+	unsigned int count; /* all in one page */
+	loc_t loc;	    /* LOC_ZERO, LOC_UNMAPPED, or the place of the first; rest consecutive */
+	const uint32_t *crcs; /* count of them for a place, may be NULL; copied */
+	/* Apply only if the clusters are still here: expect for the first, consecutive if a place. */
+	bool conditional;
+	loc_t expect;
+	/* Called under the lock of the page, exactly once if and only if the update happens. */
+	lsn_t (*publish)(void *arg);
+	void *arg;
+};
+
+/*
+ * Change clusters of one page.
+ *
+ * Errors:   -ESTALE the condition does not hold; -ENOMEM; errors of map_lookup where a load is
+ *           needed (conditional only): nothing published, nothing changed.
+ * Threads:  any; publish must not block and not call the map. No allocation in the steady state:
+ *           a page that exists and whose form does not grow.
+ */
+NODISCARD int map_update(struct map *m, struct layer *l, const struct map_update *u,
+			 lsn_t *ret_lsn, struct err *e);
+
+/*
+ * Set clusters [first, end) to value (LOC_ZERO or LOC_UNMAPPED; a layer with parents gets LOC_ZERO
+ * either way, or, where end is CLUSTER_MAX, a lower parent limit). Nobody updates this layer
+ * meanwhile (the caller holds the object's gate); lookups and checkpoints may run.
+ *
+ * publish is called once, before anything changes, with no shard lock held. Everything that can
+ * fail (loads of the two edge pages, memory) happens before it.
+ */
+NODISCARD int map_range(struct map *m, struct layer *l, uint64_t first, uint64_t end, loc_t value,
+			lsn_t (*publish)(void *arg), void *arg, lsn_t *ret_lsn, struct err *e);
+
+/* First cluster >= from whose state (data: a place; else hole) is as asked; end if none below it.
+ * Errors as map_lookup. Cost: O(rows and cached pages), not O(clusters). */
+NODISCARD int map_seek(struct map *m, struct layer *l, uint64_t from, uint64_t end, bool data,
+		       uint64_t *ret_cluster, struct err *e);
+
+/* Bytes of the cache in use, and those of dirty or staged pages, which cannot be evicted. */
+struct map_usage {
+	uint64_t used_bytes, pinned_bytes, pages, hits, misses;
+};
+struct map_usage map_usage(struct map *m);
+
+/* --- Checkpoint; one thread at a time --------------------------------------------------------- */
+
+/* Dirty entries of one page as they were when it was staged. */
+struct staged_page {
+	struct layer *layer; /* referenced until map_checkpoint_end */
+	uint64_t page;	     /* number: first cluster / PAGE_CLUSTERS */
+	struct page_run *runs;
+	unsigned int run_count;
+};
+/* Freezes which tombstones belong to this checkpoint. */
+void map_checkpoint_begin(struct map *m);
+/*
+ * Copy the dirty entries of all dirty pages, ordered by (layer id, page). New dirt made meanwhile
+ * may or may not be in it.
+ * Owns:     the result until map_checkpoint_end(). Errors: -ENOMEM: end with false.
+ */
+NODISCARD int map_checkpoint_stage(struct map *m, struct staged_page **ret_pages,
+				   size_t *ret_count);
+/* A range whose rows this checkpoint deletes (or sets to zero, in a layer with parents). */
+struct staged_range {
+	struct layer *layer;
+	uint64_t first_page, end_page; /* end: exclusive */
+	loc_t value;
+};
+NODISCARD int map_checkpoint_ranges(struct map *m, struct staged_range **ret_ranges,
+				    size_t *ret_count);
+/*
+ * done: everything staged is committed and flushed, frozen tombstones are gone. Otherwise all of
+ * it becomes dirty again (entries changed since keep their newer value).
+ */
+void map_checkpoint_end(struct map *m, bool done);
+
+/* Effective page out of rows alone, as a load does: own row over parents'. locs: PAGE_CLUSTERS.
+ * own: only the layer's own row, no parents, no origin translation, UNMAPPED where it says nothing. */
+NODISCARD int map_read_rows(struct map *m, struct layer *l, uint64_t page, bool own,
+			    loc_t *ret_locs, struct err *e);
+
+/* Proves the invariants (sizes, lists, masks); for tests and debug builds. */
+void map_check(struct map *m);
+
+#endif

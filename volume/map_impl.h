@@ -1,0 +1,241 @@
+/*
+ * map_impl - what the parts of the map share; for map*.c only.
+ *
+ * Memory: a page is 24 bytes in a slab of its shard, its locations are a leaf. Whatever a page
+ * can be found by is in its key: the slot of its layer (a small number that a layer has while it
+ * lives) and its number. Recency is one bit a page and a hand that goes round (CLOCK).
+ *
+ * Locks: layers_lock > layer.lock > shard.lock. Metadata is read with none of them held.
+ *
+ * Loads: a page that loads is LOADING and its load stands in the shard's list. Whoever drops such
+ * a page cancels the load, which then starts over. A range first adds its tombstone, then drops
+ * pages; a load first makes its page, then looks for tombstones: so one of the two sees the other.
+ */
+#ifndef VOLUME_MAP_IMPL_H
+#define VOLUME_MAP_IMPL_H
+
+#include "volume/leaf.h"
+#include "volume/map.h"
+
+enum map_page_flag {
+	PAGE_USED = 1 << 0,    /* not a free slot of the slab */
+	PAGE_LOADED = 1 << 1,  /* what its leaf does not say is unmapped; else: not known */
+	PAGE_LOADING = 1 << 2, /* somebody reads its rows */
+	PAGE_HELD = 1 << 3,    /* a range will change it and must find it */
+	PAGE_HOT = 1 << 4,     /* used since the hand passed */
+	PAGE_DIRTY = 1 << 5,   /* may have dirty clusters */
+	PAGE_STAGED = 1 << 6,  /* may have staged clusters */
+};
+/* Held by a reference on its layer. */
+#define PAGE_PINNED (PAGE_DIRTY | PAGE_STAGED)
+#define PAGE_STAYS  (PAGE_PINNED | PAGE_LOADING | PAGE_HELD)
+
+struct map_page {
+	uint64_t key;	  /* slot of the layer, number of the page */
+	struct leaf leaf; /* owner_flags: enum map_page_flag; owner_link: next in bucket or free list */
+};
+#define PAGE_NUMBER_BITS 41u
+#define PAGE_NUMBER_MASK ((UINT64_C(1) << PAGE_NUMBER_BITS) - 1)
+#define LAYER_SLOTS_MAX	 (1u << (64 - PAGE_NUMBER_BITS))
+STATIC_ASSERT(sizeof(struct map_page) == 24, "12 MiB a TiB written in order");
+STATIC_ASSERT(CLUSTER_MAX >> PAGE_CLUSTERS_SHIFT <= PAGE_NUMBER_MASK + 1, "fits a key");
+
+/* A page with its place in a bucket. */
+#define PAGE_OWN_BYTES (sizeof(struct map_page) + sizeof(uint32_t))
+
+/* A load under way; on the stack of its thread. */
+struct map_load {
+	struct map_load *next;
+	uint64_t key;
+	bool cancelled;
+};
+
+#define SLAB_PAGES_SHIFT 8u
+#define SLAB_PAGES	 (1u << SLAB_PAGES_SHIFT)
+/* Slots of a slab that one hold of a shard's lock looks at, where all are looked at. */
+#define SWEEP_SLOTS 256u
+
+struct shard {
+	struct mutex lock; /* rank LOCK_MAP_SHARD; guards all below; no I/O while held */
+	struct cond loaded; /* a load of this shard ended */
+	struct leaf_pool pool;
+	struct map_page **slabs;
+	uint32_t slab_count, slab_room;
+	uint32_t slots; /* ever used; slot 0 is none */
+	uint32_t free_slot;
+	uint32_t hand;
+	uint32_t *buckets;
+	uint32_t bucket_count; /* a power of two */
+	uint32_t page_count, dirty_count, staged_count;
+	struct map_load *loads;
+	uint64_t pinned_bytes, hits, misses;
+};
+
+struct map_layer {
+	struct layer pub; /* first: a struct layer of ours is one of these */
+	uint32_t slot;
+	uint64_t cached_pages; /* atomic */
+	uint64_t page_bound;   /* atomic; numbers of pages ever cached are below it */
+	/* Guarded by map.layers_lock. */
+	struct map_layer *next_in_bucket;
+	struct map_layer *next_tombstoned;
+	bool is_tombstoned; /* in that list, which holds a reference */
+	struct map_layer *next_released; /* the checkpoint's, on its way out of the list */
+};
+
+#define LAYER_CHUNK 1024u
+/* Taken before any layer's lock and below all that callers may hold. */
+#define LOCK_MAP_LAYERS (LOCK_LAYER - 5)
+
+struct map {
+	struct meta *meta;
+	uint64_t shard_bytes;
+	unsigned int shard_count;
+	struct shard *shards;
+
+	struct mutex layers_lock; /* rank LOCK_MAP_LAYERS; guards all below */
+	struct map_layer **buckets;
+	uint32_t bucket_count, layer_count;
+	struct map_layer *tombstoned;
+	uint32_t slots_used, free_slot_count, free_slot_room;
+	uint32_t *free_slots;
+	/* Layer by slot. Atomic; an entry is constant while pages with its slot are cached. */
+	struct map_layer **chunks[LAYER_SLOTS_MAX / LAYER_CHUNK];
+
+	/* The checkpoint's thread's own. */
+	struct staged_page *staged;
+	size_t staged_count, staged_room;
+	struct staged_range *ranges;
+};
+
+static inline struct map_layer *map_layer_of(struct layer *l)
+{
+	return (struct map_layer *)l;
+}
+static inline uint64_t mix64(uint64_t x)
+{
+	x = (x ^ x >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+	x = (x ^ x >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+	return x ^ x >> 32;
+}
+
+/* --- map_page.c: pages of one shard; its lock is held ------------------------------------------ */
+
+NODISCARD int shard_init(struct shard *s);
+void shard_done(struct shard *s); /* all pages dropped */
+
+static inline uint64_t page_key(const struct map_layer *ml, uint64_t page)
+{
+	return (uint64_t)ml->slot << PAGE_NUMBER_BITS | page;
+}
+static inline struct shard *shard_of(struct map *m, uint64_t key)
+{
+	return &m->shards[mix64(key) & (m->shard_count - 1)];
+}
+static inline struct map_page *page_at(const struct shard *s, uint32_t slot)
+{
+	return &s->slabs[slot >> SLAB_PAGES_SHIFT][slot & (SLAB_PAGES - 1)];
+}
+static inline bool page_is(const struct map_page *p, unsigned int flags)
+{
+	return p->leaf.owner_flags & flags;
+}
+static inline void page_flag(struct map_page *p, unsigned int flags)
+{
+	p->leaf.owner_flags = (uint8_t)(p->leaf.owner_flags | flags);
+}
+static inline void page_unflag(struct map_page *p, unsigned int flags)
+{
+	p->leaf.owner_flags = (uint8_t)(p->leaf.owner_flags & ~flags);
+}
+static inline uint64_t page_number(const struct map_page *p)
+{
+	return p->key & PAGE_NUMBER_MASK;
+}
+static inline uint64_t page_bytes(const struct map_page *p)
+{
+	return PAGE_OWN_BYTES + leaf_bytes(&p->leaf);
+}
+/* The leaf may have changed its size from what page_bytes() said. */
+static inline void page_resized(struct shard *s, const struct map_page *p, uint64_t bytes_before)
+{
+	if (page_is(p, PAGE_PINNED))
+		s->pinned_bytes += page_bytes(p) - bytes_before;
+}
+
+struct map_page *page_find(const struct shard *s, uint64_t key);
+/* A page that is not there yet: nothing known. NULL: no memory. */
+struct map_page *page_make(struct shard *s, struct map_layer *ml, uint64_t page);
+/* Layer of a page of the cache. */
+struct map_layer *page_layer(const struct map *m, const struct map_page *p);
+void page_mark_dirty(struct shard *s, struct map_layer *ml, struct map_page *p);
+/* Clear DIRTY or STAGED. True: the page is no longer pinned, drop a reference on its layer. */
+NODISCARD bool page_unmark(struct shard *s, struct map_page *p, enum map_page_flag flag);
+/* Take a page out, cancelling its load. True: drop a reference on its layer. */
+NODISCARD bool page_drop(const struct map *m, struct shard *s, struct map_page *p);
+uint64_t shard_used_bytes(const struct shard *s);
+/* Drop pages that may go while the shard is above its share; never keep (may be NULL). */
+void shard_evict(const struct map *m, struct shard *s, const struct map_page *keep);
+/* The same until the share is kept or all pages were looked at; takes the lock. */
+void shard_shrink(const struct map *m, struct shard *s);
+/*
+ * Call fn for pages of a shard, a bounded number under each hold of the lock (taken here); fn may
+ * drop the page. False: it ends.
+ */
+void shard_sweep(struct shard *s, bool (*fn)(void *arg, struct shard *s, struct map_page *p),
+		 void (*between)(void *arg), void *arg);
+
+/* --- map_layer.c ------------------------------------------------------------------------------- */
+
+void map_layers_init(struct map *m);
+void map_layers_done(struct map *m);
+struct map_layer *map_layer_at(const struct map *m, uint32_t slot);
+/* Another reference for one who has one, directly or by a pinned page. */
+void layer_unref_shared(struct layer *l); /* not the last one */
+/* Drop pages [first_page, end_page) of a layer out of the cache. The caller holds a reference. */
+void map_drop_pages(struct map *m, struct map_layer *ml, uint64_t first_page, uint64_t end_page);
+
+/* --- map_tombstone.c --------------------------------------------------------------------------- */
+
+/* Pending ranges of one layer, sorted and disjoint; a newer set lies over older ones. */
+struct map_tombstone {
+	struct map_tombstone *older;
+	bool frozen; /* belongs to the running checkpoint */
+	uint32_t count, room;
+	struct tombstone_range {
+		uint64_t first_page, end_page;
+		loc_t value;
+	} *ranges;
+};
+struct map_tombstone *tombstone_new(void); /* room for one range */
+void tombstone_free(struct map_tombstone *set);
+/* Make room in the layer's own set if it may still grow; without memory nothing happens. */
+void tombstones_prepare(struct layer *l);
+/* Add a range. fresh: made by tombstone_new(), taken (and maybe freed). layer.lock is held. */
+void tombstones_add_locked(struct layer *l, struct map_tombstone *fresh, uint64_t first_page,
+			   uint64_t end_page, loc_t value);
+/* The range that covers a page (young_only: out of sets that are not frozen), or NULL. */
+const struct tombstone_range *tombstones_find_locked(const struct layer *l, uint64_t page,
+						     bool young_only);
+/* Put a layer that got a tombstone into the list of those; its lock is not held. */
+void map_note_tombstoned(struct map *m, struct map_layer *ml);
+void map_tombstones_freeze(struct map *m);
+void map_tombstones_thaw(struct map *m, bool done);
+void map_tombstones_done(struct map *m);
+
+/* --- map_load.c -------------------------------------------------------------------------------- */
+
+/*
+ * A page whose clusters [first, first + count) are known, its shard locked on success.
+ * Errors: as map_lookup; nothing is locked.
+ */
+NODISCARD int page_get(struct map *m, struct map_layer *ml, uint64_t page, unsigned int first,
+		       unsigned int count, struct shard **ret_shard, struct map_page **ret_page,
+		       struct err *e);
+
+/* --- map_checkpoint.c -------------------------------------------------------------------------- */
+
+/* Free what a checkpoint staged, as it is. */
+void map_checkpoint_forget(struct map *m);
+
+#endif

@@ -1,0 +1,286 @@
+/*
+ * map_load - the effective content of a page: the layer's own row over its parents'.
+ *
+ * Each layer is asked in this order: cached page, tombstones, row. A checkpoint that ends removes
+ * tombstones first and lets pages go after it, so what is missing in the cache and not under a
+ * tombstone stands in the row.
+ */
+#include "volume/map_impl.h"
+
+#include <string.h>
+
+/* A row of a page: 512 clusters take less than a quarter of it however they are written. */
+#define PAGE_ROW_BYTES_MAX 65536u
+
+/* A page that is put together layer by layer. */
+struct assembly {
+	struct leaf_table *table;
+	uint64_t open[LEAF_MASK_WORDS]; /* clusters that no layer said anything of yet */
+	unsigned int open_count;
+	uint64_t origin_add;
+	bool origin_overflow;
+};
+
+static bool is_open(const struct assembly *a, unsigned int i)
+{
+	return a->open[i / 64] >> (i % 64) & 1;
+}
+
+static void assembly_put(struct assembly *a, unsigned int i, loc_t loc, const uint32_t *crc)
+{
+	a->open[i / 64] &= ~(UINT64_C(1) << (i % 64));
+	a->open_count--;
+	if (loc_is_place(loc)) {
+		if (loc_origin(loc) + a->origin_add > LOC_ORIGIN_MAX) {
+			a->origin_overflow = true;
+			return;
+		}
+		loc += a->origin_add << 52;
+		if (crc) {
+			a->table->crc[i] = *crc;
+			a->table->known[i / 64] |= UINT64_C(1) << (i % 64);
+		}
+	}
+	a->table->loc[i] = loc;
+}
+
+/* All clusters from first on that are still open get this value. */
+static void assembly_close(struct assembly *a, unsigned int first, loc_t value)
+{
+	for (unsigned int i = first; i < PAGE_CLUSTERS && a->open_count; i++)
+		if (is_open(a, i))
+			assembly_put(a, i, value, NULL);
+}
+
+static void assembly_put_run(void *arg, const struct page_run *run)
+{
+	struct assembly *a = arg;
+
+	if (run->loc == LOC_UNMAPPED)
+		return; /* the parent is asked */
+	for (unsigned int i = 0; i < run->count; i++) {
+		loc_t loc = loc_is_place(run->loc) ? run->loc + i : run->loc;
+
+		if (is_open(a, run->first + i))
+			assembly_put(a, run->first + i, loc, run->crcs ? &run->crcs[i] : NULL);
+	}
+}
+
+static int assembly_add_row(struct assembly *a, struct map *m, uint64_t layer_id, uint64_t page,
+			    struct buf *row, struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_PAGE, layer_id, page);
+	enum page_value_kind kind;
+	int r;
+
+	r = meta_get(m->meta, META_STATE, &key, row, e);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = page_value_decode(row->data, row->len_bytes, &kind, assembly_put_run, a, e);
+	if (r < 0)
+		return err_wrap(e, r, "map page %" PRIu64 " of layer %" PRIu64, page, layer_id);
+	if (a->origin_overflow)
+		return err_set(e, -EUCLEAN,
+			       "map page %" PRIu64 " of layer %" PRIu64 " names an origin too many",
+			       page, layer_id);
+	return 0;
+}
+
+/* What the cache has of a page of a parent, dirty or not. */
+static int assembly_add_cached(struct assembly *a, struct map *m, const struct map_layer *ml,
+			       uint64_t page, struct err *e)
+{
+	uint64_t key = page_key(ml, page);
+	struct shard *s = shard_of(m, key);
+	GUARD(&s->lock);
+	struct map_page *p = page_find(s, key);
+	struct leaf_span span;
+
+	if (!p)
+		return 0;
+	page_flag(p, PAGE_HOT);
+	for (unsigned int i = 0; i < PAGE_CLUSTERS && a->open_count; i += span.count) {
+		leaf_span_at(&p->leaf, i, PAGE_CLUSTERS, &span);
+		for (unsigned int j = 0; span.loc != LEAF_ABSENT && j < span.count; j++)
+			if (is_open(a, i + j))
+				assembly_put(a, i + j,
+					     loc_is_place(span.loc) ? span.loc + j : span.loc,
+					     span.crcs ? &span.crcs[j] : NULL);
+	}
+	if (page_is(p, PAGE_LOADED))
+		assembly_close(a, 0, LOC_UNMAPPED);
+	if (a->origin_overflow)
+		return err_set(e, -EUCLEAN,
+			       "map page %" PRIu64 " of layer %" PRIu64 " names an origin too many",
+			       page, ml->pub.id);
+	return 0;
+}
+
+/* How a layer's ranges and limit change what stands in rows; of one moment. */
+struct layer_view {
+	uint64_t limit_clusters;
+	bool row_hidden;
+	bool all_zero;
+};
+
+static struct layer_view layer_view(struct layer *l, uint64_t page)
+{
+	GUARD(&l->lock);
+	const struct tombstone_range *range = tombstones_find_locked(l, page, false);
+
+	return (struct layer_view){
+		.limit_clusters = l->parent_limit_clusters,
+		.row_hidden = range,
+		.all_zero = range && range->value == LOC_ZERO,
+	};
+}
+
+enum assemble_flags {
+	ASSEMBLE_ROWS_ONLY = 1 << 0, /* neither cached pages nor tombstones */
+	ASSEMBLE_OWN = 1 << 1,	     /* no parents */
+};
+
+/* What no layer says anything of is left absent in table. */
+static int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
+			 struct leaf_table *table, struct err *e)
+{
+	struct assembly a = { .table = table, .open_count = PAGE_CLUSTERS };
+	AUTO(buf_done) struct buf row;
+	int r;
+
+	buf_init(&row, PAGE_ROW_BYTES_MAX);
+	leaf_table_clear(table);
+	memset(a.open, 0xff, sizeof(a.open));
+	for (struct layer *at = l; at && a.open_count; at = at->parent) {
+		struct layer_view view;
+		uint64_t first = page << PAGE_CLUSTERS_SHIFT;
+
+		/* The page of l itself is about to be filled in: its clusters go over ours. */
+		if (at != l && !(flags & ASSEMBLE_ROWS_ONLY)) {
+			r = assembly_add_cached(&a, m, map_layer_of(at), page, e);
+			if (r < 0)
+				return r;
+		}
+		view = layer_view(at, page);
+		if (flags & ASSEMBLE_ROWS_ONLY)
+			view.row_hidden = view.all_zero = false;
+		if (view.all_zero)
+			assembly_close(&a, 0, LOC_ZERO);
+		if (!view.row_hidden && a.open_count) {
+			r = assembly_add_row(&a, m, at->id, page, &row, e);
+			if (r < 0)
+				return r;
+		}
+		if (flags & ASSEMBLE_OWN)
+			break;
+		if (view.limit_clusters < first + PAGE_CLUSTERS)
+			assembly_close(&a,
+				       view.limit_clusters <= first ?
+					       0 :
+					       (unsigned int)(view.limit_clusters - first),
+				       LOC_UNMAPPED);
+		a.origin_add += at->parent_origin_base;
+	}
+	return 0;
+}
+
+int map_read_rows(struct map *m, struct layer *l, uint64_t page, bool own, loc_t *ret_locs,
+		  struct err *e)
+{
+	struct leaf_table table;
+	int r;
+
+	r = page_assemble(m, l, page, ASSEMBLE_ROWS_ONLY | (own ? ASSEMBLE_OWN : 0), &table, e);
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)
+		ret_locs[i] = table.loc[i] == LEAF_ABSENT ? LOC_UNMAPPED : table.loc[i];
+	return 0;
+}
+
+static void load_end(struct shard *s, struct map_load *load)
+{
+	struct map_load **at;
+
+	for (at = &s->loads; *at != load; at = &(*at)->next)
+		continue;
+	*at = load->next;
+	cond_broadcast(&s->loaded);
+}
+
+/*
+ * Load a page; the shard is locked before and after, and not meanwhile. On success the caller
+ * looks again: a range may have dropped the page, and then nothing was loaded.
+ */
+static int page_load(struct map *m, struct map_layer *ml, struct shard *s, uint64_t page,
+		     struct err *e)
+{
+	struct map_load load = { .key = page_key(ml, page) };
+	struct map_page *p = page_find(s, load.key);
+	struct leaf_table table;
+	uint64_t bytes;
+	int r;
+
+	if (!p)
+		p = page_make(s, ml, page);
+	if (!p)
+		return err_set(e, -ENOMEM, "no memory for a map page");
+	page_flag(p, PAGE_LOADING);
+	load.next = s->loads;
+	s->loads = &load;
+	s->misses++;
+	mutex_unlock(&s->lock);
+
+	r = page_assemble(m, &ml->pub, page, 0, &table, e);
+
+	mutex_lock(&s->lock);
+	if (load.cancelled)
+		return 0;
+	load_end(s, &load);
+	p = page_find(s, load.key);
+	ASSERT(p && page_is(p, PAGE_LOADING));
+	page_unflag(p, PAGE_LOADING);
+	bytes = page_bytes(p);
+	if (r == 0 && leaf_fill(&s->pool, &p->leaf, &table) < 0)
+		r = err_set(e, -ENOMEM, "no memory for a map page");
+	if (r < 0)
+		return r;
+	page_flag(p, PAGE_LOADED);
+	page_resized(s, p, bytes);
+	shard_evict(m, s, p);
+	return 0;
+}
+
+int page_get(struct map *m, struct map_layer *ml, uint64_t page, unsigned int first,
+	     unsigned int count, struct shard **ret_shard, struct map_page **ret_page,
+	     struct err *e)
+{
+	uint64_t key = page_key(ml, page);
+	struct shard *s = shard_of(m, key);
+	bool missed = false;
+	int r;
+
+	mutex_lock(&s->lock);
+	for (;;) {
+		struct map_page *p = page_find(s, key);
+
+		if (p && (page_is(p, PAGE_LOADED) || leaf_has_all(&p->leaf, first, count))) {
+			page_flag(p, PAGE_HOT);
+			s->hits += !missed;
+			*ret_shard = s;
+			*ret_page = p;
+			return 0;
+		}
+		missed = true;
+		if (p && page_is(p, PAGE_LOADING)) {
+			cond_wait(&s->loaded, &s->lock, WAIT_FOREVER);
+			continue;
+		}
+		r = page_load(m, ml, s, page, e);
+		if (r < 0) {
+			mutex_unlock(&s->lock);
+			return r;
+		}
+	}
+}

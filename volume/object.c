@@ -1,0 +1,704 @@
+#include "volume/object.h"
+
+#include "common/log.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Unreferenced clean objects kept in RAM. */
+#define OBJECTS_IDLE_MAX 8192u
+/* Layers of one object that a load follows. */
+#define LAYERS_MAX 4096u
+
+static void buf_donep(struct buf *b)
+{
+	buf_done(b);
+}
+
+/* --- streams ----------------------------------------------------------------------------------- */
+
+struct stream *pool_stream(struct pool *p, uint32_t id)
+{
+	struct stream *s;
+
+	GUARD(&p->objects_lock);
+	HASH_FIND(hh, p->streams, &id, sizeof(id), s);
+	return s;
+}
+
+int pool_stream_add(struct pool *p, uint32_t id, uint32_t class, uint64_t owner,
+		    struct stream **ret_stream, struct err *e)
+{
+	struct stream *s = malloc(sizeof(*s));
+
+	if (!s)
+		return err_set(e, -ENOMEM, "stream");
+	stream_init(s, &p->world, id, class, owner);
+	GUARD(&p->objects_lock);
+	HASH_ADD(hh, p->streams, id, sizeof(s->id), s);
+	*ret_stream = s;
+	return 0;
+}
+
+int pool_streams(struct pool *p, struct stream ***ret_streams, size_t *ret_count)
+{
+	struct stream *s, *next, **list;
+	size_t count = 0;
+
+	GUARD(&p->objects_lock);
+	list = calloc(HASH_COUNT(p->streams) + 1, sizeof(struct stream *));
+	if (!list)
+		return -ENOMEM;
+	HASH_ITER (hh, p->streams, s, next)
+		list[count++] = s;
+	*ret_streams = list;
+	*ret_count = count;
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct stream *x = *(struct stream *const *)a, *y = *(struct stream *const *)b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+void stream_sort(struct stream **list, size_t count)
+{
+	if (count)
+		qsort(list, count, sizeof(struct stream *), by_id);
+}
+
+/* --- loading ----------------------------------------------------------------------------------- */
+
+static void object_free(struct object *o)
+{
+	if (o->layer)
+		layer_unref(o->pool->map, o->layer);
+	free(o->origins);
+	rwlock_done(&o->gate);
+	free(o);
+}
+
+static int get_layer_row(struct pool *p, uint64_t id, struct layer_row *ret_row, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_LAYER, id);
+	AUTO(buf_donep) struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = layer_row_decode(value.data, value.len_bytes, ret_row, e);
+	return r < 0 ? err_wrap(e, r, "layer %" PRIu64, id) : 0;
+}
+
+/* Layers from the oldest ancestor down; each takes a reference on its parent. */
+static int load_layers(struct object *o, uint64_t live, struct err *e)
+{
+	uint64_t *ids = calloc(LAYERS_MAX, sizeof(*ids));
+	struct layer_row *rows = calloc(LAYERS_MAX, sizeof(*rows));
+	struct layer *layer = NULL;
+	unsigned int count = 0;
+	int r = ids && rows ? 0 : err_set(e, -ENOMEM, "layers");
+
+	for (uint64_t id = live; r == 0 && id != 0; id = rows[count - 1].parent) {
+		if (count == LAYERS_MAX) {
+			r = err_set(e, -EUCLEAN, "object %" PRIu64 " has too many layers", o->id);
+			break;
+		}
+		ids[count] = id;
+		r = get_layer_row(o->pool, id, &rows[count++], e);
+	}
+	for (unsigned int i = count; r == 0 && i-- > 0;) {
+		struct layer *child;
+
+		r = map_layer_new(o->pool->map, ids[i], layer, rows[i].parent_limit_clusters,
+				  rows[i].parent_origin_base, &child);
+		if (layer)
+			layer_unref(o->pool->map, layer);
+		layer = r == 0 ? child : NULL;
+		if (layer)
+			layer->owner = o->id;
+	}
+	if (r < 0 && layer)
+		layer_unref(o->pool->map, layer);
+	else
+		o->layer = layer;
+	free(ids);
+	free(rows);
+	return r;
+}
+
+/* The state row of the live layer, or of the nearest ancestor that has one. */
+static int load_state(struct object *o, struct err *e)
+{
+	AUTO(buf_donep) struct buf value;
+	int r = 0;
+
+	buf_init(&value, 4096);
+	for (const struct layer *l = o->layer; l; l = l->parent) {
+		struct row_key key = row_key_u64(ROW_OBJECT_STATE, l->id);
+		struct object_state_row row;
+
+		r = meta_get(o->pool->meta, META_STATE, &key, &value, e);
+		if (r == -ENOENT)
+			continue;
+		if (r == 0)
+			r = object_state_row_decode(value.data, value.len_bytes, &row, e);
+		if (r < 0)
+			return err_wrap(e, r, "state of object %" PRIu64, o->id);
+		o->size_bytes = row.size_bytes;
+		o->mtime_ns = row.mtime_ns;
+		o->mapped_clusters = row.mapped_clusters;
+		if (l == o->layer) /* LSNs of another layer are of another stream */
+			o->row_lsn = o->last_lsn = row.lsn;
+		return 0;
+	}
+	return 0;
+}
+
+static int object_load(struct pool *p, uint64_t id, struct object **ret_object, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT, id);
+	struct object_row row = { 0 };
+	AUTO(buf_donep) struct buf value;
+	struct object *o;
+	int r;
+
+	buf_init(&value, 1u << 20);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == -ENOENT)
+		return err_set(e, -ENOENT, "no object %" PRIu64, id);
+	if (r == 0)
+		r = object_row_decode(value.data, value.len_bytes, &row, e);
+	if (r < 0)
+		return err_wrap(e, r, "object %" PRIu64, id);
+	o = calloc(1, sizeof(*o));
+	if (!o || row.origin_count == 0) {
+		free(o);
+		object_row_done(&row);
+		return err_set(e, o ? -EUCLEAN : -ENOMEM, "object %" PRIu64, id);
+	}
+	o->pool = p;
+	o->id = id;
+	o->class = (enum object_class)row.class;
+	o->origin_count = row.origin_count;
+	o->origins = row.origins; /* taken over */
+	rwlock_init(&o->gate, LOCK_GATE);
+	o->stream = pool_stream(p, o->origins[0].stream);
+	r = o->stream ? load_layers(o, row.live_layer, e) :
+			err_set(e, -EUCLEAN, "object %" PRIu64 " has no stream", id);
+	if (r == 0)
+		r = load_state(o, e);
+	if (r < 0) {
+		object_free(o);
+		return r;
+	}
+	*ret_object = o;
+	return 0;
+}
+
+static struct object *find_locked(struct pool *p, uint64_t id)
+{
+	struct object *o;
+
+	HASH_FIND(hh, p->objects, &id, sizeof(id), o);
+	if (o)
+		o->refs++;
+	return o;
+}
+
+int object_get(struct pool *p, uint64_t id, struct object **ret_object, struct err *e)
+{
+	struct object *o, *found;
+	int r;
+
+	mutex_lock(&p->objects_lock);
+	o = find_locked(p, id);
+	mutex_unlock(&p->objects_lock);
+	if (!o) {
+		r = object_load(p, id, &o, e);
+		if (r < 0)
+			return r;
+		mutex_lock(&p->objects_lock);
+		found = find_locked(p, id);
+		if (!found) {
+			o->refs = 1;
+			HASH_ADD(hh, p->objects, id, sizeof(o->id), o);
+		}
+		mutex_unlock(&p->objects_lock);
+		if (found) { /* somebody loaded it at the same time */
+			object_free(o);
+			o = found;
+		}
+	}
+	*ret_object = o;
+	return 0;
+}
+
+int object_open(struct pool *p, uint64_t id, struct object **ret_object, struct err *e)
+{
+	struct object *o;
+	bool deleted;
+	int r;
+
+	r = object_get(p, id, &o, e);
+	if (r < 0)
+		return r;
+	rwlock_read_lock(&o->gate);
+	deleted = o->deleted;
+	rwlock_read_unlock(&o->gate);
+	if (deleted) {
+		object_put(o);
+		return err_set(e, -ENOENT, "no object %" PRIu64, id);
+	}
+	*ret_object = o;
+	return 0;
+}
+
+void object_put(struct object *o)
+{
+	struct pool *p = o->pool;
+	bool gone;
+
+	mutex_lock(&p->objects_lock);
+	ASSERT(o->refs > 0);
+	o->refs--;
+	gone = o->refs == 0 && o->deleted;
+	if (gone)
+		HASH_DEL(p->objects, o);
+	mutex_unlock(&p->objects_lock);
+	if (gone)
+		object_free(o);
+}
+
+void object_close(struct object *o)
+{
+	if (o)
+		object_put(o);
+}
+
+void objects_trim(struct pool *p)
+{
+	struct object *o, *next, *list = NULL;
+
+	mutex_lock(&p->objects_lock);
+	if (HASH_COUNT(p->objects) > OBJECTS_IDLE_MAX)
+		HASH_ITER (hh, p->objects, o, next) {
+			if (o->refs > 0 || __atomic_load_n(&o->attr_dirty, __ATOMIC_ACQUIRE))
+				continue;
+			HASH_DEL(p->objects, o);
+			o->hh.next = list;
+			list = o;
+		}
+	mutex_unlock(&p->objects_lock);
+	while (list) {
+		o = list;
+		list = o->hh.next;
+		object_free(o);
+	}
+}
+
+void objects_free_all(struct pool *p)
+{
+	struct object *o, *next;
+	struct stream *s, *next_stream;
+
+	HASH_ITER (hh, p->objects, o, next) {
+		ASSERT(o->refs == 0);
+		HASH_DEL(p->objects, o);
+		object_free(o);
+	}
+	HASH_ITER (hh, p->streams, s, next_stream) {
+		HASH_DEL(p->streams, s);
+		stream_done(s);
+		free(s);
+	}
+}
+
+int objects_dirty(struct pool *p, struct object ***ret_objects, size_t *ret_count)
+{
+	struct object *o, *next, **list;
+	size_t count = 0;
+
+	GUARD(&p->objects_lock);
+	list = calloc(HASH_COUNT(p->objects) + 1, sizeof(struct object *));
+	if (!list)
+		return -ENOMEM;
+	HASH_ITER (hh, p->objects, o, next) {
+		if (!__atomic_load_n(&o->attr_dirty, __ATOMIC_ACQUIRE))
+			continue;
+		o->refs++;
+		list[count++] = o;
+	}
+	*ret_objects = list;
+	*ret_count = count;
+	return 0;
+}
+
+/* --- making, deleting, changing class ---------------------------------------------------------- */
+
+static int put_row(struct pool *p, struct meta_batch *batch, const struct row_key *key,
+		   const struct buf *value, int encoded)
+{
+	return encoded < 0 ? encoded : meta_batch_put(p->meta, batch, key, value);
+}
+
+static int put_object_row(struct pool *p, struct meta_batch *batch, uint64_t id,
+			  const struct object_row *row)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 1u << 20);
+	return put_row(p, batch, &key, &value, object_row_encode(row, &value));
+}
+
+static int put_layer_row(struct pool *p, struct meta_batch *batch, uint64_t id,
+			 const struct layer_row *row)
+{
+	struct row_key key = row_key_u64(ROW_LAYER, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 4096);
+	return put_row(p, batch, &key, &value, layer_row_encode(row, &value));
+}
+
+static int put_stream_row(struct pool *p, struct meta_batch *batch, uint32_t id,
+			  const struct stream_row *row)
+{
+	struct row_key key = row_key_u64(ROW_STREAM, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 4096);
+	return put_row(p, batch, &key, &value, stream_row_encode(row, &value));
+}
+
+/* A disk gets a stream of its own: its row goes into the batch. */
+static int new_disk_stream(struct pool *p, struct meta_batch *batch, uint64_t owner,
+			   struct stream **ret_stream, struct err *e)
+{
+	struct stream_row row = { .class = OBJECT_DISK, .owner = owner };
+	uint64_t id;
+	int r;
+
+	r = pool_new_number(p, COUNTER_STREAM, &id, e);
+	if (r < 0)
+		return r;
+	if (id > UINT32_MAX)
+		return err_set(e, -ENOSPC, "stream numbers are used up");
+	r = put_stream_row(p, batch, (uint32_t)id, &row);
+	if (r < 0)
+		return err_set(e, r, "stream row");
+	return pool_stream_add(p, (uint32_t)id, OBJECT_DISK, owner, ret_stream, e);
+}
+
+int object_create(struct pool *p, enum object_class class, uint64_t *ret_id, struct err *e)
+{
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct object_origin origin = { .stream = STREAM_SHARED };
+	struct layer_row layer = { .state = LAYER_LIVE };
+	struct object_row row = {
+		.class = class,
+		.created_ns = env_now_real_ns(p->env),
+		.origin_count = 1,
+		.origins = &origin,
+	};
+	struct stream *stream;
+	uint64_t id, layer_id;
+	int r;
+
+	if (!batch)
+		return err_set(e, -ENOMEM, "object");
+	r = pool_new_number(p, COUNTER_OBJECT, &id, e);
+	if (r == 0)
+		r = pool_new_number(p, COUNTER_LAYER, &layer_id, e);
+	if (r == 0 && class == OBJECT_DISK) {
+		r = new_disk_stream(p, batch, id, &stream, e);
+		origin.stream = r == 0 ? stream->id : 0;
+	}
+	if (r == 0) {
+		row.live_layer = layer_id;
+		layer.object = id;
+		r = put_object_row(p, batch, id, &row);
+		if (r == 0)
+			r = put_layer_row(p, batch, layer_id, &layer);
+		if (r < 0)
+			err_set(e, r, "rows of an object");
+	}
+	if (r == 0)
+		r = meta_commit(p->meta, batch, 0, e);
+	meta_batch_free(p->meta, batch);
+	if (r == 0)
+		*ret_id = id;
+	return r;
+}
+
+int object_delete(struct pool *p, uint64_t id, struct err *e)
+{
+	struct meta_batch *batch;
+	struct row_key key = row_key_u64(ROW_OBJECT, id);
+	struct object *o;
+	int r;
+
+	r = object_open(p, id, &o, e);
+	if (r < 0)
+		return r;
+	batch = meta_batch_new(p->meta, META_NAMES);
+	if (!batch) {
+		object_put(o);
+		return err_set(e, -ENOMEM, "deleting an object");
+	}
+	rwlock_write_lock(&o->gate);
+	r = o->deleted ? err_set(e, -ENOENT, "no object %" PRIu64, id) :
+			 meta_batch_delete(p->meta, batch, &key);
+	for (struct layer *l = o->layer; r == 0 && l; l = l->parent) {
+		struct layer_row row = { .state = LAYER_DROPPED, .object = id };
+
+		r = put_layer_row(p, batch, l->id, &row);
+	}
+	if (r == 0)
+		r = meta_commit(p->meta, batch, 0, e);
+	if (r == 0) {
+		o->deleted = true;
+		__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
+		for (struct layer *l = o->layer; l; l = l->parent) {
+			struct err why = { 0 };
+
+			if (pool_drop_layer(p, l, &why) < 0) /* the row is there: at next start */
+				log_warning("volume: space of object %" PRIu64
+					    " comes back at the next start: %s",
+					    id, why.message);
+		}
+	}
+	rwlock_write_unlock(&o->gate);
+	meta_batch_free(p->meta, batch);
+	object_put(o);
+	return r;
+}
+
+/* Rows of a class change: a new live layer in the new stream over the old one. */
+static int class_rows(struct object *o, struct meta_batch *batch, const struct object_row *row,
+		      uint64_t layer_id, uint64_t parent_limit)
+{
+	struct layer_row old = {
+		.state = LAYER_FROZEN,
+		.object = o->id,
+		.parent = o->layer->parent ? o->layer->parent->id : 0,
+		.parent_limit_clusters = o->layer->parent_limit_clusters,
+		.mark_stream = o->stream->id,
+		.mark = o->last_lsn,
+	};
+	struct layer_row new = {
+		.state = LAYER_LIVE,
+		.object = o->id,
+		.parent = o->layer->id,
+		.parent_limit_clusters = parent_limit,
+	};
+	int r;
+
+	r = put_object_row(o->pool, batch, o->id, row);
+	if (r == 0)
+		r = put_layer_row(o->pool, batch, o->layer->id, &old);
+	if (r == 0)
+		r = put_layer_row(o->pool, batch, layer_id, &new);
+	return r;
+}
+
+/* Gate and checkpoint lock held; nothing of the object is younger than its rows. */
+static int change_class(struct object *o, enum object_class class, struct err *e)
+{
+	struct pool *p = o->pool;
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct object_origin *origins = calloc(o->origin_count + 1, sizeof(*origins));
+	struct object_row row = {
+		.class = class,
+		.created_ns = env_now_real_ns(p->env),
+		.origin_count = o->origin_count + 1,
+		.origins = origins,
+	};
+	struct layer *layer = NULL;
+	struct stream *stream;
+	uint64_t layer_id;
+	int r = -ENOMEM;
+
+	if (!batch || !origins) {
+		err_set(e, r, "class change");
+		goto out;
+	}
+	memcpy(origins + 1, o->origins, o->origin_count * sizeof(*origins));
+	origins[1].mark = o->last_lsn;
+	r = pool_new_number(p, COUNTER_LAYER, &layer_id, e);
+	if (r == 0 && class == OBJECT_DISK)
+		r = new_disk_stream(p, batch, o->id, &stream, e);
+	else if (r == 0)
+		stream = pool_stream(p, STREAM_SHARED);
+	if (r == 0) {
+		origins[0] = (struct object_origin){ .stream = stream->id };
+		row.live_layer = layer_id;
+		r = class_rows(o, batch, &row, layer_id, CLUSTER_MAX);
+	}
+	if (r == 0)
+		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
+	if (r == 0)
+		layer->owner = o->id;
+	if (r == 0)
+		r = meta_commit(p->meta, batch, META_SYNC, e);
+	if (r < 0) {
+		if (layer)
+			layer_unref(p->map, layer);
+		goto out;
+	}
+	layer_unref(p->map, o->layer);
+	o->layer = layer;
+	o->class = class;
+	o->stream = stream;
+	free(o->origins);
+	o->origins = TAKE_PTR(origins);
+	o->origin_count++;
+	o->last_lsn = 0;
+	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE); /* the new layer needs its row */
+out:
+	free(origins);
+	if (batch)
+		meta_batch_free(p->meta, batch);
+	return r;
+}
+
+int object_set_class(struct object *o, enum object_class class, struct err *e)
+{
+	struct pool *p = o->pool;
+	int r = 0;
+
+	mutex_lock(&p->checkpoint_lock);
+	rwlock_write_lock(&o->gate);
+	if (o->deleted)
+		r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+	else if (o->class != class && o->origin_count >= OBJECT_ORIGINS_MAX)
+		r = err_set(e, -EMLINK, "object %" PRIu64 " changed class too often", o->id);
+	else if (o->class != class) {
+		/* With nothing young behind it the change is one record in the WAL, and LSNs of the
+		 * old stream never meet the new layer. */
+		r = pool_checkpoint_locked(p, e);
+		if (r == 0)
+			r = change_class(o, class, e);
+	}
+	rwlock_write_unlock(&o->gate);
+	mutex_unlock(&p->checkpoint_lock);
+	return r;
+}
+
+/* --- attributes -------------------------------------------------------------------------------- */
+
+void object_note_entry(struct object *o, const struct log_entry *entry)
+{
+	uint64_t size = __atomic_load_n(&o->size_bytes, __ATOMIC_RELAXED);
+	lsn_t last = __atomic_load_n(&o->last_lsn, __ATOMIC_RELAXED);
+
+	if (entry->kind == ENTRY_TRUNCATE || entry->kind == ENTRY_ATTR)
+		__atomic_store_n(&o->size_bytes, entry->size_bytes, __ATOMIC_RELEASE);
+	else
+		while (size < entry->size_bytes &&
+		       !__atomic_compare_exchange_n(&o->size_bytes, &size, entry->size_bytes, true,
+						    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			continue;
+	while (last < entry->lsn &&
+	       !__atomic_compare_exchange_n(&o->last_lsn, &last, entry->lsn, true, __ATOMIC_ACQ_REL,
+					    __ATOMIC_RELAXED))
+		continue;
+	__atomic_store_n(&o->mtime_ns, entry->mtime_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE);
+}
+
+void object_stat(struct object *o, struct object_stat *ret_stat)
+{
+	rwlock_read_lock(&o->gate);
+	*ret_stat = (struct object_stat){
+		.id = o->id,
+		.class = o->class,
+		.size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE),
+		.allocated_bytes =
+			__atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED) * CLUSTER_BYTES,
+		.mtime_ns = __atomic_load_n(&o->mtime_ns, __ATOMIC_RELAXED),
+		.stream = o->stream->id,
+		.last_lsn = __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE),
+	};
+	rwlock_read_unlock(&o->gate);
+}
+
+int object_sync(struct object *o, struct err *e)
+{
+	struct pool *p = o->pool;
+	uint64_t start_ns = clock_mono_ns();
+	struct stream *stream;
+	lsn_t lsn;
+	int r = 0;
+
+	rwlock_read_lock(&o->gate);
+	stream = o->stream;
+	lsn = __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE);
+	rwlock_read_unlock(&o->gate);
+	/* Marks that it inherits were made durable by the class change itself. */
+	r = stream_sync(stream, lsn, e);
+	if (r == 0 && !MUTANT(MUTANT_NO_WAL_SYNC))
+		r = meta_sync(p->meta, e);
+	if (r == 0) {
+		counter_inc(&p->metrics.syncs);
+		histogram_record(&p->metrics.sync_ns, clock_mono_ns() - start_ns);
+	}
+	return r;
+}
+
+int pool_sync_names(struct pool *p, struct err *e)
+{
+	return meta_sync(p->meta, e);
+}
+
+/* --- listing ----------------------------------------------------------------------------------- */
+
+struct id_list {
+	uint64_t *ids;
+	size_t count, cap;
+};
+
+static int list_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		    size_t value_bytes)
+{
+	struct id_list *l = arg;
+	uint64_t id;
+
+	(void)value;
+	(void)value_bytes;
+	if (row_key_parse_u64(key, key_bytes, ROW_OBJECT, &id) < 0)
+		return -EUCLEAN;
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		uint64_t *ids = reallocarray(l->ids, cap, sizeof(*ids));
+
+		if (!ids)
+			return -ENOMEM;
+		l->ids = ids;
+		l->cap = cap;
+	}
+	l->ids[l->count++] = id;
+	return 0;
+}
+
+int pool_list_objects(struct pool *p, uint64_t **ret_ids, size_t *ret_count, struct err *e)
+{
+	struct row_key from = row_key_u64(ROW_OBJECT, 0);
+	struct row_key until = row_key_u64(ROW_OBJECT, UINT64_MAX);
+	struct id_list l = { 0 };
+	int r;
+
+	r = meta_iterate(p->meta, META_NAMES, &from, &until, list_one, &l, e);
+	if (r < 0) {
+		free(l.ids);
+		return err_wrap(e, r, "listing objects");
+	}
+	*ret_ids = l.ids;
+	*ret_count = l.count;
+	return 0;
+}

@@ -1,0 +1,233 @@
+/*
+ * orphans - deletion on the backend, in two phases, and the search for what got lost on the way.
+ *
+ * A name is condemned by the root that is the first not to use it (row X of that root). It goes
+ * when the root after that is committed: then neither the newest root nor the one before names it.
+ * A crash between a put and the row that remembers it leaves an object that nobody names. Names
+ * carry the epoch that put them: what is of an older epoch and named by nobody is an orphan.
+ */
+#include "common/log.h"
+#include "volume/upload.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_PAGE 1000u
+
+/* --- the condemned ----------------------------------------------------------------------------- */
+
+struct burial {
+	struct pool *pool;
+	struct meta_batch *names;
+	struct err *e;
+};
+
+static int bury_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		    size_t value_bytes)
+{
+	struct burial *b = arg;
+	char name[OBJECT_NAME_MAX + 1] = { 0 };
+	uint64_t root, hash;
+	struct row_key k;
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
+	if (r < 0 || value_bytes == 0 || value_bytes > sizeof(name))
+		return -EUCLEAN;
+	memcpy(name, value, value_bytes - 1);
+	r = backend_delete(b->pool->backend, name, b->e);
+	if (r < 0)
+		return r;
+	k = row_key_2u64(ROW_CONDEMNED, root, hash);
+	return meta_batch_delete(b->pool->meta, b->names, &k);
+}
+
+int orphans_bury_condemned(struct pool *p, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	/* Of the newest root and later ones they must stay. */
+	struct row_key until = row_key_2u64(
+		ROW_CONDEMNED, p->root_number + (MUTANT(MUTANT_CONDEMNED_EARLY) ? 1 : 0), 0);
+	struct burial b = { .pool = p, .e = e };
+	int r;
+
+	b.names = meta_batch_new(p->meta, META_NAMES);
+	if (!b.names)
+		return err_set(e, -ENOMEM, "condemned objects");
+	r = meta_iterate(p->meta, META_NAMES, &from, &until, bury_one, &b, e);
+	if (r == 0)
+		r = meta_commit(p->meta, b.names, 0, e);
+	meta_batch_free(p->meta, b.names);
+	return r < 0 ? err_wrap(e, r, "condemned objects") : 0;
+}
+
+/* --- orphans ----------------------------------------------------------------------------------- */
+
+struct known_name {
+	char name[OBJECT_NAME_MAX + 1];
+	UT_hash_handle hh;
+};
+
+struct sweep {
+	struct pool *pool;
+	struct known_name *known;
+	char after[BACKEND_NAME_BYTES_MAX + 1];
+	char (*orphans)[OBJECT_NAME_MAX + 1];
+	size_t count, cap;
+	bool spared;
+};
+
+static int know(struct sweep *s, const char *name)
+{
+	struct known_name *k, *found;
+
+	HASH_FIND_STR(s->known, name, found);
+	if (found || !name[0])
+		return 0;
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return -ENOMEM;
+	memcpy(k->name, name, strlen(name) + 1);
+	HASH_ADD_STR(s->known, name, k);
+	return 0;
+}
+
+static int know_manifest(struct sweep *s, const struct named_object *o, struct err *e)
+{
+	struct manifest m = { 0 };
+	struct buf bytes;
+	uint8_t *to;
+	int r;
+
+	r = know(s, o->name);
+	buf_init(&bytes, (size_t)1 << 30);
+	to = r == 0 ? buf_extend(&bytes, (size_t)o->len_bytes) : NULL;
+	r = to ? backend_get_verified(s->pool->backend, o->name, 0, to, (size_t)o->len_bytes,
+				      o->crc, e) :
+		 -ENOMEM;
+	if (r == 0)
+		r = manifest_decode(bytes.data, bytes.len_bytes, &m, e);
+	if (r == 0)
+		r = know(s, m.map.name);
+	for (uint32_t i = 0; i < m.sco_count && r == 0; i++) {
+		char name[OBJECT_NAME_MAX + 1];
+
+		object_name_sco(name, m.stream, m.scos[i].sco, m.scos[i].version,
+				m.scos[i].object_epoch);
+		r = know(s, name);
+	}
+	manifest_done(&m);
+	buf_done(&bytes);
+	return r;
+}
+
+/* Everything that the newest root names. What the one before named besides is condemned. */
+static int know_root(struct sweep *s, struct err *e)
+{
+	struct pool *p = s->pool;
+	char name[OBJECT_NAME_MAX + 1];
+	struct root root = { 0 };
+	int r;
+
+	object_name_root(name, p->root_number, p->root_epoch);
+	r = know(s, name);
+	if (r == 0)
+		r = root_read(p, p->root_epoch, p->root_number, &root, e);
+	if (r == 0)
+		r = know(s, root.ns.name);
+	for (uint32_t i = 0; i < root.stream_count && r == 0; i++)
+		r = know_manifest(s, &root.streams[i].manifest, e);
+	root_done(&root);
+	return r;
+}
+
+static int know_condemned(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			  size_t value_bytes)
+{
+	char name[OBJECT_NAME_MAX + 1] = { 0 };
+
+	(void)key;
+	(void)key_bytes;
+	if (value_bytes == 0 || value_bytes > sizeof(name))
+		return -EUCLEAN;
+	memcpy(name, value, value_bytes - 1);
+	return know(arg, name);
+}
+
+/* The epoch in a name: its last part, or 0 for names that carry none. */
+static uint64_t epoch_of(const char *name)
+{
+	const char *part = strncmp(name, "root/", 5) == 0 ? name + 5 : strrchr(name, '-');
+
+	if (!part)
+		return 0;
+	return strtoull(part[0] == '-' ? part + 1 : part, NULL, 16);
+}
+
+static int look(void *arg, const char *name, const struct backend_object *object)
+{
+	struct sweep *s = arg;
+	struct known_name *found;
+	uint64_t epoch = epoch_of(name);
+	int64_t age_ns = env_now_real_ns(s->pool->env) - object->modified_ns;
+
+	memcpy(s->after, name, strlen(name) + 1);
+	HASH_FIND_STR(s->known, name, found);
+	if (found || epoch == 0 || epoch >= s->pool->epoch || strlen(name) > OBJECT_NAME_MAX ||
+	    strncmp(name, "epoch/", 6) == 0)
+		return 0;
+	if (age_ns < (int64_t)s->pool->options.grace_time_ns) {
+		s->spared = true;
+		return 0;
+	}
+	if (s->count == s->cap) {
+		size_t cap = s->cap ? 2 * s->cap : 64;
+		char(*more)[OBJECT_NAME_MAX + 1] = reallocarray(s->orphans, cap, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		s->orphans = more;
+		s->cap = cap;
+	}
+	memcpy(s->orphans[s->count++], name, strlen(name) + 1);
+	return 0;
+}
+
+static int list_all(struct sweep *s, struct err *e)
+{
+	int r;
+
+	do
+		r = backend_list(s->pool->backend, "", s->after[0] ? s->after : NULL, LIST_PAGE, look,
+				 s, e);
+	while (r == (int)LIST_PAGE);
+	return r < 0 ? r : 0;
+}
+
+int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	struct sweep s = { .pool = p };
+	struct known_name *k, *next;
+	int r;
+
+	r = know_root(&s, e);
+	if (r == 0)
+		r = meta_iterate(p->meta, META_NAMES, &from, &until, know_condemned, &s, e);
+	if (r == 0)
+		r = list_all(&s, e);
+	for (size_t i = 0; i < s.count && r == 0; i++) {
+		log_info("backend: orphan removed: name='%s'", s.orphans[i]);
+		r = backend_delete(p->backend, s.orphans[i], e);
+	}
+	HASH_ITER (hh, s.known, k, next) {
+		HASH_DEL(s.known, k);
+		free(k);
+	}
+	free(s.orphans);
+	if (r < 0)
+		return err_wrap(e, r, "looking for orphans");
+	*ret_done = !s.spared;
+	return 0;
+}

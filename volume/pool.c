@@ -1,0 +1,730 @@
+#include "common/config.h"
+#include "common/log.h"
+#include "volume/io.h"
+#include "volume/pool_impl.h"
+#include "volume/recovery.h"
+
+#include "backend/backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WRITEBACK_DEPTH 16u
+#define POOL_NAME	"pool.json"
+/* Cleaning needs room for what it moves before it frees anything. */
+#define RESERVE_SCOS 2u
+
+static const struct metric_def pool_metric_defs[] = {
+	METRIC_COUNTER(struct pool_metrics, writes, "requests", "Writes acknowledged."),
+	METRIC_COUNTER(struct pool_metrics, write_bytes, "bytes", "Bytes of these."),
+	METRIC_COUNTER(struct pool_metrics, reads, "requests", "Reads answered."),
+	METRIC_COUNTER(struct pool_metrics, read_bytes, "bytes", "Bytes of these."),
+	METRIC_COUNTER(struct pool_metrics, syncs, "requests", "Syncs of objects."),
+	METRIC_COUNTER(struct pool_metrics, direct_writes, "requests", "Writes without a copy."),
+	METRIC_COUNTER(struct pool_metrics, merges_raced, "events", "Partial writes merged again."),
+	METRIC_COUNTER(struct pool_metrics, parked, "requests", "Requests that had to wait."),
+	METRIC_COUNTER(struct pool_metrics, throttled, "requests", "Writes slowed down."),
+	METRIC_COUNTER(struct pool_metrics, checkpoints, "events", "Checkpoints of the maps."),
+	METRIC_COUNTER(struct pool_metrics, checkpoint_pages, "pages", "Map pages in these."),
+	METRIC_COUNTER(struct pool_metrics, checkpoint_entries, "runs", "Runs of clusters in these."),
+	METRIC_COUNTER(struct pool_metrics, scos_sealed, "SCOs", "SCOs sealed."),
+	METRIC_COUNTER(struct pool_metrics, scos_deleted, "SCOs", "Dead SCOs removed."),
+	METRIC_COUNTER(struct pool_metrics, scos_uploaded, "SCOs", "SCOs put to the backend."),
+	METRIC_COUNTER(struct pool_metrics, scos_resealed, "SCOs", "SCOs of dead processes copied."),
+	METRIC_COUNTER(struct pool_metrics, clean_clusters, "clusters", "Clusters moved by cleaning."),
+	METRIC_COUNTER(struct pool_metrics, roots, "events", "Roots committed."),
+	METRIC_COUNTER(struct pool_metrics, crc_failures, "clusters", "Clusters read wrong."),
+	METRIC_HISTOGRAM(struct pool_metrics, sync_ns, "Time of one sync of an object."),
+	METRIC_HISTOGRAM(struct pool_metrics, checkpoint_ns, "Time of one checkpoint."),
+	METRIC_HISTOGRAM(struct pool_metrics, write_wait_ns, "Time a write waited for room."),
+};
+
+void pool_options_default(struct pool_options *o, const char *dir)
+{
+	struct config *c = malloc(sizeof(*c)); /* large */
+
+	ASSERT(c);
+	config_defaults(c);
+	*o = (struct pool_options){
+		.dir = dir,
+		.shm_dir = "/dev/shm",
+		.backend_copy = (unsigned int)c->backend.copy,
+		.sco_bytes = c->pool.sco_size_bytes,
+		.ring_bytes = c->cache.ring_size_bytes,
+		.metadata_cache_bytes = c->cache.metadata_cache_bytes,
+		.dirty_limit_bytes = c->cache.dirty_limit_bytes,
+		.reserve_bytes = c->cache.reserve_bytes,
+		.flush_interval_ns = c->cache.flush_interval_ns,
+		.checkpoint_interval_ns = c->cache.checkpoint_interval_ns,
+		.upload_interval_ns = c->backend.upload_interval_ns,
+		.grace_time_ns = c->backend.grace_time_ns,
+		.uploads_max = (unsigned int)c->backend.uploads_max,
+		.clean_target_percent = (unsigned int)c->cache.clean_target_percent,
+		.parked_max = (unsigned int)c->fuse.parked_max,
+	};
+	free(c);
+}
+
+/* --- parts that create and open share ----------------------------------------------------------- */
+
+static void pool_free(struct pool *p)
+{
+	if (!p)
+		return;
+	sco_index_close(p->index);
+	if (p->own_backend && p->backend)
+		backend_close(p->backend);
+	if (p->own_meta && p->meta)
+		meta_close(p->meta);
+	flash_close(p->flash);
+	if (p->lock_file)
+		env_close(p->env, p->lock_file);
+	metrics_registry_done(&p->registry);
+	for (size_t i = 0; i < ARRAY_SIZE(p->own_strings); i++)
+		free(p->own_strings[i]);
+	free(p->dir);
+	free(p);
+}
+
+static const char *keep_string(struct pool *p, char *s)
+{
+	for (size_t i = 0; s && i < ARRAY_SIZE(p->own_strings); i++)
+		if (!p->own_strings[i]) {
+			p->own_strings[i] = s;
+			return s;
+		}
+	free(s);
+	return NULL;
+}
+
+static const char *keep_path(struct pool *p, const char *name)
+{
+	char *s;
+
+	return asprintf(&s, "%s/%s", p->dir, name) < 0 ? NULL : keep_string(p, s);
+}
+
+/* Options of a pool with its own copies of all strings, and what stands for "default". */
+static int take_options(struct pool *p, const struct pool_options *o, struct err *e)
+{
+	bool ok;
+	char *url;
+
+	p->options = *o;
+	p->dir = strdup(o->dir);
+	if (!p->dir)
+		return err_set(e, -ENOMEM, "pool");
+	p->options.dir = p->dir;
+	p->options.shm_dir = keep_string(p, strdup(o->shm_dir ? o->shm_dir : ""));
+	ok = p->options.shm_dir != NULL;
+	for (unsigned int i = 0; i < o->cache_count; i++) {
+		p->options.cache[i].path = keep_string(p, strdup(o->cache[i].path));
+		ok &= p->options.cache[i].path != NULL;
+	}
+	if (o->cache_count == 0) {
+		p->options.cache_count = 1;
+		p->options.cache[0] = (struct pool_cache_dir){ .path = keep_path(p, "cache") };
+		ok &= p->options.cache[0].path != NULL;
+	}
+	if (o->backend_url && o->backend_url[0]) {
+		url = strdup(o->backend_url);
+	} else {
+		char *real = p->dir[0] == '/' ? strdup(p->dir) : realpath(p->dir, NULL);
+
+		if (!real || asprintf(&url, "file://%s/objects", real) < 0)
+			url = NULL;
+		free(real);
+	}
+	p->options.backend_url = keep_string(p, url);
+	return ok && p->options.backend_url ? 0 : err_set(e, -ENOMEM, "pool");
+}
+
+static int lock_pool(struct pool *p, struct err *e)
+{
+	AUTO(buf_done) struct buf path;
+	int r;
+
+	buf_init(&path, 8192);
+	r = buf_printf(&path, "%s/lock", p->dir);
+	if (r < 0)
+		return err_set(e, r, "pool");
+	r = env_open(p->env, (const char *)path.data, ENV_READ | ENV_WRITE | ENV_CREATE,
+		     &p->lock_file);
+	if (r < 0)
+		return err_set(e, r, "opening '%s'", (const char *)path.data);
+	r = env_lock(p->env, p->lock_file);
+	if (r < 0)
+		return err_set(e, r == -EWOULDBLOCK ? -EBUSY : r,
+			       "pool '%s' is in use by another process", p->dir);
+	return 0;
+}
+
+static int open_stores(struct pool *p, struct err *e)
+{
+	struct meta_options mo = {
+		.cache_bytes = max_u64(p->options.metadata_cache_bytes / 8, 4u << 20),
+		.write_buffer_bytes = 8u << 20,
+	};
+	struct backend_options bo = {
+		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
+		.concurrency_max = p->options.uploads_max,
+	};
+	const char *meta_dir;
+	int r = 0;
+
+	p->meta = p->options.meta;
+	if (!p->meta) {
+		meta_dir = keep_path(p, "meta");
+		if (!meta_dir)
+			return err_set(e, -ENOMEM, "pool");
+		r = meta_rocksdb_open(meta_dir, &mo, &p->meta, e);
+		p->own_meta = r == 0;
+	}
+	p->backend = p->options.backend;
+	if (r == 0 && !p->backend) {
+		r = backend_open(p->env, p->options.backend_url, &bo, &p->backend, e);
+		p->own_backend = r == 0;
+	}
+	return r;
+}
+
+static int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool,
+		    struct err *e)
+{
+	struct pool *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return err_set(e, -ENOMEM, "pool");
+	p->env = env;
+	metrics_registry_init(&p->registry);
+	r = take_options(p, o, e);
+	if (r == 0)
+		r = lock_pool(p, e);
+	if (r == 0)
+		r = open_stores(p, e);
+	if (r < 0) {
+		pool_free(p);
+		return r;
+	}
+	*ret_pool = p;
+	return 0;
+}
+
+static int put_pool_row(struct pool *p, const struct pool_row *row, struct err *e)
+{
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct row_key key = row_key_u64(ROW_POOL, 0);
+	struct buf value;
+	int r = batch ? 0 : -ENOMEM;
+
+	buf_init(&value, 4096);
+	if (r == 0)
+		r = pool_row_encode(row, &value);
+	if (r == 0)
+		r = meta_batch_put(p->meta, batch, &key, &value);
+	if (r < 0)
+		err_set(e, r, "pool row");
+	else
+		r = meta_commit(p->meta, batch, META_SYNC, e);
+	if (batch)
+		meta_batch_free(p->meta, batch);
+	buf_done(&value);
+	return r;
+}
+
+static int get_pool_row(struct pool *p, struct pool_row *ret_row, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_POOL, 0);
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = pool_row_decode(value.data, value.len_bytes, ret_row, e);
+	buf_done(&value);
+	return r;
+}
+
+static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
+{
+	struct flash_dir_option dirs[POOL_CACHE_DIRS_MAX];
+
+	for (unsigned int i = 0; i < p->options.cache_count; i++)
+		dirs[i] = (struct flash_dir_option){ p->options.cache[i].path,
+						     p->options.cache[i].size_bytes };
+	return flash_open(p->env, &p->uuid, dirs, p->options.cache_count,
+			  p->options.reserve_bytes + RESERVE_SCOS * (uint64_t)sco_bytes, make,
+			  &p->flash, e);
+}
+
+/* --- create ------------------------------------------------------------------------------------ */
+
+static int put_shared_stream(struct pool *p, struct err *e)
+{
+	struct stream_row row = { .class = OBJECT_FILE };
+	struct row_key key = row_key_u64(ROW_STREAM, STREAM_SHARED);
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct buf value;
+	int r = batch ? 0 : -ENOMEM;
+
+	buf_init(&value, 4096);
+	if (r == 0)
+		r = stream_row_encode(&row, &value);
+	if (r == 0)
+		r = meta_batch_put(p->meta, batch, &key, &value);
+	if (r < 0)
+		err_set(e, r, "shared stream");
+	else
+		r = meta_commit(p->meta, batch, META_SYNC, e);
+	if (batch)
+		meta_batch_free(p->meta, batch);
+	buf_done(&value);
+	return r;
+}
+
+/* Say on the backend whose it is; refuse one that is taken. */
+static int mark_backend(struct pool *p, struct err *e)
+{
+	char text[128];
+	int len = 0;
+	struct backend_source source = { .data = text };
+	struct backend_put_result result;
+
+	len += snprintf(text, sizeof(text), "{\"format\":%u,\"uuid\":\"", FORMAT_VERSION);
+	for (unsigned int i = 0; i < UUID_BYTES; i++)
+		len += snprintf(text + len, sizeof(text) - (size_t)len, "%02x", p->uuid.bytes[i]);
+	len += snprintf(text + len, sizeof(text) - (size_t)len, "\"}\n");
+	source.len_bytes = (uint64_t)len;
+	if (backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT) {
+		int r = backend_put(p->backend, POOL_NAME, &source, BACKEND_PUT_IF_ABSENT, &result, e);
+
+		return r == -EEXIST ? err_set(e, -EEXIST, "backend '%s' holds a pool already",
+					      backend_url(p->backend)) :
+				      r;
+	}
+	{
+		struct backend_object object;
+		int r = backend_head(p->backend, POOL_NAME, &object, e);
+
+		if (r == 0)
+			return err_set(e, -EEXIST, "backend '%s' holds a pool already",
+				       backend_url(p->backend));
+		if (r != -ENOENT)
+			return r;
+		return backend_put(p->backend, POOL_NAME, &source, 0, &result, e);
+	}
+}
+
+int pool_create(struct env *env, const struct pool_options *o, struct err *e)
+{
+	struct pool_row row = { .sco_bytes = (uint32_t)o->sco_bytes };
+	struct pool *p;
+	int r;
+
+	if (o->sco_bytes % CLUSTER_BYTES || o->sco_bytes / CLUSTER_BYTES < SCO_SLOTS_MIN ||
+	    o->sco_bytes / CLUSTER_BYTES > SCO_SLOTS_MAX + 1u)
+		return err_set(e, -EINVAL, "SCOs of %" PRIu64 " bytes are not possible",
+			       o->sco_bytes);
+	r = pool_new(env, o, &p, e);
+	if (r < 0)
+		return r;
+	r = get_pool_row(p, &row, e);
+	if (r != -ENOENT) {
+		r = r < 0 ? r : err_set(e, -EEXIST, "'%s' holds a pool already", o->dir);
+		pool_free(p);
+		return r;
+	}
+	env_random(env, &p->uuid, sizeof(p->uuid));
+	row = (struct pool_row){ .pool = p->uuid,
+				 .sco_bytes = (uint32_t)o->sco_bytes,
+				 .created_ns = env_now_real_ns(env) };
+	r = mark_backend(p, e);
+	if (r == 0)
+		r = open_flash(p, row.sco_bytes, true, e);
+	if (r == 0)
+		r = put_shared_stream(p, e);
+	if (r == 0) { /* last: with it the pool is there */
+		r = env_sync_dir(env, p->dir);
+		r = r < 0 ? err_set(e, r, "syncing '%s'", p->dir) : put_pool_row(p, &row, e);
+	}
+	pool_free(p);
+	return r;
+}
+
+/* --- open -------------------------------------------------------------------------------------- */
+
+static int load_counter(struct pool *p, enum counter_id id, uint64_t first, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_COUNTER, id);
+	struct counter_row row;
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = counter_row_decode(value.data, value.len_bytes, &row, e);
+	buf_done(&value);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0 && MUTANT(MUTANT_NUMBER_REUSE))
+		row.high_water -= COUNTER_BLOCK;
+	p->counters[id].next = p->counters[id].limit = r == 0 ? max_u64(row.high_water, first) : first;
+	return 0;
+}
+
+static int load_stream(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		       size_t value_bytes)
+{
+	struct stream_row row;
+	struct stream *s;
+	struct err e = { 0 };
+	uint64_t id;
+	int r;
+
+	r = row_key_parse_u64(key, key_bytes, ROW_STREAM, &id);
+	if (r == 0)
+		r = stream_row_decode(value, value_bytes, &row, &e);
+	if (r == 0)
+		r = pool_stream_add(arg, (uint32_t)id, row.class, row.owner, &s, &e);
+	return r;
+}
+
+static int load_rows(struct pool *p, struct err *e)
+{
+	struct row_key from = row_key_u64(ROW_STREAM, 0);
+	struct row_key until = row_key_u64(ROW_STREAM, UINT64_MAX);
+	int r;
+
+	r = load_counter(p, COUNTER_OBJECT, OBJECT_FIRST_FREE, e);
+	if (r == 0)
+		r = load_counter(p, COUNTER_STREAM, STREAM_FIRST_FREE, e);
+	if (r == 0)
+		r = load_counter(p, COUNTER_SCO, 1, e);
+	if (r == 0)
+		r = load_counter(p, COUNTER_LAYER, 1, e);
+	if (r == 0)
+		r = meta_iterate(p->meta, META_NAMES, &from, &until, load_stream, p, e);
+	return r;
+}
+
+static int world_new_sco_number(void *arg, uint64_t *ret_number, struct err *e)
+{
+	int r = pool_new_number(arg, COUNTER_SCO, ret_number, e);
+
+	if (r == 0 && *ret_number > SCO_NUMBER_MAX)
+		return err_set(e, -ENOSPC, "SCO numbers are used up");
+	return r;
+}
+static void world_wants_flush(void *arg)
+{
+	job_kick(&((struct pool *)arg)->flusher);
+}
+static void world_wants_seal(void *arg)
+{
+	job_kick(&((struct pool *)arg)->sealer);
+}
+static void world_made_room(void *arg)
+{
+	pool_made_room(arg);
+}
+
+static void init_locks(struct pool *p)
+{
+	mutex_init(&p->counters_lock, 0);
+	mutex_init(&p->objects_lock, LOCK_OBJECTS);
+	mutex_init(&p->bounce_lock, 0);
+	mutex_init(&p->room_lock, LOCK_PARKED);
+	cond_init(&p->room);
+	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
+	mutex_init(&p->dropped_lock, 0);
+}
+
+static void init_world(struct pool *p, const struct pool_row *row)
+{
+	p->world = (struct stream_world){
+		.env = p->env,
+		.pool = p->uuid,
+		.epoch = p->epoch,
+		.sco_slots = (uint32_t)min_u64(row->sco_bytes / CLUSTER_BYTES, SCO_SLOTS_MAX),
+		.flash = p->flash,
+		.scos = p->scos,
+		.meta = p->meta,
+		.writeback = &p->writeback,
+		.new_sco_number = world_new_sco_number,
+		.wants_flush = world_wants_flush,
+		.wants_seal = world_wants_seal,
+		.made_room = world_made_room,
+		.arg = p,
+	};
+}
+
+static int open_caches(struct pool *p, struct err *e)
+{
+	struct map_options mo = { .cache_bytes = p->options.metadata_cache_bytes * 7 / 8 };
+	int r;
+
+	r = sco_table_open(p->env, p->flash, &p->scos);
+	if (r == 0)
+		r = sco_index_open(p->scos, p->options.metadata_cache_bytes / 8, &p->index);
+	if (r == 0)
+		r = map_open(p->meta, &mo, &p->map);
+	return r < 0 ? err_set(e, r, "caches") : 0;
+}
+
+static void stop_jobs(struct pool *p)
+{
+	job_stop(&p->cleaner);
+	job_stop(&p->uploader);
+	job_stop(&p->checkpointer);
+	job_stop(&p->sealer);
+	job_stop(&p->flusher);
+	job_stop(&p->resumer);
+	writeback_stop(&p->writeback);
+}
+
+static int start_jobs(struct pool *p, struct err *e)
+{
+	int r = writeback_start(&p->writeback);
+
+	if (r == 0)
+		r = job_start(&p->resumer, "resumer", room_resume_step, p);
+	if (r == 0)
+		r = job_start(&p->flusher, "flusher", flusher_step, p);
+	if (r == 0)
+		r = job_start(&p->sealer, "sealer", sealer_step, p);
+	if (r == 0)
+		r = job_start(&p->checkpointer, "checkpointer", checkpointer_step, p);
+	if (r == 0)
+		r = job_start(&p->uploader, "uploader", uploader_step, p);
+	if (r == 0)
+		r = job_start(&p->cleaner, "cleaner", cleaner_step, p);
+	if (r < 0) {
+		stop_jobs(p);
+		return err_set(e, r, "starting threads");
+	}
+	return 0;
+}
+
+/* Everything that recovery made, given up or at the end. */
+static void close_parts(struct pool *p, bool clean)
+{
+	while (p->dropped) {
+		struct dropped_layer *d = p->dropped;
+
+		p->dropped = d->next;
+		layer_unref(p->map, d->layer);
+		free(d);
+	}
+	while (p->old_files) {
+		struct old_file *f = p->old_files;
+
+		p->old_files = f->next;
+		free(f);
+	}
+	objects_free_all(p);
+	if (p->map)
+		map_close(p->map);
+	if (p->writeback.ioq)
+		writeback_done(&p->writeback);
+	ring_close(p->ring, clean);
+	sco_table_close(p->scos);
+	bounce_free_all(p);
+}
+
+static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
+{
+	struct ring_options ro = {
+		.pool_dir = p->dir,
+		.shm_dir = p->options.shm_dir,
+		.ring_bytes = p->options.ring_bytes,
+		.frame_bytes = p->options.ring_frame_bytes,
+		.pool = p->uuid,
+		.epoch = p->epoch,
+	};
+	int r;
+
+	r = open_flash(p, row->sco_bytes, false, e);
+	if (r == 0)
+		r = open_caches(p, e);
+	if (r < 0)
+		return r;
+	init_world(p, row);
+	r = load_rows(p, e);
+	if (r == 0)
+		r = pool_recover(p, &ro, e);
+	if (r == 0)
+		r = upload_load_state(p, e);
+	if (r < 0)
+		return r;
+	p->world.ring = p->ring;
+	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH);
+	if (r < 0)
+		return err_set(e, r, "writeback");
+	p->dirty_limit_bytes = p->options.dirty_limit_bytes;
+	if (!p->dirty_limit_bytes)
+		p->dirty_limit_bytes = flash_size_bytes(p->flash) / 2;
+	pool_recount(p);
+	return start_jobs(p, e);
+}
+
+int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool, struct err *e)
+{
+	struct pool_row row;
+	struct pool *p;
+	int r;
+
+	r = pool_new(env, o, &p, e);
+	if (r < 0)
+		return r;
+	r = get_pool_row(p, &row, e);
+	if (r < 0) {
+		if (r == -ENOENT)
+			err_set(e, r, "'%s' holds no pool", o->dir);
+		pool_free(p);
+		return r;
+	}
+	p->uuid = row.pool;
+	p->epoch = ++row.epoch;
+	init_locks(p);
+	/* Durable before the first write of this process: no two ever share an epoch. */
+	r = put_pool_row(p, &row, e);
+	if (r == 0)
+		r = open_rest(p, &row, e);
+	if (r < 0) {
+		close_parts(p, false);
+		pool_free(p);
+		return err_wrap(e, r, "pool '%s'", o->dir);
+	}
+	p->metrics_group = (struct metrics_group){ .name = "volume",
+						   .defs = pool_metric_defs,
+						   .def_count = ARRAY_SIZE(pool_metric_defs),
+						   .values = &p->metrics };
+	metrics_add(&p->registry, &p->metrics_group);
+	*ret_pool = p;
+	return 0;
+}
+
+/* --- close ------------------------------------------------------------------------------------- */
+
+static int drain(struct pool *p, struct err *e)
+{
+	struct stream **list;
+	size_t count;
+	int r = pool_streams(p, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "closing");
+	/* Nothing is left open, so that the next start has nothing to reseal. */
+	for (size_t i = 0; i < count; i++)
+		stream_retire_sco(list[i]);
+	free(list);
+	r = pool_flush_streams(p, e);
+	if (r == 0)
+		r = meta_sync(p->meta, e);
+	if (r == 0)
+		r = pool_seal(p, e);
+	if (r == 0)
+		r = pool_checkpoint(p, e);
+	return r;
+}
+
+/* An SCO made in advance and never used has nothing that counts. */
+static void drop_unused_scos(struct pool *p)
+{
+	struct stream *s, *next;
+
+	HASH_ITER (hh, p->streams, s, next) {
+		struct sco *unused = TAKE_PTR(s->next_sco);
+
+		if (!unused)
+			continue;
+		sco_remove(p->scos, unused);
+		flash_discard(p->flash, unused->dir, unused->stream, unused->number,
+			      unused->version, unused->file_bytes);
+		sco_unref(p->scos, unused);
+	}
+}
+
+int pool_close(struct pool *p, struct err *e)
+{
+	int r = drain(p, e);
+
+	stop_jobs(p);
+	if (r == 0) /* writes between the two, by cleaning */
+		r = drain(p, e);
+	if (r == 0)
+		drop_unused_scos(p);
+	metrics_remove(&p->registry, &p->metrics_group);
+	close_parts(p, r == 0);
+	pool_free(p);
+	return r;
+}
+
+/* --- status ------------------------------------------------------------------------------------ */
+
+int pool_flush(struct pool *p, struct err *e)
+{
+	int r = pool_flush_streams(p, e);
+
+	return r == 0 ? meta_sync(p->meta, e) : r;
+}
+
+int pool_sync_backend(struct pool *p, struct err *e)
+{
+	return upload_round(p, true, e);
+}
+
+struct metrics_registry *pool_metrics(struct pool *p)
+{
+	return &p->registry;
+}
+
+void pool_status(struct pool *p, struct pool_status *ret_status)
+{
+	struct pool_status s = { .state = POOL_OK, .epoch = p->epoch };
+	struct map_usage usage = map_usage(p->map);
+	struct stream *stream, *next;
+	struct sco *sco, *next_sco;
+
+	s.flash_size_bytes = flash_size_bytes(p->flash);
+	s.flash_used_bytes = flash_used_bytes(p->flash);
+	s.dirty_bytes = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+	s.ring_frames = p->ring->frame_count;
+	s.ring_frames_free = ring_free_count(p->ring);
+	s.map_used_bytes = usage.used_bytes;
+	s.map_pinned_bytes = usage.pinned_bytes;
+	s.root = p->root_number;
+	mutex_lock(&p->objects_lock);
+	s.objects = HASH_COUNT(p->objects);
+	s.streams = HASH_COUNT(p->streams);
+	HASH_ITER (hh, p->streams, stream, next)
+		if (__atomic_load_n(&stream->error, __ATOMIC_RELAXED)) {
+			s.state = POOL_DEGRADED;
+			(void)snprintf(s.reason, sizeof(s.reason), "stream %u failed: %s",
+				       stream->id, err_name(stream->error));
+		}
+	mutex_unlock(&p->objects_lock);
+	mutex_lock(&p->scos->lock);
+	s.scos = HASH_COUNT(p->scos->by_number);
+	HASH_ITER (hh, p->scos->by_number, sco, next_sco) {
+		s.live_bytes += (uint64_t)sco->live_slots * CLUSTER_BYTES;
+		if (sco->life == SCO_LIFE_SEALED && !(sco->row_flags & SCO_UPLOADED))
+			s.queued_scos++;
+	}
+	mutex_unlock(&p->scos->lock);
+	mutex_lock(&p->room_lock);
+	s.parked = p->parked_count;
+	mutex_unlock(&p->room_lock);
+	if (s.dirty_bytes >= p->dirty_limit_bytes) {
+		s.state = POOL_BLOCKED;
+		(void)snprintf(s.reason, sizeof(s.reason), "%s",
+			       p->backend_failed_ns ? "the backend does not answer and the cache is "
+						      "full of what it lacks" :
+						      "waiting for uploads");
+	}
+	*ret_status = s;
+}

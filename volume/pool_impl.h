@@ -1,0 +1,173 @@
+/*
+ * pool_impl - what the parts of a pool share. Private to volume/.
+ */
+#ifndef VOLUME_POOL_IMPL_H
+#define VOLUME_POOL_IMPL_H
+
+#include "volume/job.h"
+#include "volume/map.h"
+#include "volume/mutant.h"
+#include "volume/object.h"
+#include "volume/sco_index.h"
+#include "volume/sco_make.h"
+#include "volume/stream.h"
+#include "volume/volume.h"
+
+/* Numbers are taken from blocks below a durable high-water mark (DESIGN section 3). */
+#define COUNTER_BLOCK 4096u
+#define COUNTERS      8u
+
+struct counter_block {
+	uint64_t next, limit;
+};
+
+/* A file of an earlier version of a SCO, to be removed once the new version is checkpointed. */
+struct old_file {
+	struct old_file *next;
+	uint32_t dir, stream, version;
+	uint64_t sco, len_bytes;
+};
+
+/* A layer that nobody names any more: its rows go with the next checkpoint, then its own row. */
+struct dropped_layer {
+	struct dropped_layer *next;
+	struct layer *layer;
+	uint64_t id;
+	bool frozen_in; /* its tombstone belongs to the checkpoint that runs */
+};
+
+struct pool_metrics {
+	struct counter writes, write_bytes, reads, read_bytes, syncs;
+	struct counter direct_writes, merges_raced, parked, throttled;
+	struct counter checkpoints, checkpoint_pages, checkpoint_entries;
+	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed;
+	struct counter clean_clusters, roots, crc_failures;
+	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
+};
+
+struct pool {
+	struct env *env;
+	struct pool_options options; /* strings copied into own_strings */
+	char *own_strings[POOL_CACHE_DIRS_MAX + 4];
+	char *dir;
+	struct uuid uuid;
+	uint64_t epoch;
+	struct env_file *lock_file;
+
+	struct meta *meta;
+	bool own_meta;
+	struct backend *backend;
+	bool own_backend;
+	struct ring *ring;
+	struct flash *flash;
+	struct sco_table *scos;
+	struct sco_index *index;
+	struct map *map;
+	struct writeback writeback;
+	struct stream_world world;
+	struct pool_metrics metrics;
+	struct metrics_registry registry;
+	struct metrics_group metrics_group;
+
+	struct mutex counters_lock; /* unranked; commits to meta while held: numbers are rare */
+	struct counter_block counters[COUNTERS];
+
+	struct mutex objects_lock; /* rank LOCK_OBJECTS; guards the two tables */
+	struct object *objects;
+	struct stream *streams;
+
+	struct mutex bounce_lock; /* unranked leaf */
+	struct bounce *bounce_free;
+	unsigned int bounce_count;
+
+	/* Room: ring frames or flash came free, or the throttle relaxed. */
+	struct mutex room_lock; /* rank LOCK_PARKED */
+	struct cond room;
+	uint64_t room_generation;
+	struct volume_request *parked_head, *parked_tail;
+	unsigned int parked_count;
+	unsigned int waiters; /* synchronous callers that wait for room */
+
+	struct job flusher, checkpointer, sealer, uploader, cleaner, resumer;
+	bool jobs_running;
+
+	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
+	struct old_file *old_files;   /* guarded by it */
+
+	struct mutex dropped_lock; /* unranked leaf */
+	struct dropped_layer *dropped;
+	uint64_t checkpoint_wanted;   /* atomic: somebody waits for pinned pages to go */
+	uint64_t last_checkpoint_ns;
+
+	/* Upload (upload.c); guarded by checkpoint_lock. */
+	uint64_t root_number;	 /* last committed */
+	uint64_t root_epoch;   /* of that */
+	bool epoch_claimed;
+	bool orphans_swept;
+	uint64_t upload_retry_ns; /* the uploader's own */
+	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
+	bool fenced;
+
+	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
+	uint64_t dirty_limit_bytes;
+};
+
+/* counters.c */
+NODISCARD int pool_new_number(struct pool *p, enum counter_id id, uint64_t *ret_number,
+			      struct err *e);
+
+/* room.c: waiting for ring, space and throttle; parked requests. */
+void pool_made_room(struct pool *p);
+/* Delay that a write of len_bytes owes now (0: none), from the fill of the dirty limit. */
+uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes);
+/* Wait until something changed since generation or for at most limit_ns. */
+void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns);
+uint64_t pool_room_generation(struct pool *p);
+uint64_t room_resume_step(void *pool);
+
+/* stream table (object.c) */
+struct stream *pool_stream(struct pool *p, uint32_t id); /* NULL: unknown */
+NODISCARD int pool_stream_add(struct pool *p, uint32_t id, uint32_t class, uint64_t owner,
+			      struct stream **ret_stream, struct err *e);
+/* Snapshot of all streams; they live as long as the pool. Freed by the caller. */
+NODISCARD int pool_streams(struct pool *p, struct stream ***ret_streams, size_t *ret_count);
+
+/* drop.c: layers on their way out */
+NODISCARD int pool_drop_layer(struct pool *p, struct layer *layer, struct err *e);
+
+/* io.c: 0: finished, r->result is set; -EAGAIN: would have to wait, r->resume_ns is set. */
+NODISCARD int io_request_step(struct volume_request *r);
+
+void stream_sort(struct stream **list, size_t count); /* by number */
+
+/* flush.c */
+uint64_t flusher_step(void *pool);
+uint64_t sealer_step(void *pool);
+NODISCARD int pool_flush_streams(struct pool *p, struct err *e);
+/* Count dirty bytes and live slots anew over all SCOs. */
+void pool_recount(struct pool *p);
+/* Seal what is full, reseal what was left over. */
+NODISCARD int pool_seal(struct pool *p, struct err *e);
+
+/* checkpoint.c */
+uint64_t checkpointer_step(void *pool);
+NODISCARD int pool_checkpoint_locked(struct pool *p, struct err *e);
+
+/* recovery.c */
+NODISCARD int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e);
+
+/* cleaner.c */
+uint64_t cleaner_step(void *pool);
+
+/* upload.c */
+uint64_t uploader_step(void *pool);
+NODISCARD int upload_round(struct pool *p, bool seal_all, struct err *e);
+NODISCARD int upload_load_state(struct pool *p, struct err *e);
+/* A dead SCO's object goes into the list of the condemned: rows for the given NAMES batch. */
+NODISCARD int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s,
+			     struct err *e);
+
+/* bounce buffers: aligned memory for requests that are not (io.c) */
+#define BOUNCE_BYTES (256u << 10)
+
+#endif

@@ -1,0 +1,347 @@
+#include "volume/recovery.h"
+
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- order ------------------------------------------------------------------------------------- */
+
+/* By LSN; of two with the same one the ring's, then that of the younger epoch. */
+static int entry_order(const void *a, const void *b)
+{
+	const struct replay_entry *x = a, *y = b;
+	uint64_t ex, ey;
+
+	if (x->entry.lsn != y->entry.lsn)
+		return x->entry.lsn < y->entry.lsn ? -1 : 1;
+	if (x->from_ring != y->from_ring)
+		return x->from_ring ? -1 : 1;
+	ex = x->sco ? x->sco->epoch : 0;
+	ey = y->sco ? y->sco->epoch : 0;
+	if (ex != ey)
+		return ex > ey ? -1 : 1;
+	return 0;
+}
+
+static lsn_t entry_end(const struct log_entry *entry)
+{
+	return entry->lsn + (entry->kind == ENTRY_VOID ? entry->cluster_count : 1);
+}
+
+/*
+ * Drop duplicates and find where the log ends. LSNs are dense, so the first one missing is the
+ * end - unless the ring is there: then nothing that was published is missing, and a hole is an LSN
+ * whose writer died before he published.
+ */
+int recovery_order(struct replay *rp, struct err *e)
+{
+	lsn_t expected = rp->checkpoint_lsn + 1;
+	size_t kept = 0;
+
+	(void)e;
+	qsort(rp->entries, rp->count, sizeof(*rp->entries), entry_order);
+	for (size_t i = 0; i < rp->count; i++) {
+		struct replay_entry *re = &rp->entries[i];
+
+		if (entry_end(&re->entry) <= expected)
+			continue; /* a duplicate */
+		if (re->entry.lsn > expected && !MUTANT(MUTANT_REPLAY_PAST_GAP)) {
+			if (!rp->has_ring)
+				break;
+			if (expected <= rp->recorded_durable)
+				replay_damage(rp, "LSN %" PRIu64 " is missing below durable %" PRIu64,
+					      expected, rp->recorded_durable);
+		}
+		rp->entries[kept++] = *re;
+		expected = entry_end(&re->entry);
+		if (!rp->damaged)
+			rp->end = expected - 1;
+	}
+	rp->count = kept;
+	if (kept == 0)
+		rp->end = rp->checkpoint_lsn;
+	if (rp->recorded_durable > rp->end)
+		replay_damage(rp, "the log ends at LSN %" PRIu64 ", but %" PRIu64 " was durable",
+			      rp->end, rp->recorded_durable);
+	return 0;
+}
+
+/* --- applying ---------------------------------------------------------------------------------- */
+
+static lsn_t known_lsn(void *arg)
+{
+	return *(const lsn_t *)arg;
+}
+
+static int apply_data(struct object *o, const struct replay_entry *re, uint64_t first,
+		      unsigned int count, struct err *e)
+{
+	lsn_t lsn = re->entry.lsn, unused;
+	struct map_update u = {
+		.first = first,
+		.count = count,
+		.loc = loc_make(0, re->sco->number, re->entry.slot),
+		/* Of sealed SCOs they stand in the index. */
+		.crcs = re->sco->crcs ? re->sco->crcs + re->entry.slot : NULL,
+		.publish = known_lsn,
+		.arg = &lsn,
+	};
+
+	return map_update(o->pool->map, o->layer, &u, &unused, e);
+}
+
+static int apply_range(struct object *o, const struct log_entry *entry, struct err *e)
+{
+	uint64_t end = entry->kind == ENTRY_TRUNCATE ? CLUSTER_MAX :
+						       entry->first_cluster + entry->cluster_count;
+	lsn_t lsn = entry->lsn, unused;
+
+	return map_range(o->pool->map, o->layer, entry->first_cluster, end,
+			 entry->kind == ENTRY_TRUNCATE ? LOC_UNMAPPED : LOC_ZERO, known_lsn, &lsn,
+			 &unused, e);
+}
+
+static int apply_entry(struct object *o, const struct replay_entry *re, struct err *e)
+{
+	const struct log_entry *entry = &re->entry;
+	int r = 0;
+
+	switch ((enum entry_kind)entry->kind) {
+	case ENTRY_DATA:
+		r = apply_data(o, re, entry->first_cluster, entry->cluster_count, e);
+		break;
+	case ENTRY_ZERO:
+		r = apply_range(o, entry, e);
+		break;
+	case ENTRY_TRUNCATE:
+		r = apply_range(o, entry, e);
+		if (r == 0 && entry->slot)
+			r = apply_data(o, re, entry->first_cluster, 1, e);
+		break;
+	case ENTRY_ATTR:
+	case ENTRY_VOID:
+	case ENTRY_NONE:
+		break;
+	}
+	if (r == 0 && entry->lsn > o->row_lsn)
+		object_note_entry(o, entry);
+	return r;
+}
+
+int recovery_apply(struct replay *rp, struct err *e)
+{
+	struct object *o = NULL;
+	uint64_t missing = 0; /* the object that was looked for in vain last */
+	int r = 0;
+
+	for (size_t i = 0; i < rp->count && r == 0; i++) {
+		const struct replay_entry *re = &rp->entries[i];
+
+		if (re->entry.lsn > rp->end && !MUTANT(MUTANT_REPLAY_PAST_GAP))
+			break;
+		if (re->entry.kind == ENTRY_VOID || re->entry.object == missing)
+			continue;
+		if (o && o->id != re->entry.object) {
+			object_put(o);
+			o = NULL;
+		}
+		if (!o) {
+			r = object_get(rp->pool, re->entry.object, &o, e);
+			if (r == -ENOENT) { /* deleted since, or its creation was lost */
+				missing = re->entry.object;
+				r = 0;
+				continue;
+			}
+			if (r < 0)
+				break;
+		}
+		if (o->stream == rp->stream)
+			r = apply_entry(o, re, e);
+	}
+	if (o)
+		object_put(o);
+	return r;
+}
+
+/* --- one stream -------------------------------------------------------------------------------- */
+
+static void set_positions(struct replay *rp)
+{
+	struct stream *s = rp->stream;
+	lsn_t last = rp->end;
+
+	for (size_t i = 0; i < rp->count; i++)
+		last = max_u64(last, entry_end(&rp->entries[i].entry) - 1);
+	s->next_lsn = (rp->damaged ? last : rp->end) + 1;
+	s->durable_lsn = rp->end;
+	s->checkpoint_lsn = rp->checkpoint_lsn;
+	if (rp->sco_count) {
+		const struct sco *newest = rp->scos[rp->sco_count - 1];
+
+		s->cut_sco = newest->number;
+		s->cut_batches = newest->batch_count;
+	}
+	s->cut_lsn = rp->end;
+}
+
+/* All that counts of the SCOs that were open is durable from here on: it was read, but perhaps
+ * from what only the page cache or the disk's cache holds. */
+static int settle_leftovers(struct replay *rp, struct err *e)
+{
+	for (size_t i = 0; i < rp->sco_count; i++) {
+		struct sco *s = rp->scos[i];
+		struct env_file *f;
+		int r;
+
+		if (s->life != SCO_LIFE_LEFTOVER)
+			continue;
+		r = sco_file(rp->pool->scos, s, &f, e);
+		if (r == 0) {
+			r = env_fdatasync(rp->pool->env, f);
+			if (r < 0)
+				err_set(e, r, "syncing SCO %" PRIu64, s->number);
+		}
+		if (r == 0)
+			r = flash_sync_names(rp->pool->flash, s->dir, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn,
+			  const struct ring_old *old, uint64_t *sequence, struct err *e)
+{
+	struct replay rp = { .pool = p, .stream = s, .checkpoint_lsn = checkpoint_lsn };
+	int r;
+
+	rp.end = checkpoint_lsn;
+	rp.has_ring = old != NULL;
+	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);
+	if (r < 0)
+		return err_set(e, r, "recovering stream %u", s->id);
+	r = recovery_scan_stream(&rp, e);
+	if (r == 0)
+		r = recovery_scan_ring(&rp, old, e);
+	if (r == 0)
+		r = settle_leftovers(&rp, e);
+	if (r == 0)
+		r = recovery_order(&rp, e);
+	if (r == 0) {
+		set_positions(&rp);
+		r = recovery_rewrite(&rp, e);
+	}
+	if (r == 0)
+		r = recovery_apply(&rp, e);
+	*sequence = max_u64(*sequence, rp.recorded_sequence);
+	if (r == 0 && rp.damaged) {
+		log_error("volume: damage in the log, refused for writing until repaired: "
+			  "stream=%u owner=%" PRIu64 " last_good_lsn=%" PRIu64 ": %s",
+			  s->id, s->owner, rp.end, rp.damage);
+		s->error = -EUCLEAN;
+	}
+	if (r == 0 && rp.count)
+		log_info("volume: replayed: stream=%u entries=%zu from_lsn=%" PRIu64
+			 " to_lsn=%" PRIu64,
+			 s->id, rp.count, checkpoint_lsn + 1, rp.end);
+	free(rp.entries);
+	sco_list_free(p->scos, rp.scos, rp.sco_count);
+	return r < 0 ? err_wrap(e, r, "recovering stream %u", s->id) : 0;
+}
+
+/* --- the pool ---------------------------------------------------------------------------------- */
+
+static int checkpoint_of(struct pool *p, uint32_t stream, lsn_t *ret_lsn, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_CHECKPOINT, stream);
+	struct checkpoint_row row;
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = checkpoint_row_decode(value.data, value.len_bytes, &row, e);
+	buf_done(&value);
+	if (r == 0)
+		*ret_lsn = row.lsn;
+	if (r == -ENOENT) {
+		*ret_lsn = 0;
+		r = 0;
+	}
+	return r;
+}
+
+struct layer_scan {
+	struct pool *pool;
+	struct err *e;
+};
+
+static int drop_again(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		      size_t value_bytes)
+{
+	struct layer_scan *ls = arg;
+	struct layer_row row;
+	struct layer *layer;
+	uint64_t id;
+	int r;
+
+	r = row_key_parse_u64(key, key_bytes, ROW_LAYER, &id);
+	if (r == 0)
+		r = layer_row_decode(value, value_bytes, &row, ls->e);
+	if (r < 0 || row.state != LAYER_DROPPED)
+		return r;
+	r = map_layer_new(ls->pool->map, id, NULL, 0, 0, &layer);
+	if (r < 0)
+		return r;
+	layer->owner = row.object;
+	r = pool_drop_layer(ls->pool, layer, ls->e);
+	layer_unref(ls->pool->map, layer);
+	return r;
+}
+
+static int drop_layers_again(struct pool *p, struct err *e)
+{
+	struct row_key from = row_key_u64(ROW_LAYER, 0);
+	struct row_key until = row_key_u64(ROW_LAYER, UINT64_MAX);
+	struct layer_scan ls = { .pool = p, .e = e };
+	int r = meta_iterate(p->meta, META_NAMES, &from, &until, drop_again, &ls, e);
+
+	return r < 0 ? err_wrap(e, r, "dropped layers") : 0;
+}
+
+int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
+{
+	uint64_t sequence = 0, now_sequence = meta_sequence(p->meta);
+	struct ring_old *old = NULL;
+	struct stream **streams = NULL;
+	size_t count = 0;
+	int r;
+
+	r = ring_find_old(p->env, ring, &old, e);
+	if (r == 0)
+		r = recovery_find_scos(p, e);
+	if (r == 0)
+		r = pool_streams(p, &streams, &count);
+	for (size_t i = 0; i < count && r == 0; i++) {
+		lsn_t lsn;
+
+		r = checkpoint_of(p, streams[i]->id, &lsn, e);
+		if (r == 0)
+			r = recover_stream(p, streams[i], lsn, old, &sequence, e);
+	}
+	if (r == 0 && sequence > now_sequence)
+		r = err_set(e, -EUCLEAN,
+			    "the metadata went back: the log saw sequence %" PRIu64
+			    " synced, the database is at %" PRIu64,
+			    sequence, now_sequence);
+	if (r == 0)
+		r = drop_layers_again(p, e);
+	/* All that the old ring held is durable in SCOs: the new one takes over. */
+	if (r == 0)
+		r = ring_open(p->env, ring, &p->ring, e);
+	ring_old_release(old, r == 0);
+	free(streams);
+	return r;
+}

@@ -1,0 +1,56 @@
+/*
+ * recovery - from what a dead process or a power cut left to a pool that serves. Private.
+ *
+ * Per stream: (1) scan: which SCOs there are, which of their batches are whole, which entries they
+ * hold above the checkpoint; (2) ring: what is only there is written, under its old LSNs, to a new
+ * SCO of this epoch; (3) replay: all of it in LSN order into the map. The argument: FORMAT.md 10.
+ */
+#ifndef VOLUME_RECOVERY_H
+#define VOLUME_RECOVERY_H
+
+#include "volume/pool_impl.h"
+
+/* An entry to be applied, and where its clusters are. */
+struct replay_entry {
+	struct log_entry entry;
+	struct sco *sco; /* referenced by the replay's list of SCOs; NULL: no clusters */
+	bool from_ring;	 /* its place is the ring's frame until it is rewritten */
+	const uint8_t *block; /* from_ring: that frame */
+};
+
+struct replay {
+	struct pool *pool;
+	struct stream *stream;
+	lsn_t checkpoint_lsn;
+
+	struct sco **scos; /* all SCOs of the stream, by number; referenced */
+	size_t sco_count;
+
+	struct replay_entry *entries;
+	size_t count, cap;
+
+	lsn_t recorded_durable;	     /* highest durable LSN that any header tells of */
+	uint64_t recorded_sequence;  /* likewise of the metadata */
+	bool has_ring;		     /* frames of the ring belong to this stream */
+	lsn_t end;		     /* last LSN that counts */
+	bool damaged;
+	char damage[160];
+};
+
+NODISCARD int replay_add(struct replay *rp, const struct log_entry *entry, struct sco *sco,
+			 const uint8_t *block);
+void replay_damage(struct replay *rp, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Fill the table of SCOs from files and rows; removes what never counted. */
+NODISCARD int recovery_find_scos(struct pool *p, struct err *e);
+/* Entries of the stream's SCOs above the checkpoint. */
+NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
+/* Entries of the old ring's frames of this stream. */
+NODISCARD int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e);
+/* Write what is only in the ring to a new SCO; durable on return; entries get their new places. */
+NODISCARD int recovery_rewrite(struct replay *rp, struct err *e);
+/* Sort, find the end, fill the map. */
+NODISCARD int recovery_order(struct replay *rp, struct err *e);
+NODISCARD int recovery_apply(struct replay *rp, struct err *e);
+
+#endif

@@ -1,0 +1,287 @@
+/* Which SCOs there are: files of the cache directories against rows. */
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/recovery.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct found {
+	uint64_t sco;
+	uint32_t stream, version, dir;
+};
+
+struct found_list {
+	struct found *found;
+	size_t count, cap;
+};
+
+static int found_add(void *arg, uint32_t dir, uint32_t stream, uint64_t sco, uint32_t version)
+{
+	struct found_list *l = arg;
+
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 256;
+		struct found *more = reallocarray(l->found, cap, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		l->found = more;
+		l->cap = cap;
+	}
+	l->found[l->count++] = (struct found){ sco, stream, version, dir };
+	return 0;
+}
+
+/* By number, the newest version first. */
+static int found_order(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	if (x->sco != y->sco)
+		return x->sco < y->sco ? -1 : 1;
+	return x->version > y->version ? -1 : x->version < y->version;
+}
+
+static int get_row(struct pool *p, uint32_t stream, uint64_t sco, struct sco_row *ret_row,
+		   struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_SCO, stream, sco);
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_STATE, &key, &value, e);
+	if (r == 0)
+		r = sco_row_decode(value.data, value.len_bytes, ret_row, e);
+	buf_done(&value);
+	return r;
+}
+
+static void delete_file(struct pool *p, const struct found *f)
+{
+	flash_discard(p->flash, f->dir, f->stream, f->sco, f->version, 0);
+}
+
+/* What a file turns out to be. */
+struct looked {
+	struct env_file *file;
+	uint64_t bytes;
+	struct sco_header header;
+	bool header_ok;
+	struct sco_footer footer;
+	bool sealed;
+	uint32_t footer_crc;
+};
+
+static int look_at(struct pool *p, const struct found *f, struct looked *l, struct err *e)
+{
+	uint8_t *block = direct_alloc(BLOCK_BYTES);
+	struct env_stat st;
+	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
+
+	memset(l, 0, sizeof(*l));
+	if (r == 0)
+		r = flash_open_file(p->flash, f->dir, f->stream, f->sco, f->version, true, &l->file,
+				    e);
+	if (r == 0)
+		r = env_stat(p->env, l->file, &st);
+	if (r < 0) {
+		free(block);
+		return r;
+	}
+	l->bytes = st.size_bytes;
+	if (env_pread(p->env, l->file, block, BLOCK_BYTES, 0) == BLOCK_BYTES &&
+	    sco_header_decode(block, &l->header, NULL) == 0)
+		l->header_ok = memcmp(&l->header.pool, &p->uuid, sizeof(p->uuid)) == 0 &&
+			       l->header.sco == f->sco && l->header.stream == f->stream &&
+			       l->header.version == f->version &&
+			       l->header.slots_max >= SCO_SLOTS_MIN;
+	l->sealed = l->header_ok &&
+		    sco_read_footer(p->env, l->file, l->bytes, &l->footer, NULL) == 0 &&
+		    l->footer.salt == l->header.salt && l->footer.sco == f->sco &&
+		    l->footer.version == f->version && l->footer.stream == f->stream;
+	if (l->sealed) {
+		sco_footer_encode(&l->footer, block);
+		l->footer_crc = crc32c(0, block, BLOCK_BYTES);
+	}
+	free(block);
+	return 0;
+}
+
+static int add_sco(struct pool *p, const struct found *f, struct looked *l,
+		   const struct sco_row *row)
+{
+	struct sco init = {
+		.number = f->sco,
+		.stream = f->stream,
+		.epoch = l->header.epoch,
+		.salt = l->header.salt,
+		.slots_max = l->header.slots_max,
+		.version = f->version,
+		.dir = f->dir,
+		.file = l->file,
+		.file_bytes = l->bytes,
+		.names_durable = true,
+		.life = SCO_LIFE_LEFTOVER,
+		.row_change = 1,
+	};
+	struct sco *s;
+	int r;
+
+	buf_init(&init.log, (size_t)l->header.slots_max * BATCH_ROOM_BYTES);
+	if (l->sealed) {
+		init.life = SCO_LIFE_SEALED;
+		init.next_slot = l->footer.slot_count;
+		init.batch_count = l->footer.batch_count;
+		init.footer_crc = l->footer_crc;
+		init.table_offset_bytes = l->footer.table_offset_bytes;
+		init.first_lsn = l->footer.first_lsn;
+		init.last_lsn = l->footer.last_lsn;
+	}
+	if (row) {
+		init.live_slots = row->live_slots;
+		if (row->state == SCO_SEALED && row->version == f->version && l->sealed) {
+			init.row_flags = row->flags;
+			init.object_epoch = row->object_epoch;
+			init.row_saved = 1;
+		}
+	}
+	r = sco_table_add(p->scos, &init, &s);
+	if (r == 0)
+		sco_unref(p->scos, s);
+	return r;
+}
+
+/* A sealed file that no row knows yet may still be in the page cache only. */
+static int settle_sealed(struct pool *p, const struct found *f, const struct looked *l,
+			 struct err *e)
+{
+	int r = env_fdatasync(p->env, l->file);
+
+	if (r < 0)
+		return err_set(e, r, "syncing SCO %" PRIu64, f->sco);
+	return flash_sync_names(p->flash, f->dir, e);
+}
+
+/* One number: the newest version that is whole, or the one that was open; the others go. */
+static int take_group(struct pool *p, const struct found *group, size_t count, struct err *e)
+{
+	struct sco_row row;
+	bool has_row, taken = false;
+	int r;
+
+	r = get_row(p, group->stream, group->sco, &row, e);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	has_row = r == 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct found *f = &group[i];
+		struct looked l;
+
+		if (taken) {
+			delete_file(p, f);
+			continue;
+		}
+		r = look_at(p, f, &l, e);
+		if (r < 0)
+			return r;
+		/* Only a sealed file is a later version; version 0 may be anything with a header. */
+		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
+			env_close(p->env, l.file);
+			if (has_row && row.live_slots && i + 1 == count)
+				return err_set(e, -EUCLEAN,
+					       "SCO %" PRIu64 " is damaged: %u live clusters are "
+					       "in it",
+					       f->sco, row.live_slots);
+			delete_file(p, f);
+			continue;
+		}
+		if (l.sealed && !(has_row && row.state == SCO_SEALED && row.version == f->version))
+			r = settle_sealed(p, f, &l, e);
+		if (r < 0) {
+			env_close(p->env, l.file);
+			return r;
+		}
+		flash_account(p->flash, f->dir, 0, l.bytes);
+		r = add_sco(p, f, &l, has_row ? &row : NULL);
+		if (r < 0) {
+			env_close(p->env, l.file);
+			return err_set(e, r, "SCO %" PRIu64, f->sco);
+		}
+		taken = true;
+	}
+	return 0;
+}
+
+struct missing {
+	struct pool *pool;
+	struct meta_batch *batch;
+	struct err *e;
+};
+
+/* A row without a file: a dead SCO whose row outlived it in a crash, or damage. */
+static int check_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct missing *m = arg;
+	uint64_t stream, number;
+	struct row_key k;
+	struct sco_row row;
+	struct sco *s;
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_SCO, &stream, &number);
+	if (r == 0)
+		r = sco_row_decode(value, value_bytes, &row, m->e);
+	if (r < 0)
+		return r;
+	s = sco_get(m->pool->scos, number);
+	if (s) {
+		sco_unref(m->pool->scos, s);
+		return 0;
+	}
+	if (row.live_slots)
+		log_error("volume: a SCO is missing: stream=%" PRIu64 " sco=%" PRIu64
+			  " live_clusters=%u dir=%u: their reads will fail",
+			  stream, number, row.live_slots, row.cache_dir);
+	else {
+		k = row_key_2u64(ROW_SCO, stream, number);
+		return meta_batch_delete(m->pool->meta, m->batch, &k);
+	}
+	return 0;
+}
+
+static int check_rows(struct pool *p, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_SCO, 0, 0);
+	struct row_key until = row_key_2u64(ROW_SCO, UINT64_MAX, UINT64_MAX);
+	struct missing m = { .pool = p, .e = e };
+	int r;
+
+	m.batch = meta_batch_new(p->meta, META_STATE);
+	if (!m.batch)
+		return err_set(e, -ENOMEM, "SCO rows");
+	r = meta_iterate(p->meta, META_STATE, &from, &until, check_row, &m, e);
+	if (r == 0)
+		r = meta_commit(p->meta, m.batch, 0, e);
+	meta_batch_free(p->meta, m.batch);
+	return r < 0 ? err_wrap(e, r, "SCO rows") : 0;
+}
+
+int recovery_find_scos(struct pool *p, struct err *e)
+{
+	struct found_list l = { 0 };
+	int r;
+
+	r = flash_list(p->flash, found_add, &l, e);
+	if (r == 0 && l.count)
+		qsort(l.found, l.count, sizeof(*l.found), found_order);
+	for (size_t i = 0, n; r == 0 && i < l.count; i += n) {
+		for (n = 1; i + n < l.count && l.found[i + n].sco == l.found[i].sco; n++)
+			continue;
+		r = take_group(p, l.found + i, n, e);
+	}
+	free(l.found);
+	return r < 0 ? r : check_rows(p, e);
+}

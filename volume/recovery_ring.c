@@ -1,0 +1,282 @@
+/* What only the ring of the dead process holds: found, and written to a SCO of this epoch. */
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/recovery.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- finding ----------------------------------------------------------------------------------- */
+
+static int take_frame(struct replay *rp, const uint8_t *block, const struct batch_header *h)
+{
+	unsigned int max = BATCH_ROOM_BYTES / BATCH_ENTRY_BYTES;
+
+	rp->has_ring = true;
+	for (unsigned int i = 0; i < max && batch_has_room(i + 1, 0); i++) {
+		struct log_entry entry;
+		struct err e = { 0 };
+		int r = batch_entry_decode(block, i, h->salt, &entry, &e);
+
+		if (r == -ENODATA)
+			continue; /* its writer had not published it: nobody was told that it is done */
+		if (r < 0) {
+			replay_damage(rp, "ring: SCO %" PRIu64 " batch %u entry %u: %.80s", h->sco,
+				      h->batch, i, e.message);
+			continue;
+		}
+		if (entry.lsn <= rp->checkpoint_lsn)
+			continue;
+		r = replay_add(rp, &entry, NULL, block);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e)
+{
+	for (uint32_t i = 0; old && i < old->header.frame_count; i++) {
+		const uint8_t *block = ring_old_frame(old, i);
+		struct batch_header h;
+		int r;
+
+		if (!block)
+			continue;
+		r = batch_open_decode(block, &h, e);
+		if (r < 0)
+			return err_wrap(e, r, "ring frame %u", i);
+		if (h.stream != rp->stream->id)
+			continue;
+		r = take_frame(rp, block, &h);
+		if (r < 0)
+			return err_set(e, r, "ring frame %u", i);
+	}
+	return 0;
+}
+
+/* --- rewriting --------------------------------------------------------------------------------- */
+
+/* A batch being put together in private memory. */
+struct rewriter {
+	struct replay *rp;
+	struct sco *sco;   /* referenced */
+	uint8_t *mem;	   /* block and BATCH_CLUSTERS_MAX clusters */
+	struct batch_header h;
+	lsn_t last_lsn;
+};
+
+static int batch_flush(struct rewriter *w, struct err *e)
+{
+	struct pool *p = w->rp->pool;
+	struct env_file *f;
+	int r;
+
+	if (w->h.entry_count == 0)
+		return 0;
+	w->h.closed_lsn = w->last_lsn;
+	batch_close_encode(&w->h, w->mem);
+	r = sco_file(p->scos, w->sco, &f, e);
+	if (r < 0)
+		return r;
+	r = env_pwrite(p->env, f, w->mem, (size_t)(1 + w->h.cluster_count) * CLUSTER_BYTES,
+		       (uint64_t)w->h.slot * CLUSTER_BYTES);
+	if (r < 0)
+		return err_set(e, r, "writing SCO %" PRIu64, w->sco->number);
+	w->h.entry_count = 0;
+	return 0;
+}
+
+static void batch_begin(struct rewriter *w)
+{
+	struct sco *s = w->sco;
+
+	memset(w->mem, 0, BLOCK_BYTES);
+	w->h = (struct batch_header){
+		.salt = s->salt,
+		.sco = s->number,
+		.stream = s->stream,
+		.batch = s->batch_count++,
+		.slot = s->next_slot++,
+		.epoch = s->epoch,
+		.durable_lsn = w->rp->checkpoint_lsn,
+	};
+	batch_open_encode(&w->h, w->mem);
+}
+
+/* The SCO is done with: durable, and left to the sealer. */
+static int sco_finish(struct rewriter *w, bool keep_open, struct err *e)
+{
+	struct pool *p = w->rp->pool;
+	struct env_file *f;
+	int r;
+
+	if (!w->sco)
+		return 0;
+	r = batch_flush(w, e);
+	if (r == 0)
+		r = sco_file(p->scos, w->sco, &f, e);
+	if (r == 0) {
+		r = env_fdatasync(p->env, f);
+		if (r < 0)
+			err_set(e, r, "syncing SCO %" PRIu64, w->sco->number);
+	}
+	if (r == 0)
+		r = flash_sync_names(p->flash, w->sco->dir, e);
+	if (r < 0)
+		return r;
+	w->sco->names_durable = true;
+	if (keep_open) {
+		w->rp->stream->sco = TAKE_PTR(w->sco); /* writes go on in it */
+		return 0;
+	}
+	mutex_lock(&p->scos->lock);
+	w->sco->life = SCO_LIFE_FULL;
+	mutex_unlock(&p->scos->lock);
+	sco_unref(p->scos, TAKE_PTR(w->sco));
+	return 0;
+}
+
+/* Have a batch with room for one entry and so many clusters. */
+static int make_room(struct rewriter *w, unsigned int clusters, struct err *e)
+{
+	struct stream *s = w->rp->stream;
+	struct sco_make_options o = {
+		.stream = s->id,
+		.urgent = true,
+		.first_of_epoch = !s->epoch_has_sco,
+		.cut_sco = s->cut_sco,
+		.cut_batches = s->cut_batches,
+		.cut_lsn = s->cut_lsn,
+	};
+	int r;
+
+	if (w->sco && w->h.entry_count &&
+	    batch_has_room(w->h.entry_count + 1u, w->h.cluster_count + clusters) &&
+	    w->sco->next_slot + clusters <= w->sco->slots_max)
+		return 0;
+	r = w->sco ? batch_flush(w, e) : 0;
+	if (r == 0 && w->sco && w->sco->next_slot + 1 + clusters > w->sco->slots_max)
+		r = sco_finish(w, false, e);
+	if (r == 0 && !w->sco) {
+		r = sco_make(&w->rp->pool->world, &o, &w->sco, e);
+		s->epoch_has_sco |= r == 0;
+	}
+	if (r == 0)
+		batch_begin(w);
+	return r;
+}
+
+/* Bytes of one cluster of an entry in the ring: from its frame, or, where its writer put it
+ * straight into the SCO (or the frame is damaged), from there; they must have their checksum. */
+static int ring_bytes(struct replay *rp, const uint8_t *block, const struct batch_header *h,
+		      uint32_t slot, uint8_t *dst, struct err *e)
+{
+	unsigned int index = slot - h->slot - 1;
+	uint32_t crc = batch_crc_get(block, index);
+	struct sco *s;
+	int r;
+
+	if (!(h->flags & BATCH_DIRECT)) {
+		memcpy(dst, block + (size_t)(1 + index) * CLUSTER_BYTES, CLUSTER_BYTES);
+		if (crc32c(0, dst, CLUSTER_BYTES) == crc)
+			return 0;
+	}
+	s = sco_get(rp->pool->scos, h->sco);
+	if (!s)
+		return err_set(e, -EBADMSG, "ring: SCO %" PRIu64 " slot %u is lost", h->sco, slot);
+	r = sco_read(rp->pool->scos, s, slot, 1, dst, e);
+	sco_unref(rp->pool->scos, s);
+	if (r == 0 && crc32c(0, dst, CLUSTER_BYTES) != crc)
+		r = err_set(e, -EBADMSG, "ring: SCO %" PRIu64 " slot %u: checksum", h->sco, slot);
+	return r;
+}
+
+static int put_entry(struct rewriter *w, struct log_entry *entry, unsigned int clusters,
+		     struct err *e)
+{
+	uint8_t bytes[BATCH_ENTRY_BYTES];
+	struct sco *s = w->sco;
+
+	batch_entry_encode(w->mem, w->h.entry_count, entry, s->salt, w->h.cluster_count, clusters);
+	batch_entry_publish(w->mem, w->h.entry_count, entry->kind);
+	w->h.entry_count++;
+	w->h.cluster_count = (uint16_t)(w->h.cluster_count + clusters);
+	s->next_slot += clusters;
+	w->last_lsn = entry->lsn;
+	s->first_lsn = s->first_lsn ? s->first_lsn : entry->lsn;
+	s->last_lsn = entry->lsn + (entry->kind == ENTRY_VOID ? entry->cluster_count - 1 : 0);
+	log_entry_encode(entry, bytes);
+	return buf_append(&s->log, bytes, sizeof(bytes)) < 0 ? err_set(e, -ENOMEM, "log") : 0;
+}
+
+static int rewrite_entry(struct rewriter *w, struct replay_entry *re, struct err *e)
+{
+	struct log_entry *entry = &re->entry;
+	unsigned int clusters = entry->slot == 0	   ? 0 :
+				entry->kind == ENTRY_DATA ? entry->cluster_count :
+							    1;
+	uint32_t old_slot = entry->slot;
+	struct batch_header h;
+	int r;
+
+	r = batch_open_decode(re->block, &h, e);
+	if (r == 0)
+		r = make_room(w, clusters, e);
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < clusters; i++) {
+		unsigned int at = w->h.cluster_count + i;
+		uint8_t *dst = w->mem + (size_t)(1 + at) * CLUSTER_BYTES;
+
+		r = ring_bytes(w->rp, re->block, &h, old_slot + i, dst, e);
+		if (r < 0)
+			return r;
+		batch_crc_put(w->mem, at, batch_crc_get(re->block, old_slot + i - h.slot - 1));
+		w->sco->crcs[w->h.slot + 1 + at] = batch_crc_get(w->mem, at);
+	}
+	entry->slot = (uint16_t)(clusters ? w->h.slot + 1u + w->h.cluster_count : 0);
+	re->sco = clusters ? w->sco : NULL;
+	re->from_ring = false;
+	return put_entry(w, entry, clusters, e);
+}
+
+/* LSNs that were taken and never published, so that the log has no holes. */
+static int rewrite_gap(struct rewriter *w, lsn_t first, lsn_t end, struct err *e)
+{
+	struct log_entry entry = {
+		.lsn = first,
+		.cluster_count = (uint32_t)(end - first),
+		.kind = ENTRY_VOID,
+	};
+	int r = make_room(w, 0, e);
+
+	return r < 0 ? r : put_entry(w, &entry, 0, e);
+}
+
+int recovery_rewrite(struct replay *rp, struct err *e)
+{
+	struct rewriter w = { .rp = rp };
+	lsn_t expected = rp->checkpoint_lsn + 1;
+	int r = 0;
+
+	w.mem = direct_alloc((size_t)(1 + BATCH_CLUSTERS_MAX) * CLUSTER_BYTES);
+	if (!w.mem)
+		return err_set(e, -ENOMEM, "rewriting the ring");
+	for (size_t i = 0; i < rp->count && r == 0; i++) {
+		struct replay_entry *re = &rp->entries[i];
+
+		if (rp->has_ring && re->entry.lsn > expected && !rp->damaged)
+			r = rewrite_gap(&w, expected, re->entry.lsn, e);
+		if (r == 0 && re->from_ring)
+			r = rewrite_entry(&w, re, e);
+		expected = re->entry.lsn +
+			   (re->entry.kind == ENTRY_VOID ? re->entry.cluster_count : 1);
+	}
+	if (r == 0)
+		r = sco_finish(&w, true, e);
+	if (w.sco)
+		sco_unref(rp->pool->scos, w.sco);
+	free(w.mem);
+	return r;
+}

@@ -1,0 +1,332 @@
+/* What the SCOs of a stream hold above its checkpoint, and which of it is whole. */
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/recovery.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCAN_SLOTS 256u
+
+int replay_add(struct replay *rp, const struct log_entry *entry, struct sco *sco,
+	       const uint8_t *block)
+{
+	if (rp->count == rp->cap) {
+		size_t cap = rp->cap ? 2 * rp->cap : 1024;
+		struct replay_entry *more = reallocarray(rp->entries, cap, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		rp->entries = more;
+		rp->cap = cap;
+	}
+	rp->entries[rp->count++] = (struct replay_entry){
+		.entry = *entry, .sco = sco, .from_ring = block != NULL, .block = block
+	};
+	return 0;
+}
+
+void replay_damage(struct replay *rp, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (rp->damaged)
+		return;
+	rp->damaged = true;
+	va_start(ap, fmt);
+	(void)vsnprintf(rp->damage, sizeof(rp->damage), fmt, ap);
+	va_end(ap);
+}
+
+/* --- sealed SCOs -------------------------------------------------------------------------------- */
+
+struct log_reader {
+	struct replay *rp;
+	struct sco *sco;
+	lsn_t limit; /* entries above it do not count (the cut of a later epoch) */
+};
+
+static int sealed_entry(void *arg, const struct log_entry *entry)
+{
+	struct log_reader *lr = arg;
+
+	if (entry->lsn > lr->limit)
+		return 0;
+	if (entry->lsn + (entry->kind == ENTRY_VOID ? entry->cluster_count : 1) - 1 <=
+	    lr->rp->checkpoint_lsn)
+		return 0;
+	return replay_add(lr->rp, entry, lr->sco, NULL);
+}
+
+static int scan_sealed(struct replay *rp, struct sco *s, lsn_t limit, struct err *e)
+{
+	struct log_reader lr = { .rp = rp, .sco = s, .limit = limit };
+	struct sco_footer footer;
+	struct env_file *f;
+	int r;
+
+	if (s->last_lsn <= rp->checkpoint_lsn)
+		return 0;
+	r = sco_file(rp->pool->scos, s, &f, e);
+	if (r == 0)
+		r = sco_read_footer(rp->pool->env, f, s->file_bytes, &footer, e);
+	if (r == 0)
+		r = sco_read_log(rp->pool->env, f, &footer, sealed_entry, &lr, e);
+	if (r == 0) /* sealed means that all of it was made durable */
+		rp->recorded_durable =
+			max_u64(rp->recorded_durable, min_u64(footer.first_lsn, limit));
+	return r;
+}
+
+/* --- SCOs that were open ----------------------------------------------------------------------- */
+
+struct scan {
+	struct replay *rp;
+	struct sco *s;
+	lsn_t limit;
+	uint32_t slots; /* that the file has */
+	uint8_t *window; /* SCAN_SLOTS clusters */
+	uint32_t window_slot, window_count;
+};
+
+/* A slot's bytes, through a window of large reads; NULL: behind the end of the file. */
+static const uint8_t *slot_bytes(struct scan *sc, uint32_t slot, struct err *e, int *ret_r)
+{
+	*ret_r = 0;
+	if (slot >= sc->slots)
+		return NULL;
+	if (slot < sc->window_slot || slot >= sc->window_slot + sc->window_count) {
+		uint32_t count = (uint32_t)min_u64(SCAN_SLOTS, sc->slots - slot);
+
+		*ret_r = sco_read(sc->rp->pool->scos, sc->s, slot, count, sc->window, e);
+		if (*ret_r < 0)
+			return NULL;
+		sc->window_slot = slot;
+		sc->window_count = count;
+	}
+	return sc->window + (size_t)(slot - sc->window_slot) * CLUSTER_BYTES;
+}
+
+static bool belongs(const struct scan *sc, const struct batch_header *h, uint32_t slot)
+{
+	return h->salt == sc->s->salt && h->sco == sc->s->number && h->stream == sc->s->stream &&
+	       h->slot == slot && h->epoch == sc->s->epoch &&
+	       (uint64_t)slot + 1 + h->cluster_count <= sc->slots;
+}
+
+static void note_header(struct replay *rp, const struct batch_header *h)
+{
+	rp->recorded_durable = max_u64(rp->recorded_durable, h->durable_lsn);
+	rp->recorded_sequence = max_u64(rp->recorded_sequence, h->meta_sequence);
+}
+
+/* Behind the end of the chain: whole headers there tell what must have been durable. */
+static int scan_ahead(struct scan *sc, uint32_t slot, struct err *e)
+{
+	int r;
+
+	for (; slot < sc->slots; slot++) {
+		const uint8_t *block = slot_bytes(sc, slot, e, &r);
+		struct batch_header h;
+
+		if (r < 0)
+			return r;
+		if (batch_close_decode(block, &h, NULL) == 0 && belongs(sc, &h, slot))
+			note_header(sc->rp, &h);
+	}
+	return 0;
+}
+
+/* Checksums of all places that entries of the block name, against the bytes. */
+static int payload_is_whole(struct scan *sc, const uint8_t *block, const struct batch_header *h,
+			    struct err *e, bool *ret_whole)
+{
+	uint8_t copy[BLOCK_BYTES];
+	int r;
+
+	memcpy(copy, block, sizeof(copy)); /* the window moves */
+	*ret_whole = true;
+	for (unsigned int i = 0; i < h->entry_count; i++) {
+		struct log_entry entry;
+		uint32_t count;
+
+		if (batch_entry_decode(copy, i, h->salt, &entry, NULL) < 0 || entry.slot == 0)
+			continue;
+		count = entry.kind == ENTRY_DATA ? entry.cluster_count : 1;
+		for (uint32_t j = 0; j < count; j++) {
+			const uint8_t *bytes = slot_bytes(sc, entry.slot + j, e, &r);
+
+			if (r < 0)
+				return r;
+			if (!bytes || crc32c(0, bytes, CLUSTER_BYTES) !=
+					      batch_crc_get(copy, entry.slot + j - h->slot - 1)) {
+				*ret_whole = MUTANT(MUTANT_PAYLOAD_UNVERIFIED);
+				return 0;
+			}
+		}
+	}
+	return 0;
+}
+
+/* The entries of one whole batch become part of the SCO and of the replay. */
+static int take_batch(struct scan *sc, const uint8_t *block, const struct batch_header *h)
+{
+	struct sco *s = sc->s;
+	int r = 0;
+
+	for (unsigned int i = 0; i < h->cluster_count; i++)
+		s->crcs[h->slot + 1 + i] = batch_crc_get(block, i);
+	for (unsigned int i = 0; i < h->entry_count && r == 0; i++) {
+		uint8_t bytes[BATCH_ENTRY_BYTES];
+		struct log_entry entry;
+
+		if (batch_entry_decode(block, i, h->salt, &entry, NULL) < 0 ||
+		    entry.lsn > sc->limit)
+			continue;
+		log_entry_encode(&entry, bytes);
+		r = buf_append(&s->log, bytes, sizeof(bytes));
+		s->first_lsn = s->first_lsn ? min_u64(s->first_lsn, entry.lsn) : entry.lsn;
+		s->last_lsn = max_u64(s->last_lsn, entry.lsn);
+		if (r == 0 && entry.lsn + (entry.kind == ENTRY_VOID ? entry.cluster_count : 1) - 1 >
+				      sc->rp->checkpoint_lsn)
+			r = replay_add(sc->rp, &entry, s, NULL);
+	}
+	s->next_slot = h->slot + 1 + h->cluster_count;
+	s->batch_count = h->batch + 1;
+	return r;
+}
+
+/* First pass: headers only, to learn what was recorded as durable. */
+static int scan_headers(struct scan *sc, struct err *e)
+{
+	uint32_t slot = 1;
+	int r;
+
+	for (uint32_t batch = 0;; batch++) {
+		const uint8_t *block = slot_bytes(sc, slot, e, &r);
+		struct batch_header h;
+
+		if (r < 0)
+			return r;
+		if (!block || batch_close_decode(block, &h, NULL) < 0 || !belongs(sc, &h, slot) ||
+		    h.batch != batch)
+			return scan_ahead(sc, slot + 1, e);
+		note_header(sc->rp, &h);
+		slot += 1u + h.cluster_count;
+	}
+}
+
+/* Second pass: entries, payload verified where nobody recorded it as durable. */
+static int scan_batches(struct scan *sc, struct err *e)
+{
+	uint32_t slot = 1;
+	int r;
+
+	for (uint32_t batch = 0;; batch++) {
+		const uint8_t *window = slot_bytes(sc, slot, e, &r);
+		uint8_t block[BLOCK_BYTES];
+		struct batch_header h;
+		bool whole = true;
+
+		if (r < 0)
+			return r;
+		if (!window || batch_close_decode(window, &h, NULL) < 0 ||
+		    !belongs(sc, &h, slot) || h.batch != batch)
+			return 0;
+		memcpy(block, window, sizeof(block));
+		if (h.closed_lsn > sc->rp->recorded_durable)
+			r = payload_is_whole(sc, block, &h, e, &whole);
+		if (r < 0 || !whole)
+			return r;
+		r = take_batch(sc, block, &h);
+		if (r < 0)
+			return err_set(e, r, "replaying SCO %" PRIu64, sc->s->number);
+		slot += 1u + h.cluster_count;
+	}
+}
+
+static int scan_init(struct scan *sc, struct replay *rp, struct sco *s, lsn_t limit, struct err *e)
+{
+	*sc = (struct scan){ .rp = rp, .s = s, .limit = limit };
+	sc->slots = (uint32_t)min_u64(s->slots_max, s->file_bytes / CLUSTER_BYTES);
+	sc->window = direct_alloc((size_t)SCAN_SLOTS * CLUSTER_BYTES);
+	if (!s->crcs)
+		s->crcs = calloc(s->slots_max, sizeof(*s->crcs));
+	s->next_slot = max_u64(s->next_slot, 1) > 1 ? s->next_slot : 1;
+	return sc->window && s->crcs ? 0 : err_set(e, -ENOMEM, "scanning a SCO");
+}
+
+/* --- the stream -------------------------------------------------------------------------------- */
+
+/* Read a header again, for its cut. */
+static int read_cut(struct replay *rp, struct sco *s, struct sco_header *ret_header, struct err *e)
+{
+	uint8_t *block = direct_alloc(BLOCK_BYTES);
+	int r = block ? 0 : err_set(e, -ENOMEM, "header of a SCO");
+
+	if (r == 0)
+		r = sco_read(rp->pool->scos, s, 0, 1, block, e);
+	if (r == 0)
+		r = sco_header_decode(block, ret_header, e);
+	free(block);
+	return r;
+}
+
+/* limits[i]: entries of SCO i above it were given up by a later epoch. */
+static int read_limits(struct replay *rp, lsn_t *limits, struct err *e)
+{
+	for (size_t i = 0; i < rp->sco_count; i++)
+		limits[i] = UINT64_MAX;
+	for (size_t i = 0; i < rp->sco_count; i++) {
+		struct sco_header h;
+		int r;
+
+		/* Sealed ones below the checkpoint matter no more, neither they nor their cuts. */
+		if (rp->scos[i]->life == SCO_LIFE_SEALED &&
+		    rp->scos[i]->last_lsn <= rp->checkpoint_lsn)
+			continue;
+		r = read_cut(rp, rp->scos[i], &h, e);
+		if (r < 0)
+			return r;
+		if (!(h.flags & SCO_FIRST_OF_EPOCH) || MUTANT(MUTANT_NO_CUT))
+			continue;
+		for (size_t j = 0; j < i; j++)
+			if (rp->scos[j]->epoch < h.epoch)
+				limits[j] = min_u64(limits[j], h.cut_lsn);
+	}
+	return 0;
+}
+
+static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
+		     int (*pass)(struct scan *sc, struct err *e), struct err *e)
+{
+	struct scan sc;
+	int r = scan_init(&sc, rp, s, limit, e);
+
+	if (r == 0)
+		r = pass(&sc, e);
+	free(sc.window);
+	return r;
+}
+
+int recovery_scan_stream(struct replay *rp, struct err *e)
+{
+	lsn_t *limits = calloc(rp->sco_count + 1, sizeof(*limits));
+	int r = limits ? 0 : err_set(e, -ENOMEM, "scanning a stream");
+
+	if (r == 0)
+		r = read_limits(rp, limits, e);
+	for (size_t i = 0; i < rp->sco_count && r == 0; i++)
+		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER)
+			r = scan_open(rp, rp->scos[i], limits[i], scan_headers, e);
+	for (size_t i = 0; i < rp->sco_count && r == 0; i++) {
+		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER)
+			r = scan_open(rp, rp->scos[i], limits[i], scan_batches, e);
+		else
+			r = scan_sealed(rp, rp->scos[i], limits[i], e);
+	}
+	free(limits);
+	return r;
+}

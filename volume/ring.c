@@ -1,0 +1,409 @@
+#include "volume/ring.h"
+
+#include "common/endian.h"
+#include "common/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RING_RECORD_NAME   "ring.id"
+#define RING_FRAME_DEFAULT (128u << 10)
+
+static int path_join(char **ret_path, const char *dir, const char *name)
+{
+	return asprintf(ret_path, "%s/%s", dir, name) < 0 ? -ENOMEM : 0;
+}
+
+static void free_stringp(char **p)
+{
+	free(*p);
+}
+
+/* --- record ------------------------------------------------------------------------------------ */
+
+/* Replace the record atomically: whole old or whole new after a power cut. */
+static int record_write(struct env *env, const char *pool_dir, const struct ring_record *record,
+			struct err *e)
+{
+	AUTO(free_stringp) char *path = NULL;
+	AUTO(free_stringp) char *temp = NULL;
+	uint8_t bytes[RING_RECORD_BYTES];
+	struct env_file *f;
+	int r;
+
+	if (path_join(&path, pool_dir, RING_RECORD_NAME) < 0 ||
+	    path_join(&temp, pool_dir, RING_RECORD_NAME ".new") < 0)
+		return err_set(e, -ENOMEM, "ring record");
+	ring_record_encode(record, bytes);
+	r = env_open(env, temp, ENV_WRITE | ENV_CREATE | ENV_TRUNC, &f);
+	if (r < 0)
+		return err_set(e, r, "creating '%s'", temp);
+	r = env_pwrite(env, f, bytes, sizeof(bytes), 0);
+	if (r == 0)
+		r = env_fdatasync(env, f);
+	env_close(env, f);
+	if (r == 0)
+		r = env_rename(env, temp, path);
+	if (r == 0)
+		r = env_sync_dir(env, pool_dir);
+	return r < 0 ? err_set(e, r, "writing '%s'", path) : 0;
+}
+
+/* -ENOENT: no record, the pool never had a ring. */
+static int record_read(struct env *env, const char *pool_dir, struct ring_record *ret_record,
+		       struct err *e)
+{
+	AUTO(free_stringp) char *path = NULL;
+	uint8_t bytes[RING_RECORD_BYTES];
+	struct env_file *f;
+	ssize_t got;
+	int r;
+
+	if (path_join(&path, pool_dir, RING_RECORD_NAME) < 0)
+		return err_set(e, -ENOMEM, "ring record");
+	r = env_open(env, path, ENV_READ, &f);
+	if (r < 0)
+		return r == -ENOENT ? r : err_set(e, r, "opening '%s'", path);
+	got = env_pread(env, f, bytes, sizeof(bytes), 0);
+	env_close(env, f);
+	if (got < 0)
+		return err_set(e, (int)got, "reading '%s'", path);
+	r = ring_record_decode(bytes, (size_t)got, ret_record, e);
+	return r < 0 ? err_wrap(e, r, "'%s'", path) : 0;
+}
+
+/* --- the ring of a process that died ----------------------------------------------------------- */
+
+static int old_check(const struct ring_old *old, const struct ring_options *options,
+		     const struct ring_record *record, struct err *e)
+{
+	const struct ring_header *h = &old->header;
+	struct env_stat dir;
+	struct env_file *f;
+	int r;
+
+	if (memcmp(&h->pool, &options->pool, sizeof(h->pool)) != 0 || h->nonce != record->nonce)
+		return err_set(e, -EUCLEAN, "ring '%s' belongs to another pool", old->path);
+	if (h->ring_bytes != old->len_bytes || h->ring_bytes != record->ring_bytes)
+		return err_set(e, -EUCLEAN, "ring '%s' has the wrong length", old->path);
+	r = env_open(old->env, options->pool_dir, ENV_READ | ENV_DIR, &f);
+	if (r < 0)
+		return err_set(e, r, "opening '%s'", options->pool_dir);
+	r = env_stat(old->env, f, &dir);
+	env_close(old->env, f);
+	if (r < 0)
+		return err_set(e, r, "looking at '%s'", options->pool_dir);
+	if (dir.dev != h->pool_dir_dev || dir.ino != h->pool_dir_ino)
+		return err_set(e, -EUCLEAN,
+			       "ring '%s' was made for another directory than '%s': is this a copy?",
+			       old->path, options->pool_dir);
+	return 0;
+}
+
+static int old_map(struct ring_old *old, const struct ring_record *record, struct err *e)
+{
+	uint8_t block[BLOCK_BYTES];
+	struct env_stat st;
+	void *mem;
+	int r;
+
+	r = env_open(old->env, old->path, ENV_READ | ENV_WRITE, &old->file);
+	if (r < 0)
+		return err_set(e, r,
+			       "the ring '%s' of this boot is missing; writes acknowledged but not "
+			       "synced before the last daemon died may be lost",
+			       old->path);
+	r = env_stat(old->env, old->file, &st);
+	if (r < 0)
+		return err_set(e, r, "looking at '%s'", old->path);
+	if (st.uid != record->uid)
+		return err_set(e, -EPERM, "ring '%s' has another owner", old->path);
+	if (st.size_bytes != record->ring_bytes || st.size_bytes < 2 * BLOCK_BYTES)
+		return err_set(e, -EUCLEAN, "ring '%s' has the wrong length", old->path);
+	if (env_pread(old->env, old->file, block, sizeof(block), 0) != (ssize_t)sizeof(block))
+		return err_set(e, -EIO, "reading '%s'", old->path);
+	r = ring_header_decode(block, &old->header, e);
+	if (r < 0)
+		return err_wrap(e, r, "ring '%s'", old->path);
+	old->len_bytes = (size_t)st.size_bytes;
+	r = env_map_shared(old->env, old->file, old->len_bytes, &mem);
+	if (r < 0)
+		return err_set(e, r, "mapping '%s'", old->path);
+	old->mem = mem;
+	return 0;
+}
+
+int ring_find_old(struct env *env, const struct ring_options *options, struct ring_old **ret_old,
+		  struct err *e)
+{
+	struct ring_record record;
+	struct ring_old *old;
+	char boot[BOOT_ID_BYTES + 1];
+	int r;
+
+	r = record_read(env, options->pool_dir, &record, e);
+	if (r == -ENOENT) {
+		*ret_old = NULL;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (memcmp(&record.pool, &options->pool, sizeof(record.pool)) != 0)
+		return err_set(e, -EUCLEAN, "ring record belongs to another pool");
+	r = env_boot_id(env, boot);
+	if (r < 0)
+		return err_set(e, r, "reading the boot id");
+	if (record.clean || strcmp(boot, record.boot_id) != 0) {
+		*ret_old = NULL;
+		return 0;
+	}
+	old = calloc(1, sizeof(*old));
+	if (!old)
+		return err_set(e, -ENOMEM, "ring");
+	old->env = env;
+	memcpy(old->path, record.path, sizeof(old->path));
+	r = old_map(old, &record, e);
+	if (r == 0)
+		r = old_check(old, options, &record, e);
+	if (r < 0) {
+		ring_old_release(old, false);
+		return r;
+	}
+	*ret_old = old;
+	return 0;
+}
+
+void ring_old_release(struct ring_old *old, bool remove)
+{
+	if (!old)
+		return;
+	if (old->mem)
+		env_unmap(old->env, old->mem, old->len_bytes);
+	if (old->file)
+		env_close(old->env, old->file);
+	if (remove)
+		(void)env_unlink(old->env, old->path); /* a leftover costs memory until reboot */
+	free(old);
+}
+
+const uint8_t *ring_old_frame(const struct ring_old *old, uint32_t frame)
+{
+	const uint8_t *block = old->mem + BLOCK_BYTES + (size_t)frame * old->header.frame_bytes;
+
+	ASSERT(frame < old->header.frame_count);
+	return le32_get(block) == 0 ? NULL : block;
+}
+
+/* --- the ring in use --------------------------------------------------------------------------- */
+
+static int ring_create_file(struct ring *ring, const struct ring_options *options,
+			    const char *dir, struct err *e)
+{
+	char hex[2 * UUID_BYTES + 1];
+	struct env_space space;
+	int r;
+
+	r = env_space(ring->env, dir, &space);
+	if (r < 0)
+		return err_set(e, r, "looking at '%s'", dir);
+	if (space.free_bytes < 2 * ring->len_bytes)
+		return err_set(e, -ENOSPC, "'%s' has no room for the ring", dir);
+	for (unsigned int i = 0; i < UUID_BYTES; i++)
+		(void)snprintf(hex + (size_t)2 * i, 3, "%02x", options->pool.bytes[i]);
+	r = snprintf(ring->path, sizeof(ring->path), "%s/vpool-%s-%016" PRIx64, dir, hex,
+		     ring->record.nonce);
+	if (r < 0 || (size_t)r >= sizeof(ring->path))
+		return err_set(e, -ENAMETOOLONG, "path of the ring in '%s'", dir);
+	r = env_open(ring->env, ring->path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL,
+		     &ring->file);
+	if (r < 0)
+		return err_set(e, r, "creating '%s'", ring->path);
+	/* In full: a hole in a tmpfs that fills up later would be SIGBUS in the write path. */
+	r = env_fallocate(ring->env, ring->file, 0, ring->len_bytes);
+	if (r < 0) {
+		env_close(ring->env, ring->file);
+		ring->file = NULL;
+		(void)env_unlink(ring->env, ring->path);
+		return err_set(e, r, "allocating the ring '%s'", ring->path);
+	}
+	return 0;
+}
+
+static int ring_write_header(struct ring *ring, const struct ring_options *options,
+			     struct err *e)
+{
+	struct ring_header h = {
+		.pool = options->pool,
+		.ring_bytes = ring->len_bytes,
+		.frame_bytes = ring->frame_bytes,
+		.frame_count = ring->frame_count,
+		.epoch = options->epoch,
+		.nonce = ring->record.nonce,
+	};
+	struct env_stat dir, st;
+	struct env_file *f;
+	int r;
+
+	memcpy(h.boot_id, ring->record.boot_id, sizeof(h.boot_id));
+	r = env_open(ring->env, options->pool_dir, ENV_READ | ENV_DIR, &f);
+	if (r < 0)
+		return err_set(e, r, "opening '%s'", options->pool_dir);
+	r = env_stat(ring->env, f, &dir);
+	env_close(ring->env, f);
+	if (r == 0)
+		r = env_stat(ring->env, ring->file, &st);
+	if (r < 0)
+		return err_set(e, r, "looking at '%s'", options->pool_dir);
+	h.pool_dir_dev = dir.dev;
+	h.pool_dir_ino = dir.ino;
+	ring->record.uid = st.uid;
+	ring_header_encode(&h, ring->mem);
+	return 0;
+}
+
+static int ring_make_frames(struct ring *ring)
+{
+	ring->batches = calloc(ring->frame_count, sizeof(*ring->batches));
+	if (!ring->batches)
+		return -ENOMEM;
+	for (uint32_t i = ring->frame_count; i-- > 0;) {
+		struct batch *b = &ring->batches[i];
+
+		b->frame = i;
+		b->block = ring->mem + BLOCK_BYTES + (size_t)i * ring->frame_bytes;
+		b->next = ring->free_list;
+		ring->free_list = b;
+	}
+	ring->free_count = ring->frame_count;
+	return 0;
+}
+
+static int ring_make(struct ring *ring, const struct ring_options *options, struct err *e)
+{
+	void *mem;
+	int r = -ENOSPC;
+
+	env_random(ring->env, &ring->record.nonce, sizeof(ring->record.nonce));
+	r = env_boot_id(ring->env, ring->record.boot_id);
+	if (r < 0)
+		return err_set(e, r, "reading the boot id");
+	r = -ENOSPC;
+	if (options->shm_dir && options->shm_dir[0])
+		r = ring_create_file(ring, options, options->shm_dir, e);
+	if (r < 0) /* the page cache of a file survives the process, too */
+		r = ring_create_file(ring, options, options->pool_dir, e);
+	if (r < 0)
+		return r;
+	r = env_map_shared(ring->env, ring->file, ring->len_bytes, &mem);
+	if (r < 0)
+		return err_set(e, r, "mapping '%s'", ring->path);
+	ring->mem = mem;
+	r = ring_write_header(ring, options, e);
+	if (r < 0)
+		return r;
+	if (ring_make_frames(ring) < 0)
+		return err_set(e, -ENOMEM, "ring frames");
+	ring->record.pool = options->pool;
+	ring->record.ring_bytes = ring->len_bytes;
+	memcpy(ring->record.path, ring->path, sizeof(ring->record.path));
+	return record_write(ring->env, ring->pool_dir, &ring->record, e);
+}
+
+static void ring_free(struct ring *ring)
+{
+	if (ring->mem)
+		env_unmap(ring->env, ring->mem, ring->len_bytes);
+	if (ring->file)
+		env_close(ring->env, ring->file);
+	mutex_done(&ring->lock);
+	free(ring->batches);
+	free(ring->pool_dir);
+	free(ring);
+}
+
+int ring_open(struct env *env, const struct ring_options *options, struct ring **ret_ring,
+	      struct err *e)
+{
+	struct ring *ring = calloc(1, sizeof(*ring));
+	int r;
+
+	if (!ring)
+		return err_set(e, -ENOMEM, "ring");
+	ring->env = env;
+	mutex_init(&ring->lock, LOCK_RING);
+	ring->frame_bytes = options->frame_bytes ? options->frame_bytes : RING_FRAME_DEFAULT;
+	ring->frame_clusters = ring->frame_bytes / BLOCK_BYTES - 1;
+	ring->frame_count =
+		(uint32_t)((options->ring_bytes - BLOCK_BYTES) / ring->frame_bytes);
+	ring->len_bytes = BLOCK_BYTES + (size_t)ring->frame_count * ring->frame_bytes;
+	ring->pool_dir = strdup(options->pool_dir);
+	ASSERT(ring->frame_count > 0 && ring->frame_clusters > 0);
+	r = ring->pool_dir ? ring_make(ring, options, e) : err_set(e, -ENOMEM, "ring");
+	if (r < 0) {
+		if (ring->file)
+			(void)env_unlink(env, ring->path);
+		ring_free(ring);
+		return r;
+	}
+	*ret_ring = ring;
+	return 0;
+}
+
+void ring_close(struct ring *ring, bool clean)
+{
+	if (!ring)
+		return;
+	if (clean) {
+		struct err e = { 0 };
+
+		ASSERT(ring->free_count == ring->frame_count);
+		ring->record.clean = true;
+		if (record_write(ring->env, ring->pool_dir, &ring->record, &e) < 0)
+			log_warning("ring: not marked clean, recovery will look at it: %s",
+				    e.message);
+		else
+			(void)env_unlink(ring->env, ring->path); /* leaks tmpfs until reboot */
+	}
+	ring_free(ring);
+}
+
+struct batch *ring_take(struct ring *ring)
+{
+	struct batch *b;
+
+	mutex_lock(&ring->lock);
+	b = ring->free_list;
+	if (b) {
+		ring->free_list = b->next;
+		ring->free_count--;
+	}
+	mutex_unlock(&ring->lock);
+	if (!b)
+		return NULL;
+	memset(b->block, 0, BLOCK_BYTES);
+	b->next = NULL;
+	return b;
+}
+
+void ring_put(struct ring *ring, struct batch *b)
+{
+	/* The magic goes first and alone: a frame is in use or it is not. */
+	__atomic_store_n((uint32_t *)(void *)b->block, 0, __ATOMIC_RELEASE);
+	b->state = BATCH_FREE;
+	b->released = false;
+	b->direct = false;
+	b->pending = b->entry_count = b->cluster_count = 0;
+	b->sco = NULL;
+	GUARD(&ring->lock);
+	b->next = ring->free_list;
+	ring->free_list = b;
+	ring->free_count++;
+}
+
+uint32_t ring_free_count(struct ring *ring)
+{
+	GUARD(&ring->lock);
+	return ring->free_count;
+}

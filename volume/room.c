@@ -1,0 +1,150 @@
+/*
+ * Waiting: for frames of the ring, for flash, for the throttle. Synchronous callers sleep on
+ * `room`; requests that must not hold up their thread are parked and resumed in order.
+ */
+#include "common/log.h"
+#include "volume/pool_impl.h"
+
+#include <string.h>
+
+/* A wait looks again so often even if nobody says that something changed (space of the disk). */
+#define ROOM_RECHECK_NS UINT64_C(50000000)
+/* Longest delay of one write by the throttle. */
+#define THROTTLE_MAX_NS UINT64_C(2000000000)
+
+uint64_t pool_room_generation(struct pool *p)
+{
+	GUARD(&p->room_lock);
+	return p->room_generation;
+}
+
+void pool_made_room(struct pool *p)
+{
+	bool kick;
+
+	mutex_lock(&p->room_lock);
+	p->room_generation++;
+	kick = p->parked_head != NULL;
+	if (p->waiters)
+		cond_broadcast(&p->room);
+	mutex_unlock(&p->room_lock);
+	if (kick)
+		job_kick(&p->resumer);
+}
+
+void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns)
+{
+	uint64_t deadline = clock_mono_ns() + min_u64(limit_ns, ROOM_RECHECK_NS);
+
+	GUARD(&p->room_lock);
+	p->waiters++;
+	while (p->room_generation == generation && clock_mono_ns() < deadline)
+		cond_wait(&p->room, &p->room_lock, deadline);
+	p->waiters--;
+}
+
+/*
+ * Nothing below half of the limit; from there on the delay grows with the square of the fill, in
+ * proportion to the bytes, so that writers slow down smoothly towards the speed of the uploads
+ * instead of running into a wall. At the limit writes wait.
+ */
+uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes)
+{
+	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+	uint64_t limit = p->dirty_limit_bytes, over, per_mib_ns;
+
+	if (dirty <= limit / 2)
+		return 0;
+	if (dirty >= limit)
+		return THROTTLE_MAX_NS;
+	over = (dirty - limit / 2) * 1000 / (limit / 2); /* 0..1000 */
+	per_mib_ns = over * over * 200; /* up to 200 ms for each MiB */
+	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
+}
+
+/* --- parked requests --------------------------------------------------------------------------- */
+
+static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	struct volume_request *prev = NULL;
+
+	*ret_next_ns = UINT64_MAX;
+	GUARD(&p->room_lock);
+	for (struct volume_request *r = p->parked_head; r; prev = r, r = r->next) {
+		if (r->resume_ns > now_ns) {
+			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
+			continue;
+		}
+		if (prev)
+			prev->next = r->next;
+		else
+			p->parked_head = r->next;
+		if (p->parked_tail == r)
+			p->parked_tail = prev;
+		p->parked_count--;
+		r->next = NULL;
+		return r;
+	}
+	return NULL;
+}
+
+static int park(struct pool *p, struct volume_request *r, bool front)
+{
+	GUARD(&p->room_lock);
+	if (!front && p->parked_count >= p->options.parked_max)
+		return -EBUSY;
+	counter_inc(&p->metrics.parked);
+	p->parked_count++;
+	if (front) {
+		r->next = p->parked_head;
+		p->parked_head = r;
+		if (!p->parked_tail)
+			p->parked_tail = r;
+	} else {
+		r->next = NULL;
+		if (p->parked_tail)
+			p->parked_tail->next = r;
+		else
+			p->parked_head = r;
+		p->parked_tail = r;
+	}
+	return 0;
+}
+
+int volume_submit(struct volume_request *r)
+{
+	struct pool *p = r->object->pool;
+	int rc;
+
+	r->progress_bytes = 0;
+	r->resume_ns = 0;
+	rc = io_request_step(r);
+	if (rc == 0)
+		return 1;
+	rc = park(p, r, false);
+	if (rc < 0)
+		return rc;
+	job_kick(&p->resumer);
+	return 0;
+}
+
+uint64_t room_resume_step(void *arg)
+{
+	struct pool *p = arg;
+	uint64_t generation = pool_room_generation(p);
+	uint64_t now_ns = clock_mono_ns(), next_ns;
+	struct volume_request *r;
+
+	while ((r = take_parked(p, now_ns, &next_ns))) {
+		if (io_request_step(r) == 0) {
+			r->done(r);
+			continue;
+		}
+		/* Back to its place in the line: those behind it would not get room either. */
+		(void)park(p, r, true);
+		if (r->resume_ns > now_ns)
+			return min_u64(r->resume_ns - now_ns, ROOM_RECHECK_NS);
+		return pool_room_generation(p) != generation ? 0 : ROOM_RECHECK_NS;
+	}
+	return next_ns == UINT64_MAX ? WAIT_FOREVER : next_ns - min_u64(next_ns, now_ns);
+}

@@ -1,0 +1,457 @@
+/*
+ * root - the commit point of the pool on the backend: a namespace snapshot, one manifest a stream,
+ * and the small numbered object that names them. Whatever a root names was put before it.
+ *
+ * A stream's manifest is written anew when its SCOs changed. Its map image is a base; SCOs younger
+ * than it are replayed by a restore. A new base is needed once a SCO left whose log the old base
+ * does not cover.
+ */
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/upload.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Largest image, manifest or root that is put in one piece. */
+#define IMAGE_BYTES_MAX ((size_t)4 << 30)
+
+struct root_builder {
+	struct pool *pool;
+	uint64_t number;
+	struct root old; /* the root before; zero when there is none */
+	struct root new;
+	struct meta_batch *names; /* rows that the commit brings along */
+};
+
+/* --- rows images ------------------------------------------------------------------------------- */
+
+struct image_filter {
+	struct buf *out;
+	enum row_kind kind;
+	uint64_t layer_first, layer_end; /* page rows of these layers only */
+	int error;
+};
+
+static int add_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		   size_t value_bytes)
+{
+	struct image_filter *f = arg;
+
+	return rows_image_add(f->out, key, key_bytes, value, value_bytes);
+}
+
+static int add_rows(struct pool *p, enum meta_family family, const struct row_key *from,
+		    const struct row_key *until, struct buf *out, struct err *e)
+{
+	struct image_filter f = { .out = out };
+
+	return meta_iterate(p->meta, family, from, until, add_row, &f, e);
+}
+
+static int namespace_image(struct root_builder *b, struct err *e)
+{
+	static const enum row_kind kinds[] = { ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	struct pool *p = b->pool;
+	struct rows_image_header h = { .pool = p->uuid, .kind = ROWS_NAMESPACE, .epoch = p->epoch };
+	struct buf image;
+	int r;
+
+	buf_init(&image, IMAGE_BYTES_MAX);
+	r = rows_image_begin(&h, &image);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
+		struct row_key from = row_key_u64(kinds[i], 0);
+		struct row_key until = row_key_u64(kinds[i], UINT64_MAX);
+
+		r = add_rows(p, META_NAMES, &from, &until, &image, e);
+	}
+	if (r == 0)
+		r = rows_image_end(&image);
+	if (r == 0) {
+		object_name_namespace(b->new.ns.name, b->number, p->epoch);
+		r = upload_put_buf(p, &image, &b->new.ns, e);
+	}
+	buf_done(&image);
+	return r < 0 ? err_wrap(e, r, "namespace snapshot") : 0;
+}
+
+/* The layers of a stream: those whose locations its log filled last. */
+struct stream_layers {
+	struct pool *pool;
+	uint32_t stream;
+	struct buf *out;
+	struct err *e;
+};
+
+static int layer_rows(struct stream_layers *sl, uint64_t layer)
+{
+	struct row_key from = row_key_2u64(ROW_PAGE, layer, 0);
+	struct row_key until = row_key_2u64(ROW_PAGE, layer, UINT64_MAX);
+	struct row_key state = row_key_u64(ROW_OBJECT_STATE, layer);
+	struct row_key behind = row_key_u64(ROW_OBJECT_STATE, layer + 1);
+	int r;
+
+	r = add_rows(sl->pool, META_STATE, &from, &until, sl->out, sl->e);
+	return r == 0 ? add_rows(sl->pool, META_STATE, &state, &behind, sl->out, sl->e) : r;
+}
+
+static int stream_object(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			 size_t value_bytes)
+{
+	struct stream_layers *sl = arg;
+	struct object_row row;
+	bool mine;
+	int r;
+
+	(void)key;
+	(void)key_bytes;
+	r = object_row_decode(value, value_bytes, &row, sl->e);
+	if (r < 0)
+		return r;
+	mine = row.origin_count && row.origins[0].stream == sl->stream;
+	object_row_done(&row);
+	return mine ? layer_rows(sl, row.live_layer) : 0;
+}
+
+static int stream_frozen(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			 size_t value_bytes)
+{
+	struct stream_layers *sl = arg;
+	struct layer_row row;
+	uint64_t id;
+	int r;
+
+	r = row_key_parse_u64(key, key_bytes, ROW_LAYER, &id);
+	if (r == 0)
+		r = layer_row_decode(value, value_bytes, &row, sl->e);
+	if (r < 0)
+		return r;
+	return row.state == LAYER_FROZEN && row.mark_stream == sl->stream ? layer_rows(sl, id) : 0;
+}
+
+static int map_image(struct root_builder *b, struct stream *s, struct manifest *m, struct err *e)
+{
+	struct pool *p = b->pool;
+	struct rows_image_header h = { .pool = p->uuid,
+				       .kind = ROWS_MAP,
+				       .stream = s->id,
+				       .epoch = p->epoch,
+				       .lsn = s->checkpoint_lsn };
+	struct row_key o_from = row_key_u64(ROW_OBJECT, 0);
+	struct row_key o_until = row_key_u64(ROW_OBJECT, UINT64_MAX);
+	struct row_key l_from = row_key_u64(ROW_LAYER, 0);
+	struct row_key l_until = row_key_u64(ROW_LAYER, UINT64_MAX);
+	struct stream_layers sl = { .pool = p, .stream = s->id, .e = e };
+	struct buf image;
+	int r;
+
+	buf_init(&image, IMAGE_BYTES_MAX);
+	sl.out = &image;
+	r = rows_image_begin(&h, &image);
+	if (r == 0)
+		r = meta_iterate(p->meta, META_NAMES, &o_from, &o_until, stream_object, &sl, e);
+	if (r == 0)
+		r = meta_iterate(p->meta, META_NAMES, &l_from, &l_until, stream_frozen, &sl, e);
+	if (r == 0)
+		r = rows_image_end(&image);
+	if (r == 0) {
+		object_name_map(m->map.name, s->id, h.lsn, p->epoch);
+		r = upload_put_buf(p, &image, &m->map, e);
+		m->map_lsn = h.lsn;
+	}
+	buf_done(&image);
+	return r < 0 ? err_wrap(e, r, "map image of stream %u", s->id) : 0;
+}
+
+/* --- manifests --------------------------------------------------------------------------------- */
+
+/* The SCOs of a stream that are on the backend, and the LSN they reach without a hole. */
+static int manifest_fill(struct pool *p, struct stream *s, struct manifest *m, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r;
+
+	r = sco_table_list(p->scos, s->id, &list, &count);
+	if (r < 0)
+		return err_set(e, r, "manifest");
+	m->lsn = stream_durable_lsn(s);
+	m->scos = calloc(count + 1, sizeof(*m->scos));
+	for (size_t i = 0; m->scos && i < count; i++) {
+		struct sco *sco = list[i];
+
+		GUARD(&p->scos->lock);
+		if (sco->dead)
+			continue;
+		if (!(sco->row_flags & SCO_UPLOADED)) {
+			if (sco->first_lsn)
+				m->lsn = min_u64(m->lsn, sco->first_lsn - 1);
+			continue;
+		}
+		m->scos[m->sco_count++] = (struct manifest_sco){
+			.sco = sco->number,
+			.version = sco->version,
+			.slot_count = sco->next_slot,
+			.object_epoch = sco->object_epoch,
+			.file_bytes = sco->file_bytes,
+			.footer_crc = sco->footer_crc,
+			.first_lsn = sco->first_lsn,
+			.last_lsn = sco->last_lsn,
+		};
+	}
+	sco_list_free(p->scos, list, count);
+	return m->scos ? 0 : err_set(e, -ENOMEM, "manifest");
+}
+
+static bool same_scos(const struct manifest *a, const struct manifest *b)
+{
+	return a->sco_count == b->sco_count && a->lsn == b->lsn &&
+	       (a->sco_count == 0 ||
+		memcmp(a->scos, b->scos, a->sco_count * sizeof(*a->scos)) == 0);
+}
+
+/* Whether every SCO that the old manifest had is in the new one, too. */
+static bool lost_a_sco(const struct manifest *old, const struct manifest *new)
+{
+	uint32_t j = 0;
+
+	for (uint32_t i = 0; i < old->sco_count; i++) {
+		while (j < new->sco_count && new->scos[j].sco < old->scos[i].sco)
+			j++;
+		if (j == new->sco_count || new->scos[j].sco != old->scos[i].sco)
+			return true;
+	}
+	return false;
+}
+
+static int read_object(struct pool *p, const struct named_object *o, struct buf *out, struct err *e)
+{
+	uint8_t *to;
+
+	buf_clear(out);
+	to = o->len_bytes <= IMAGE_BYTES_MAX ? buf_extend(out, (size_t)o->len_bytes) : NULL;
+	if (!to)
+		return err_set(e, -ENOMEM, "'%s'", o->name);
+	return backend_get_verified(p->backend, o->name, 0, to, (size_t)o->len_bytes, o->crc, e);
+}
+
+static const struct root_stream *old_stream(const struct root_builder *b, uint32_t stream)
+{
+	for (uint32_t i = 0; i < b->old.stream_count; i++)
+		if (b->old.streams[i].stream == stream)
+			return &b->old.streams[i];
+	return NULL;
+}
+
+static int condemn(struct root_builder *b, const char *name, struct err *e)
+{
+	int r = name[0] ? upload_condemn_name(b->pool, b->names, b->number, name) : 0;
+
+	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
+}
+
+static int put_manifest(struct root_builder *b, struct stream *s, struct manifest *m,
+			struct named_object *ret_object, struct err *e)
+{
+	struct buf bytes;
+	int r;
+
+	buf_init(&bytes, IMAGE_BYTES_MAX);
+	r = manifest_encode(m, &bytes);
+	if (r == 0) {
+		object_name_manifest(ret_object->name, s->id, b->number, b->pool->epoch);
+		r = upload_put_buf(b->pool, &bytes, ret_object, e);
+	}
+	buf_done(&bytes);
+	return r < 0 ? err_wrap(e, r, "manifest of stream %u", s->id) : 0;
+}
+
+static int stream_manifest(struct root_builder *b, struct stream *s, struct err *e)
+{
+	struct root_stream *rs = &b->new.streams[b->new.stream_count];
+	const struct root_stream *before = old_stream(b, s->id);
+	struct manifest old = { 0 }, new = { .pool = b->pool->uuid,
+					     .stream = s->id,
+					     .epoch = b->pool->epoch,
+					     .root = b->number };
+	struct buf bytes;
+	int r;
+
+	buf_init(&bytes, IMAGE_BYTES_MAX);
+	r = manifest_fill(b->pool, s, &new, e);
+	if (r == 0 && before) {
+		r = read_object(b->pool, &before->manifest, &bytes, e);
+		if (r == 0)
+			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
+	}
+	if (r < 0)
+		goto out;
+	rs->stream = s->id;
+	b->new.stream_count++;
+	if (before && same_scos(&old, &new)) {
+		rs->manifest = before->manifest;
+		goto out;
+	}
+	new.map = old.map;
+	new.map_lsn = old.map_lsn;
+	if (!before || lost_a_sco(&old, &new)) {
+		r = map_image(b, s, &new, e);
+		if (r == 0 && strcmp(old.map.name, new.map.name) != 0)
+			r = condemn(b, old.map.name, e);
+	}
+	if (r == 0)
+		r = put_manifest(b, s, &new, &rs->manifest, e);
+	if (r == 0 && before)
+		r = condemn(b, before->manifest.name, e);
+out:
+	manifest_done(&old);
+	manifest_done(&new);
+	buf_done(&bytes);
+	return r;
+}
+
+/* --- the root ---------------------------------------------------------------------------------- */
+
+int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_root, struct err *e)
+{
+	struct backend_object object;
+	char name[OBJECT_NAME_MAX + 1];
+	struct buf bytes;
+	uint8_t *to;
+	int r;
+
+	object_name_root(name, number, epoch);
+	buf_init(&bytes, IMAGE_BYTES_MAX);
+	r = backend_head(p->backend, name, &object, e);
+	if (r == 0) {
+		to = buf_extend(&bytes, (size_t)object.len_bytes);
+		r = to ? backend_get(p->backend, name, 0, to, (size_t)object.len_bytes, e) :
+			 err_set(e, -ENOMEM, "root");
+	}
+	if (r == 0) /* its own checksum is inside */
+		r = root_decode(bytes.data, bytes.len_bytes, ret_root, e);
+	buf_done(&bytes);
+	return r < 0 ? err_wrap(e, r, "root '%s'", name) : 0;
+}
+
+static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			     size_t value_bytes)
+{
+	struct root *root = arg;
+	char(*more)[OBJECT_NAME_MAX + 1];
+
+	(void)key;
+	(void)key_bytes;
+	if (value_bytes == 0 || value_bytes > OBJECT_NAME_MAX + 1)
+		return -EUCLEAN;
+	more = reallocarray(root->condemned, root->condemned_count + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	root->condemned = more;
+	memset(more[root->condemned_count], 0, sizeof(*more));
+	memcpy(more[root->condemned_count], value, value_bytes - 1);
+	root->condemned_count++;
+	return 0;
+}
+
+static int put_root(struct root_builder *b, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	struct named_object object;
+	struct buf bytes;
+	int r;
+
+	b->new.pool = b->pool->uuid;
+	b->new.epoch = b->pool->epoch;
+	b->new.number = b->number;
+	b->new.created_ns = env_now_real_ns(b->pool->env);
+	r = meta_iterate(b->pool->meta, META_NAMES, &from, &until, collect_condemned, &b->new, e);
+	if (r < 0)
+		return err_wrap(e, r, "condemned objects");
+	buf_init(&bytes, IMAGE_BYTES_MAX);
+	r = root_encode(&b->new, &bytes);
+	if (r == 0) {
+		object_name_root(object.name, b->number, b->pool->epoch);
+		r = upload_put_buf(b->pool, &bytes, &object, e);
+	}
+	buf_done(&bytes);
+	return r;
+}
+
+/* The root is on the backend: say so here, with what it condemned. */
+static int commit_row(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	struct root_row row = { .number = b->number, .epoch = p->epoch };
+	struct row_key key = row_key_u64(ROW_ROOT, 0);
+	char name[OBJECT_NAME_MAX + 1];
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = root_row_encode(&row, &value);
+	if (r == 0)
+		r = meta_batch_put(p->meta, b->names, &key, &value);
+	if (r == 0 && p->root_number) {
+		object_name_root(name, p->root_number, p->root_epoch);
+		r = condemn(b, name, e);
+	}
+	if (r == 0)
+		r = meta_commit(p->meta, b->names, META_SYNC, e);
+	buf_done(&value);
+	if (r < 0)
+		return r;
+	p->root_number = b->number;
+	p->root_epoch = p->epoch;
+	counter_inc(&p->metrics.roots);
+	return 0;
+}
+
+static int build(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	struct stream **streams;
+	size_t count;
+	int r;
+
+	if (p->root_number) {
+		r = root_read(p, p->root_epoch, p->root_number, &b->old, e);
+		if (r < 0)
+			return r;
+	}
+	r = pool_streams(p, &streams, &count);
+	if (r < 0)
+		return err_set(e, r, "root");
+	b->new.streams = calloc(count + 1, sizeof(*b->new.streams));
+	r = b->new.streams ? namespace_image(b, e) : err_set(e, -ENOMEM, "root");
+	if (r == 0 && p->root_number)
+		r = condemn(b, b->old.ns.name, e);
+	stream_sort(streams, count);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = stream_manifest(b, streams[i], e);
+	free(streams);
+	return r;
+}
+
+int root_commit(struct pool *p, struct err *e)
+{
+	struct root_builder b = { .pool = p, .number = p->root_number + 1 };
+	int r;
+
+	b.names = meta_batch_new(p->meta, META_NAMES);
+	if (!b.names)
+		return err_set(e, -ENOMEM, "root");
+	/* Numbers of roots that a dead process may have put under this name's epoch never meet ours:
+	 * the epoch is part of the name. */
+	r = build(&b, e);
+	if (r == 0)
+		r = put_root(&b, e);
+	if (r == 0)
+		r = commit_row(&b, e);
+	meta_batch_free(p->meta, b.names);
+	root_done(&b.old);
+	root_done(&b.new);
+	return r < 0 ? err_wrap(e, r, "root %" PRIu64, b.number) : 0;
+}

@@ -1,0 +1,110 @@
+/*
+ * sco - Storage Container Objects in RAM: the table of all that this pool has, by number.
+ *
+ * Life of a SCO:
+ *   OPEN     its stream reserves places in it; grows at the tail
+ *   FULL     no more places; its last batches are on the way to being durable
+ *   SEALED   its index stands behind its data, all durable; immutable from here on
+ *   LEFTOVER an earlier process had it open: read only, never appended to (late writes of the
+ *            dead process may still land in it); resealed as a copy with version + 1
+ * Numbers are handed out once in the life of a pool, over all streams. Whoever looks at a SCO
+ * holds a reference; files go only when the last one is dropped.
+ */
+#ifndef VOLUME_SCO_H
+#define VOLUME_SCO_H
+
+#include "common/env.h"
+#include "common/thread.h"
+#include "volume/flash.h"
+
+#include <uthash.h>
+
+enum sco_life { SCO_LIFE_OPEN, SCO_LIFE_FULL, SCO_LIFE_SEALED, SCO_LIFE_LEFTOVER };
+
+struct sco {
+	uint64_t number;    /* constant; key of the table */
+	uint32_t stream;    /* constant */
+	uint64_t epoch;	    /* constant */
+	uint64_t salt;	    /* constant */
+	uint32_t slots_max; /* constant */
+
+	/* Guarded by the stream's lock while OPEN or FULL, then constant until resealed. */
+	uint32_t next_slot;
+	uint32_t batch_count;
+	uint32_t batches_busy;	/* not yet durable */
+	bool names_durable;	/* its directory entry */
+	/* Once sealed these go with the last reference, so whoever holds one may look at them. */
+	uint16_t *frame_of_slot; /* frame + 1 of each slot's batch, 0: none */
+	uint32_t *crcs;		/* of all slots */
+	struct buf log;		/* encoded entries of written batches */
+
+	/* Guarded by the table's lock. */
+	enum sco_life life;
+	uint32_t refs;
+	uint32_t version;
+	uint32_t dir;
+	struct env_file *file; /* NULL: opened when needed */
+	struct env_file *old_file; /* of the version before; closed with the last reference */
+	uint64_t file_bytes;
+	uint32_t footer_crc;
+	uint64_t table_offset_bytes; /* sealed: where the slot table is */
+	lsn_t first_lsn, last_lsn;
+	uint32_t live_slots; /* as of the last checkpoint */
+	uint8_t row_flags;   /* enum sco_row_flags */
+	uint64_t object_epoch;
+	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
+	uint32_t row_change, row_staged, row_saved;
+	bool dead;	  /* being removed: no new references but by whom it knows */
+	bool busy;	  /* uploaded, cleaned or resealed right now */
+	uint64_t touched; /* clock of open files */
+	UT_hash_handle hh;
+};
+
+struct sco_table {
+	struct env *env;
+	struct flash *flash;
+	struct mutex lock; /* rank LOCK_SCO_TABLE; guards all below and what is said above */
+	struct sco *by_number;
+	uint32_t open_files;
+	uint64_t clock;
+	uint64_t live_slots;  /* sum over all */
+	uint64_t total_slots; /* places used, sum over all */
+};
+
+#define SCO_OPEN_FILES_MAX 768u
+
+NODISCARD int sco_table_open(struct env *env, struct flash *flash, struct sco_table **ret_table);
+void sco_table_close(struct sco_table *t);
+
+/* Put a SCO (zeroed but for what the caller knows) into the table; the caller gets a reference.
+ * -EEXIST: the number is there. */
+NODISCARD int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_sco);
+/* A reference, or NULL when it is not there (any more). */
+struct sco *sco_get(struct sco_table *t, uint64_t number);
+void sco_ref(struct sco_table *t, struct sco *s);
+void sco_unref(struct sco_table *t, struct sco *s);
+/* Take it out of the table: later looks find nothing; freed with its last reference. */
+void sco_remove(struct sco_table *t, struct sco *s);
+enum sco_life sco_life(struct sco_table *t, struct sco *s);
+
+/*
+ * Read clusters [slot, slot + count) of the file. Verifies nothing.
+ * Units:    dst aligned to ENV_DIRECT_ALIGN.
+ * Errors:   -EIO, -ENOENT the file is gone, -EUCLEAN it is too short.
+ * Threads:  any; the caller holds a reference.
+ */
+NODISCARD int sco_read(struct sco_table *t, struct sco *s, uint32_t slot, uint32_t count, void *dst,
+		       struct err *e);
+/* Read raw blocks at a byte offset: index chunks, log. */
+NODISCARD int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_bytes,
+			   size_t len_bytes, void *dst, struct err *e);
+/* The open file, opened if needed; valid while the caller holds its reference. */
+NODISCARD int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file,
+		       struct err *e);
+
+/* Snapshot of references to all SCOs (of one stream if stream != 0), by number. */
+NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
+			     size_t *ret_count);
+void sco_list_free(struct sco_table *t, struct sco **scos, size_t count);
+
+#endif

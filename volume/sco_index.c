@@ -1,0 +1,196 @@
+#include "volume/sco_index.h"
+
+#include "volume/sco_make.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One chunk of one version of a SCO's slot table. Numbers are never reused and a version never
+ * changes its records, so an entry can't go stale. */
+struct chunk {
+	struct chunk_key {
+		uint64_t sco;
+		uint32_t version;
+		uint32_t chunk;
+	} key;
+	uint32_t count;
+	uint32_t crcs[SLOTS_PER_CHUNK];
+	uint8_t kinds[SLOTS_PER_CHUNK];
+	struct chunk *newer, *older;
+	UT_hash_handle hh;
+};
+
+struct sco_index {
+	struct sco_table *scos;
+	uint32_t chunks_max;
+
+	struct mutex lock; /* rank LOCK_INDEX_CACHE; guards all below; no I/O while held */
+	struct chunk *by_key;
+	struct chunk *newest, *oldest;
+	uint32_t chunk_count;
+};
+
+int sco_index_open(struct sco_table *scos, uint64_t cache_bytes, struct sco_index **ret_index)
+{
+	struct sco_index *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return -ENOMEM;
+	x->scos = scos;
+	x->chunks_max = (uint32_t)max_u64(16, cache_bytes / sizeof(struct chunk));
+	mutex_init(&x->lock, LOCK_INDEX_CACHE);
+	*ret_index = x;
+	return 0;
+}
+
+static void lru_unlink_locked(struct sco_index *x, struct chunk *c)
+{
+	if (c->newer)
+		c->newer->older = c->older;
+	else
+		x->newest = c->older;
+	if (c->older)
+		c->older->newer = c->newer;
+	else
+		x->oldest = c->newer;
+}
+
+static void lru_push_locked(struct sco_index *x, struct chunk *c)
+{
+	c->newer = NULL;
+	c->older = x->newest;
+	if (x->newest)
+		x->newest->newer = c;
+	else
+		x->oldest = c;
+	x->newest = c;
+}
+
+static void drop_locked(struct sco_index *x, struct chunk *c)
+{
+	lru_unlink_locked(x, c);
+	HASH_DEL(x->by_key, c);
+	x->chunk_count--;
+	free(c);
+}
+
+void sco_index_close(struct sco_index *x)
+{
+	if (!x)
+		return;
+	while (x->oldest)
+		drop_locked(x, x->oldest);
+	mutex_done(&x->lock);
+	free(x);
+}
+
+static int copy_crcs(const struct chunk *c, uint32_t first, uint32_t count, uint32_t *ret_crcs,
+		     struct err *e)
+{
+	for (uint32_t i = first; i < first + count; i++) {
+		uint8_t kind = i < c->count ? c->kinds[i] : SLOT_DEAD;
+
+		if (kind != SLOT_RAW && kind != SLOT_LZ4 && kind != SLOT_REF)
+			return err_set(e, -EUCLEAN, "slot %u of SCO %" PRIu64 " holds no cluster",
+				       c->key.chunk * SLOTS_PER_CHUNK + i, c->key.sco);
+	}
+	memcpy(ret_crcs, c->crcs + first, count * sizeof(*ret_crcs));
+	return 0;
+}
+
+static int chunk_read(struct sco_index *x, struct sco *s, struct chunk *c, struct err *e)
+{
+	struct slot_record *records = calloc(SLOTS_PER_CHUNK, sizeof(*records));
+	uint8_t *block = direct_alloc(BLOCK_BYTES);
+	unsigned int count;
+	int r = -ENOMEM;
+
+	if (records && block)
+		r = sco_read_raw(x->scos, s,
+				 s->table_offset_bytes + (uint64_t)c->key.chunk * BLOCK_BYTES,
+				 BLOCK_BYTES, block, e);
+	if (r == 0)
+		r = slot_chunk_decode(block, c->key.chunk, s->salt, records, &count, e);
+	if (r == 0) {
+		c->count = count;
+		for (unsigned int i = 0; i < count; i++) {
+			c->crcs[i] = records[i].crc;
+			c->kinds[i] = records[i].kind;
+		}
+	}
+	free(records);
+	free(block);
+	return r < 0 ? err_wrap(e, r, "index of SCO %" PRIu64, s->number) : 0;
+}
+
+/* Part of one chunk. */
+static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
+		      uint32_t *ret_crcs, struct err *e)
+{
+	struct chunk_key key;
+	struct chunk *c, *found;
+	int r;
+
+	memset(&key, 0, sizeof(key));
+	key.sco = s->number;
+	key.version = s->version;
+	key.chunk = slot / SLOTS_PER_CHUNK;
+
+	mutex_lock(&x->lock);
+	HASH_FIND(hh, x->by_key, &key, sizeof(key), c);
+	if (c) {
+		lru_unlink_locked(x, c);
+		lru_push_locked(x, c);
+		r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
+		mutex_unlock(&x->lock);
+		return r;
+	}
+	mutex_unlock(&x->lock);
+
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(e, -ENOMEM, "index chunk");
+	c->key = key;
+	r = chunk_read(x, s, c, e);
+	if (r == 0)
+		r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	GUARD(&x->lock);
+	HASH_FIND(hh, x->by_key, &key, sizeof(key), found);
+	if (found) { /* two readers missed it at once */
+		free(c);
+		return 0;
+	}
+	HASH_ADD(hh, x->by_key, key, sizeof(c->key), c);
+	lru_push_locked(x, c);
+	x->chunk_count++;
+	while (x->chunk_count > x->chunks_max)
+		drop_locked(x, x->oldest);
+	return 0;
+}
+
+int sco_index_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
+		   uint32_t *ret_crcs, struct err *e)
+{
+	if (s->crcs) { /* stays while the caller holds its reference */
+		if (slot + count > s->slots_max)
+			return err_set(e, -EUCLEAN, "slot %u is outside SCO %" PRIu64, slot,
+				       s->number);
+		memcpy(ret_crcs, s->crcs + slot, count * sizeof(*ret_crcs));
+		return 0;
+	}
+	while (count > 0) {
+		uint32_t n = (uint32_t)min_u64(count, SLOTS_PER_CHUNK - slot % SLOTS_PER_CHUNK);
+		int r = chunk_crcs(x, s, slot, n, ret_crcs, e);
+
+		if (r < 0)
+			return r;
+		slot += n;
+		ret_crcs += n;
+		count -= n;
+	}
+	return 0;
+}

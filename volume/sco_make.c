@@ -1,0 +1,405 @@
+#include "volume/sco_make.h"
+
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void freep(void *p)
+{
+	free(*(void **)p);
+}
+
+void *direct_alloc(size_t len_bytes)
+{
+	void *p = NULL;
+
+	return posix_memalign(&p, ENV_DIRECT_ALIGN, len_bytes) == 0 ? p : NULL;
+}
+
+/* --- making ------------------------------------------------------------------------------------ */
+
+static int write_header(struct stream_world *w, struct env_file *file, const struct sco *s,
+			const struct sco_make_options *o, struct err *e)
+{
+	AUTO(freep) uint8_t *block = direct_alloc(BLOCK_BYTES);
+	struct sco_header h = {
+		.pool = w->pool,
+		.stream = s->stream,
+		.slots_max = s->slots_max,
+		.sco = s->number,
+		.version = s->version,
+		.epoch = s->epoch,
+		.salt = s->salt,
+		.created_ns = env_now_real_ns(w->env),
+	};
+	int r;
+
+	if (!block)
+		return err_set(e, -ENOMEM, "header of a SCO");
+	if (o->first_of_epoch) {
+		h.flags = SCO_FIRST_OF_EPOCH;
+		h.cut_sco = o->cut_sco;
+		h.cut_batches = o->cut_batches;
+		h.cut_lsn = o->cut_lsn;
+	}
+	sco_header_encode(&h, block);
+	r = env_pwrite(w->env, file, block, BLOCK_BYTES, 0);
+	return r < 0 ? err_set(e, r, "writing the header of SCO %" PRIu64, s->number) : 0;
+}
+
+int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sco **ret_sco,
+	     struct err *e)
+{
+	uint64_t len_bytes = (uint64_t)w->sco_slots * CLUSTER_BYTES;
+	struct sco init = {
+		.stream = o->stream,
+		.epoch = w->epoch,
+		.slots_max = w->sco_slots,
+		.next_slot = 1,
+		.life = SCO_LIFE_OPEN,
+		.file_bytes = len_bytes,
+	};
+	int r;
+
+	r = w->new_sco_number(w->arg, &init.number, e);
+	if (r < 0)
+		return r;
+	env_random(w->env, &init.salt, sizeof(init.salt));
+	r = flash_create(w->flash, o->stream, init.number, 0, len_bytes, o->urgent, &init.file,
+			 &init.dir, e);
+	if (r < 0)
+		return r;
+	buf_init(&init.log, (size_t)w->sco_slots * BATCH_ROOM_BYTES);
+	init.crcs = calloc(w->sco_slots, sizeof(*init.crcs));
+	init.frame_of_slot = calloc(w->sco_slots, sizeof(*init.frame_of_slot));
+	r = init.crcs && init.frame_of_slot ? write_header(w, init.file, &init, o, e) :
+					      err_set(e, -ENOMEM, "tables of a SCO");
+	if (r == 0)
+		r = sco_table_add(w->scos, &init, ret_sco);
+	if (r < 0) {
+		free(init.crcs);
+		free(init.frame_of_slot);
+		env_close(w->env, init.file);
+		flash_discard(w->flash, init.dir, o->stream, init.number, 0, len_bytes);
+	}
+	return r;
+}
+
+/* --- sealing ----------------------------------------------------------------------------------- */
+
+/* The index of a SCO in memory: chunks, log, footer, ready to be written behind slot_count. */
+struct index_image {
+	uint8_t *bytes;
+	size_t len_bytes;
+	uint32_t footer_crc;
+	uint64_t table_offset_bytes;
+	uint64_t file_bytes;
+	lsn_t first_lsn, last_lsn;
+};
+
+static int entry_by_lsn(const void *a, const void *b)
+{
+	const struct log_entry *x = a, *y = b;
+
+	return x->lsn < y->lsn ? -1 : x->lsn > y->lsn;
+}
+
+/* Mark the slots that entries name; the rest stays META (blocks, header) or DEAD (void places). */
+static int fill_slots(struct slot_record *slots, uint32_t slot_count, const uint32_t *crcs,
+		      const struct log_entry *entries, size_t entry_count, struct err *e)
+{
+	for (size_t i = 0; i < entry_count; i++) {
+		const struct log_entry *entry = &entries[i];
+		uint32_t count = entry->kind == ENTRY_DATA ? entry->cluster_count : 1;
+
+		if (entry->slot == 0)
+			continue;
+		if (entry->slot + count > slot_count)
+			return err_set(e, -EUCLEAN, "entry of LSN %" PRIu64 " leaves its SCO",
+				       entry->lsn);
+		for (uint32_t j = entry->slot; j < entry->slot + count; j++)
+			slots[j] = (struct slot_record){ .kind = SLOT_RAW,
+							 .stored_bytes = CLUSTER_BYTES,
+							 .crc = crcs[j],
+							 .arg = (uint64_t)j * CLUSTER_BYTES };
+	}
+	return 0;
+}
+
+static int decode_log(const struct buf *log, struct log_entry **ret_entries, size_t *ret_count,
+		      struct err *e)
+{
+	size_t count = log->len_bytes / BATCH_ENTRY_BYTES;
+	struct log_entry *entries = calloc(count + 1, sizeof(*entries));
+
+	if (!entries)
+		return err_set(e, -ENOMEM, "log of a SCO");
+	for (size_t i = 0; i < count; i++) {
+		int r = log_entry_decode(log->data + i * BATCH_ENTRY_BYTES, &entries[i], e);
+
+		if (r < 0) {
+			free(entries);
+			return r;
+		}
+	}
+	qsort(entries, count, sizeof(*entries), entry_by_lsn);
+	*ret_entries = entries;
+	*ret_count = count;
+	return 0;
+}
+
+static int image_build(struct stream_world *w, const struct sco *s, uint32_t version,
+		       struct index_image *ret_image, struct err *e)
+{
+	uint32_t slot_count = s->next_slot;
+	uint32_t chunks = (uint32_t)div_up_u64(slot_count, SLOTS_PER_CHUNK);
+	AUTO(freep) struct log_entry *entries = NULL;
+	AUTO(freep) struct slot_record *slots = NULL;
+	size_t entry_count = 0, log_bytes, log_room;
+	struct index_image image = { 0 };
+	struct sco_footer footer;
+	uint8_t *p;
+	int r;
+
+	r = decode_log(&s->log, &entries, &entry_count, e);
+	if (r < 0)
+		return r;
+	log_bytes = entry_count * BATCH_ENTRY_BYTES;
+	log_room = (size_t)round_up_u64(log_bytes, BLOCK_BYTES);
+	image.len_bytes = (size_t)chunks * BLOCK_BYTES + log_room + BLOCK_BYTES;
+	image.table_offset_bytes = (uint64_t)slot_count * CLUSTER_BYTES;
+	image.file_bytes = image.table_offset_bytes + image.len_bytes;
+	slots = calloc((size_t)chunks * SLOTS_PER_CHUNK, sizeof(*slots));
+	image.bytes = direct_alloc(image.len_bytes);
+	if (!slots || !image.bytes) {
+		free(image.bytes);
+		return err_set(e, -ENOMEM, "index of a SCO");
+	}
+	r = fill_slots(slots, slot_count, s->crcs, entries, entry_count, e);
+	if (r < 0) {
+		free(image.bytes);
+		return r;
+	}
+	memset(image.bytes, 0, image.len_bytes);
+	p = image.bytes;
+	for (uint32_t c = 0; c < chunks; c++, p += BLOCK_BYTES)
+		slot_chunk_encode(c, s->salt, slots + (size_t)c * SLOTS_PER_CHUNK,
+				  (unsigned int)min_u64(SLOTS_PER_CHUNK,
+							slot_count - c * SLOTS_PER_CHUNK),
+				  p);
+	for (size_t i = 0; i < entry_count; i++)
+		log_entry_encode(&entries[i], p + i * BATCH_ENTRY_BYTES);
+	footer = (struct sco_footer){
+		.pool = w->pool,
+		.stream = s->stream,
+		.slot_count = slot_count,
+		.sco = s->number,
+		.version = version,
+		.epoch = s->epoch,
+		.salt = s->salt,
+		.first_lsn = entry_count ? entries[0].lsn : 0,
+		.last_lsn = entry_count ? entries[entry_count - 1].lsn : 0,
+		.table_offset_bytes = image.table_offset_bytes,
+		.table_chunks = chunks,
+		.table_crc = crc32c(0, image.bytes, (size_t)chunks * BLOCK_BYTES),
+		.log_offset_bytes = image.table_offset_bytes + (uint64_t)chunks * BLOCK_BYTES,
+		.log_entries = (uint32_t)entry_count,
+		.log_crc = crc32c(0, p, log_bytes),
+		.batch_count = s->batch_count,
+		.file_bytes = image.file_bytes,
+	};
+	sco_footer_encode(&footer, p + log_room);
+	image.footer_crc = crc32c(0, p + log_room, BLOCK_BYTES);
+	image.first_lsn = footer.first_lsn;
+	image.last_lsn = footer.last_lsn;
+	*ret_image = image;
+	return 0;
+}
+
+static int image_write(struct stream_world *w, struct env_file *f, const struct index_image *image,
+		       struct err *e)
+{
+	int r;
+
+	r = env_pwrite(w->env, f, image->bytes, image->len_bytes, image->table_offset_bytes);
+	if (r == 0) /* a hard link on the backend must have just these bytes */
+		r = env_truncate(w->env, f, image->file_bytes);
+	if (r == 0)
+		r = env_fdatasync(w->env, f);
+	return r < 0 ? err_set(e, r, "writing an index") : 0;
+}
+
+/* From here on it is sealed; its tables in RAM go with the last reference (sco_unref). */
+static void become_sealed(struct stream_world *w, struct sco *s, const struct index_image *image)
+{
+	struct sco_table *t = w->scos;
+
+	mutex_lock(&t->lock);
+	s->life = SCO_LIFE_SEALED;
+	s->file_bytes = image->file_bytes;
+	s->footer_crc = image->footer_crc;
+	s->table_offset_bytes = image->table_offset_bytes;
+	s->first_lsn = image->first_lsn;
+	s->last_lsn = image->last_lsn;
+	s->row_change++;
+	mutex_unlock(&t->lock);
+}
+
+int sco_seal(struct stream_world *w, struct sco *s, struct err *e)
+{
+	struct index_image image;
+	struct env_file *f;
+	int r;
+
+	ASSERT(s->life == SCO_LIFE_FULL && s->batches_busy == 0);
+	r = image_build(w, s, s->version, &image, e);
+	if (r < 0)
+		return r;
+	r = sco_file(w->scos, s, &f, e);
+	if (r == 0)
+		r = image_write(w, f, &image, e);
+	free(image.bytes);
+	if (r < 0)
+		return err_wrap(e, r, "sealing SCO %" PRIu64, s->number);
+	flash_account(w->flash, s->dir, s->file_bytes, image.file_bytes);
+	become_sealed(w, s, &image);
+	return 0;
+}
+
+/* --- resealing --------------------------------------------------------------------------------- */
+
+#define COPY_CLUSTERS 256u
+
+static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, struct env_file *to,
+		     struct err *e)
+{
+	AUTO(freep) uint8_t *chunk = direct_alloc((size_t)COPY_CLUSTERS * CLUSTER_BYTES);
+	struct sco_header h;
+	int r;
+
+	if (!chunk)
+		return err_set(e, -ENOMEM, "copying a SCO");
+	for (uint32_t slot = 0; slot < s->next_slot;) {
+		uint32_t count = (uint32_t)min_u64(COPY_CLUSTERS, s->next_slot - slot);
+
+		r = sco_read(w->scos, s, slot, count, chunk, e);
+		if (r < 0)
+			return r;
+		if (slot == 0) {
+			r = sco_header_decode(chunk, &h, e);
+			if (r < 0)
+				return r;
+			h.version = version;
+			sco_header_encode(&h, chunk);
+		}
+		r = env_pwrite(w->env, to, chunk, (size_t)count * CLUSTER_BYTES,
+			       (uint64_t)slot * CLUSTER_BYTES);
+		if (r < 0)
+			return err_set(e, r, "copying a SCO");
+		slot += count;
+	}
+	return 0;
+}
+
+int sco_reseal(struct stream_world *w, struct sco *s, uint32_t *ret_old_version,
+	       uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e)
+{
+	uint32_t old_version = s->version, old_dir = s->dir, dir;
+	uint64_t old_bytes = s->file_bytes;
+	struct index_image image;
+	struct env_file *f, *old;
+	int r;
+
+	ASSERT(s->life == SCO_LIFE_LEFTOVER);
+	r = image_build(w, s, old_version + 1, &image, e);
+	if (r < 0)
+		return r;
+	r = flash_create(w->flash, s->stream, s->number, old_version + 1, image.file_bytes, true,
+			 &f, &dir, e);
+	if (r < 0) {
+		free(image.bytes);
+		return r;
+	}
+	r = copy_data(w, s, old_version + 1, f, e);
+	if (r == 0)
+		r = image_write(w, f, &image, e);
+	if (r == 0)
+		r = flash_sync_names(w->flash, dir, e);
+	free(image.bytes);
+	if (r < 0) {
+		env_close(w->env, f);
+		flash_discard(w->flash, dir, s->stream, s->number, old_version + 1,
+			      image.file_bytes);
+		return err_wrap(e, r, "resealing SCO %" PRIu64, s->number);
+	}
+	mutex_lock(&w->scos->lock);
+	old = s->file;
+	s->file = f;
+	if (!old)
+		w->scos->open_files++;
+	s->version = old_version + 1;
+	s->dir = dir;
+	s->old_file = old; /* a reader may be using it: closed with the last reference */
+	mutex_unlock(&w->scos->lock);
+	become_sealed(w, s, &image);
+	*ret_old_version = old_version;
+	*ret_old_dir = old_dir;
+	*ret_old_bytes = old_bytes;
+	return 0;
+}
+
+/* --- reading an index -------------------------------------------------------------------------- */
+
+int sco_read_footer(struct env *env, struct env_file *f, uint64_t file_bytes,
+		    struct sco_footer *ret_footer, struct err *e)
+{
+	AUTO(freep) uint8_t *block = direct_alloc(BLOCK_BYTES);
+	struct sco_footer footer;
+	ssize_t got;
+	int r;
+
+	if (!block)
+		return err_set(e, -ENOMEM, "footer of a SCO");
+	if (file_bytes < 2 * BLOCK_BYTES || file_bytes % BLOCK_BYTES)
+		return err_set(e, -EUCLEAN, "no sealed SCO has %" PRIu64 " bytes", file_bytes);
+	got = env_pread(env, f, block, BLOCK_BYTES, file_bytes - BLOCK_BYTES);
+	if (got < 0)
+		return err_set(e, (int)got, "reading a footer");
+	if (got != BLOCK_BYTES)
+		return err_set(e, -EUCLEAN, "footer is cut");
+	r = sco_footer_decode(block, &footer, e);
+	if (r < 0)
+		return r;
+	if (footer.file_bytes != file_bytes)
+		return err_set(e, -EUCLEAN, "footer says %" PRIu64 " bytes, file has %" PRIu64,
+			       footer.file_bytes, file_bytes);
+	*ret_footer = footer;
+	return 0;
+}
+
+int sco_read_log(struct env *env, struct env_file *f, const struct sco_footer *footer,
+		 int (*fn)(void *arg, const struct log_entry *entry), void *arg, struct err *e)
+{
+	size_t log_bytes = (size_t)footer->log_entries * BATCH_ENTRY_BYTES;
+	size_t room = (size_t)round_up_u64(log_bytes, BLOCK_BYTES);
+	AUTO(freep) uint8_t *bytes = direct_alloc(room ? room : BLOCK_BYTES);
+	int r = 0;
+
+	if (!bytes)
+		return err_set(e, -ENOMEM, "log of a SCO");
+	if (room && env_pread(env, f, bytes, room, footer->log_offset_bytes) != (ssize_t)room)
+		return err_set(e, -EIO, "reading the log of SCO %" PRIu64, footer->sco);
+	if (crc32c(0, bytes, log_bytes) != footer->log_crc)
+		return err_set(e, -EBADMSG, "log of SCO %" PRIu64 ": checksum", footer->sco);
+	for (uint32_t i = 0; i < footer->log_entries && r == 0; i++) {
+		struct log_entry entry;
+
+		r = log_entry_decode(bytes + (size_t)i * BATCH_ENTRY_BYTES, &entry, e);
+		if (r == 0)
+			r = fn(arg, &entry);
+	}
+	return r;
+}

@@ -1,0 +1,55 @@
+/*
+ * sco_make - the two ends of a SCO's life on flash: making a new one, sealing a full one.
+ */
+#ifndef VOLUME_SCO_MAKE_H
+#define VOLUME_SCO_MAKE_H
+
+#include "volume/sco.h"
+
+struct stream_world;
+
+struct sco_make_options {
+	uint32_t stream;
+	bool urgent;	     /* may use the reserve of the disk */
+	bool first_of_epoch; /* its header names the cut below */
+	uint64_t cut_sco;
+	uint32_t cut_batches;
+	lsn_t cut_lsn;
+};
+
+/*
+ * Make a SCO: a number never used before, a file, its header written (not yet durable: the first
+ * group commit that touches it syncs file and name).
+ * Errors:   -EAGAIN no room; else what flash says.
+ * Owns:     the result has one reference for the caller.
+ */
+NODISCARD int sco_make(struct stream_world *w, const struct sco_make_options *o,
+		       struct sco **ret_sco, struct err *e);
+
+/*
+ * Put the index behind the data of a FULL SCO whose batches are all durable, sync it, cut the file
+ * to its length; then it is SEALED. Errors leave it FULL; may be tried again.
+ * Threads:  one caller at a time for one SCO.
+ */
+NODISCARD int sco_seal(struct stream_world *w, struct sco *s, struct err *e);
+
+/*
+ * Copy a LEFTOVER into a new file, version + 1, same number and slots, sealed. The caller removes
+ * the old file once the new one is in a durable checkpoint; old version and length are returned.
+ */
+NODISCARD int sco_reseal(struct stream_world *w, struct sco *s, uint32_t *ret_old_version,
+			 uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e);
+
+/* Read and check the footer of a sealed file of that length. */
+NODISCARD int sco_read_footer(struct env *env, struct env_file *f, uint64_t file_bytes,
+			      struct sco_footer *ret_footer, struct err *e);
+
+/* The log part of a sealed SCO: fn for each entry, in LSN order. */
+NODISCARD int sco_read_log(struct env *env, struct env_file *f, const struct sco_footer *footer,
+			   int (*fn)(void *arg, const struct log_entry *entry), void *arg,
+			   struct err *e);
+
+/* Memory aligned for direct I/O; freed by free(). */
+void *direct_alloc(size_t len_bytes);
+
+#endif

@@ -1,0 +1,282 @@
+/*
+ * upload - brings sealed SCOs to the backend, then commits a root. A round: seal what is dirty,
+ * put what is sealed, checkpoint, root. Names carry the epoch, so a repeated put is harmless and
+ * two owners never overwrite each other.
+ */
+#include "volume/upload.h"
+
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "volume/mutant.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
+#define UPLOAD_RETRY_MAX_NS   UINT64_C(30000000000)
+
+int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
+		   struct err *e)
+{
+	struct backend_source source = {
+		.data = bytes->data,
+		.len_bytes = bytes->len_bytes,
+		.crc32c = crc32c(0, bytes->data, bytes->len_bytes),
+		.has_crc = true,
+	};
+	struct backend_put_result result;
+	int r = backend_put(p->backend, object->name, &source, 0, &result, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "putting '%s'", object->name);
+	object->len_bytes = source.len_bytes;
+	object->crc = source.crc32c;
+	return 0;
+}
+
+int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
+{
+	struct row_key key;
+	struct buf value;
+	uint64_t hash;
+	int r;
+
+	/* One row a name: the key's second part only has to tell names of one root apart. */
+	hash = (uint64_t)crc32c(0, name, strlen(name)) << 32 | crc32c(1, name, strlen(name));
+	key = row_key_2u64(ROW_CONDEMNED, root, hash);
+	buf_init(&value, OBJECT_NAME_MAX + 1);
+	r = buf_append(&value, name, strlen(name) + 1);
+	if (r == 0)
+		r = meta_batch_put(p->meta, names, &key, &value);
+	buf_done(&value);
+	return r;
+}
+
+int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s, struct err *e)
+{
+	char name[OBJECT_NAME_MAX + 1];
+	int r;
+
+	object_name_sco(name, s->stream, s->number, s->version, s->object_epoch);
+	r = upload_condemn_name(p, names, p->root_number + 1, name);
+	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
+}
+
+/* --- SCOs -------------------------------------------------------------------------------------- */
+
+static bool claim_for_upload(struct pool *p, struct sco *s)
+{
+	GUARD(&p->scos->lock);
+	if (s->life != SCO_LIFE_SEALED || s->busy || s->dead || s->row_flags & SCO_UPLOADED)
+		return false;
+	/* What died before it ever travelled stays here; the next checkpoint removes it. */
+	if (s->live_slots == 0 && s->row_saved)
+		return false;
+	s->busy = true;
+	return true;
+}
+
+static int upload_one(struct pool *p, struct sco *s, struct err *e)
+{
+	char name[OBJECT_NAME_MAX + 1];
+	struct backend_put_result result = { 0 };
+	struct backend_source source = { .len_bytes = s->file_bytes };
+	char *path = NULL;
+	int r;
+
+	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
+	path = flash_path(p->flash, s->dir, s->stream, s->number, s->version);
+	r = path ? sco_file(p->scos, s, &source.file, e) : err_set(e, -ENOMEM, "upload");
+	if (r == 0) {
+		source.file_path = path;
+		r = backend_put(p->backend, name, &source, 0, &result, e);
+	}
+	free(path);
+	mutex_lock(&p->scos->lock);
+	s->busy = false;
+	if (r == 0) {
+		s->row_flags |= (uint8_t)(SCO_UPLOADED | (result.shares_file ? SCO_LINKED : 0u));
+		s->object_epoch = p->epoch;
+		s->row_change++;
+	}
+	mutex_unlock(&p->scos->lock);
+	if (r < 0)
+		return err_wrap(e, r, "uploading '%s'", name);
+	counter_inc(&p->metrics.scos_uploaded);
+	return 0;
+}
+
+static int upload_scos(struct pool *p, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r;
+
+	r = sco_table_list(p->scos, 0, &list, &count);
+	if (r < 0)
+		return err_set(e, r, "upload");
+	for (size_t i = 0; i < count && r == 0; i++)
+		if (claim_for_upload(p, list[i]))
+			r = upload_one(p, list[i], e);
+	sco_list_free(p->scos, list, count);
+	pool_recount(p);
+	pool_made_room(p);
+	return r;
+}
+
+/* --- owning the backend ------------------------------------------------------------------------ */
+
+struct claim_scan {
+	uint64_t newest;
+};
+
+static int see_claim(void *arg, const char *name, const struct backend_object *object)
+{
+	struct claim_scan *c = arg;
+	const char *digits = strrchr(name, '/');
+
+	(void)object;
+	if (digits)
+		c->newest = max_u64(c->newest, strtoull(digits + 1, NULL, 16));
+	return 0;
+}
+
+/* Whether somebody else took the pool over; then nothing is put or deleted any more. */
+static int check_owner(struct pool *p, struct err *e)
+{
+	struct claim_scan c = { 0 };
+	char own[OBJECT_NAME_MAX + 1];
+	int r;
+
+	if (p->fenced)
+		return err_set(e, -ESTALE, "another daemon owns the backend; local data is kept");
+	object_name_epoch(own, p->epoch);
+	if (!p->epoch_claimed) {
+		struct backend_source source = { .data = "", .len_bytes = 0 };
+		struct backend_put_result result;
+
+		r = backend_put(p->backend, own, &source,
+				backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT ?
+					BACKEND_PUT_IF_ABSENT :
+					0,
+				&result, e);
+		if (r < 0 && r != -EEXIST)
+			return r;
+		if (r == -EEXIST) {
+			p->fenced = true;
+			log_error("backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
+				  p->epoch);
+			return err_set(e, -ESTALE, "epoch %" PRIu64 " was claimed by another daemon",
+				       p->epoch);
+		}
+		p->epoch_claimed = true;
+	}
+	r = backend_list(p->backend, "epoch/", own, 1000, see_claim, &c, e);
+	if (r < 0)
+		return r;
+	if (c.newest > p->epoch) {
+		p->fenced = true;
+		log_error("backend: a younger daemon owns the pool, uploads stop: own_epoch=%" PRIu64
+			  " newest=%" PRIu64,
+			  p->epoch, c.newest);
+		return err_set(e, -ESTALE, "epoch %" PRIu64 " was followed by %" PRIu64, p->epoch,
+			       c.newest);
+	}
+	return 0;
+}
+
+int upload_load_state(struct pool *p, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_ROOT, 0);
+	struct root_row row;
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = root_row_decode(value.data, value.len_bytes, &row, e);
+	buf_done(&value);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return err_wrap(e, r, "root row");
+	p->root_number = row.number;
+	p->root_epoch = row.epoch;
+	return 0;
+}
+
+/* --- rounds ------------------------------------------------------------------------------------ */
+
+static int seal_all_streams(struct pool *p, struct err *e)
+{
+	struct stream **list;
+	size_t count;
+	int r = pool_streams(p, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "upload");
+	for (size_t i = 0; i < count; i++)
+		stream_retire_sco(list[i]);
+	free(list);
+	r = pool_flush_streams(p, e);
+	return r == 0 ? pool_seal(p, e) : r;
+}
+
+int upload_round(struct pool *p, bool seal_all, struct err *e)
+{
+	bool swept;
+	int r = 0;
+
+	if (seal_all)
+		r = seal_all_streams(p, e);
+	if (r == 0)
+		r = check_owner(p, e);
+	if (r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO))
+		r = upload_scos(p, e);
+	if (r < 0)
+		return r;
+	mutex_lock(&p->checkpoint_lock);
+	r = pool_checkpoint_locked(p, e);
+	if (r == 0)
+		r = check_owner(p, e);
+	if (r == 0)
+		r = root_commit(p, e);
+	if (r == 0)
+		r = orphans_bury_condemned(p, e);
+	if (r == 0 && !p->orphans_swept) {
+		r = orphans_sweep(p, &swept, e);
+		p->orphans_swept = r == 0 && swept;
+	}
+	mutex_unlock(&p->checkpoint_lock);
+	if (r == 0 && MUTANT(MUTANT_ROOT_BEFORE_SCO))
+		r = upload_scos(p, e);
+	return r;
+}
+
+uint64_t uploader_step(void *arg)
+{
+	struct pool *p = arg;
+	struct err e = { 0 };
+	int r;
+
+	if (p->fenced)
+		return WAIT_FOREVER;
+	r = upload_round(p, true, &e);
+	if (r == 0) {
+		if (__atomic_exchange_n(&p->backend_failed_ns, 0, __ATOMIC_RELAXED))
+			log_info("backend: answers again: url='%s'", backend_url(p->backend));
+		p->upload_retry_ns = 0;
+		return p->options.upload_interval_ns;
+	}
+	if (p->fenced)
+		return WAIT_FOREVER;
+	if (!__atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED)) {
+		__atomic_store_n(&p->backend_failed_ns, env_now_real_ns(p->env), __ATOMIC_RELAXED);
+		log_warning("backend: upload failed, trying again for ever: %s", e.message);
+	}
+	p->upload_retry_ns = p->upload_retry_ns ?
+				     min_u64(2 * p->upload_retry_ns, UPLOAD_RETRY_MAX_NS) :
+				     UPLOAD_RETRY_FIRST_NS;
+	return min_u64(p->upload_retry_ns, p->options.upload_interval_ns);
+}

@@ -1,0 +1,27 @@
+/*
+ * upload - SCOs and roots on their way to the backend. Private; see upload.c, root.c, orphans.c.
+ */
+#ifndef VOLUME_UPLOAD_H
+#define VOLUME_UPLOAD_H
+
+#include "backend/backend.h"
+#include "volume/pool_impl.h"
+
+/* Put bytes that the caller checksummed; fills in len and crc of *object. */
+NODISCARD int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
+			     struct err *e);
+/* Add an X row: name goes when the root after `root` is committed. */
+NODISCARD int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root,
+				  const char *name);
+/* Commit a root of the state of the last checkpoint (root.c). Checkpoint lock held. */
+NODISCARD int root_commit(struct pool *p, struct err *e);
+/* Delete what roots condemned long enough ago (orphans.c). Checkpoint lock held. */
+NODISCARD int orphans_bury_condemned(struct pool *p, struct err *e);
+/* Find and delete what crashed uploads of earlier epochs left (orphans.c). Checkpoint lock held.
+ * *ret_done: nothing had to be spared for being too young. */
+NODISCARD int orphans_sweep(struct pool *p, bool *ret_done, struct err *e);
+/* Read and check the newest root of the store; -ENOENT: none. Freed by root_done(). */
+NODISCARD int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_root,
+			struct err *e);
+
+#endif

@@ -1,0 +1,181 @@
+/*
+ * volume - the engine: a pool of log-structured objects. The only header of volume/ that other
+ * modules include. Knows no FUSE and no HTTP.
+ *
+ * A pool is a state directory (metadata, ring record, cache directories) plus one backend. An
+ * object is a sparse array of bytes with a number; class DISK objects have a log of their own,
+ * class FILE objects share one. Names are the business of fs/.
+ *
+ * Durability: a write that returned survives the death of the process at once and a power cut
+ * after object_sync(). Errors of all calls: -ESTALE the object was deleted, -EIO its stream failed
+ * (nothing on it is acknowledged until the next start), -EBADMSG data is damaged, -ENOMEM.
+ */
+#ifndef VOLUME_VOLUME_H
+#define VOLUME_VOLUME_H
+
+#include "common/env.h"
+#include "common/err.h"
+#include "common/metrics.h"
+#include "volume/types.h"
+
+struct pool;
+struct object;
+struct meta;
+struct backend;
+
+#define POOL_CACHE_DIRS_MAX 16u
+
+struct pool_options {
+	const char *dir; /* the pool directory */
+	struct pool_cache_dir {
+		const char *path;
+		uint64_t size_bytes; /* 0: as large as its filesystem */
+	} cache[POOL_CACHE_DIRS_MAX];
+	unsigned int cache_count;    /* 0: one, DIR/cache */
+	const char *shm_dir;	     /* for the ring; "": the pool directory itself */
+	const char *backend_url;     /* NULL or "": file: DIR/objects */
+	unsigned int backend_copy;   /* enum backend_copy_mode */
+	uint64_t sco_bytes;	     /* of new SCOs; used by pool_create only */
+	uint64_t ring_bytes;
+	uint32_t ring_frame_bytes;   /* 0: 128 KiB */
+	uint64_t metadata_cache_bytes;
+	uint64_t dirty_limit_bytes;  /* 0: half of the cache; not yet on the backend */
+	uint64_t reserve_bytes;	     /* free space that users' writes leave alone */
+	uint64_t flush_interval_ns;
+	uint64_t checkpoint_interval_ns;
+	uint64_t upload_interval_ns;
+	uint64_t grace_time_ns;	     /* orphans on the backend live at least so long */
+	unsigned int uploads_max;
+	unsigned int clean_target_percent; /* space used to live data at which cleaning starts */
+	unsigned int parked_max;
+	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
+	struct meta *meta;
+	struct backend *backend;
+};
+
+/* Every member as the configuration's defaults say; dir is set. */
+void pool_options_default(struct pool_options *o, const char *dir);
+
+/*
+ * Make a pool in an existing directory.
+ * Errors:   -EEXIST a pool is there, or its backend holds one; what the env says.
+ * Durable:  the pool, empty.
+ */
+NODISCARD int pool_create(struct env *env, const struct pool_options *o, struct err *e);
+
+/*
+ * Open a pool: recover what a dead process or a power cut left, claim a new epoch, start the jobs.
+ * Errors:   -EBUSY another process has it, -ENOENT no pool or the ring is missing, -EUCLEAN or
+ *           -EBADMSG damaged or foreign parts, -EPROTONOSUPPORT of a newer program.
+ * Owns:     the result, closed by pool_close().
+ */
+NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool,
+			struct err *e);
+/*
+ * Stop: drain, sync, checkpoint, end. No object may be referenced.
+ * Errors:   what could not be made durable; the pool is closed all the same, and the next open
+ *           recovers.
+ */
+NODISCARD int pool_close(struct pool *p, struct err *e);
+
+/* --- objects ----------------------------------------------------------------------------------- */
+
+/* Durable: after pool_sync_names() or the first object_sync(). */
+NODISCARD int object_create(struct pool *p, enum object_class class, uint64_t *ret_id,
+			    struct err *e);
+/* Errors: -ENOENT. Owns: a reference, dropped by object_close(). */
+NODISCARD int object_open(struct pool *p, uint64_t id, struct object **ret_object, struct err *e);
+void object_close(struct object *o);
+/* The object is gone for everybody at once; its space comes back in the background. */
+NODISCARD int object_delete(struct pool *p, uint64_t id, struct err *e);
+/* Move later writes to the stream of another class; O(1), what was written stays where it is. */
+NODISCARD int object_set_class(struct object *o, enum object_class class, struct err *e);
+
+/* Read up to len_bytes; fewer only at the end of the object. Fast when dst and offset are aligned
+ * to 4096. Returns bytes or negative. */
+NODISCARD ssize_t object_read(struct object *o, uint64_t offset_bytes, void *dst, size_t len_bytes,
+			      struct err *e);
+
+/*
+ * Write; extends the object if needed. Waits while the ring or the flash is full; never fails for
+ * that. Aligned writes of 64 KiB and more go to flash without a copy.
+ * Errors:   -EFBIG; a failed write may have changed part of its range.
+ */
+NODISCARD int object_write(struct object *o, uint64_t offset_bytes, const void *src,
+			   size_t len_bytes, struct err *e);
+/* Reads as zeros from now on; the size stays unless extend. */
+NODISCARD int object_zero(struct object *o, uint64_t offset_bytes, uint64_t len_bytes, bool extend,
+			  struct err *e);
+NODISCARD int object_truncate(struct object *o, uint64_t size_bytes, struct err *e);
+/* All that was acknowledged for this object, and its existence, survive a power cut. */
+NODISCARD int object_sync(struct object *o, struct err *e);
+/* First byte >= offset of data (or of a hole); -ENXIO behind the end, as lseek(2). */
+NODISCARD int object_seek(struct object *o, uint64_t offset_bytes, bool data,
+			  uint64_t *ret_offset_bytes, struct err *e);
+
+struct object_stat {
+	uint64_t id;
+	enum object_class class;
+	uint64_t size_bytes;
+	uint64_t allocated_bytes; /* exact at a checkpoint, at most one behind */
+	int64_t mtime_ns;
+	uint32_t stream;
+	lsn_t last_lsn;
+};
+void object_stat(struct object *o, struct object_stat *ret_stat);
+
+/*
+ * A write or read that never sleeps on the caller's thread for ring, space or throttling: it
+ * completes inline, or is parked with its buffer and completed later by a thread of the pool.
+ */
+struct volume_request {
+	struct object *object;
+	bool write;
+	uint64_t offset_bytes;
+	void *buf;
+	size_t len_bytes;
+	/* Called once if parked, from a thread of the pool; result: bytes, or negative. */
+	void (*done)(struct volume_request *r);
+	void *owner;
+
+	ssize_t result;
+	size_t progress_bytes; /* private from here on */
+	uint64_t resume_ns;
+	struct volume_request *next;
+};
+/* 1: finished, result is set, done was not called. 0: parked. -EBUSY: too many are parked. */
+NODISCARD int volume_submit(struct volume_request *r);
+
+/* --- the pool ---------------------------------------------------------------------------------- */
+
+/* Names and objects made so far survive a power cut. */
+NODISCARD int pool_sync_names(struct pool *p, struct err *e);
+/* All that was acknowledged is durable on flash. */
+NODISCARD int pool_flush(struct pool *p, struct err *e);
+NODISCARD int pool_checkpoint(struct pool *p, struct err *e);
+/* All that was acknowledged is on the backend and named by a committed root. */
+NODISCARD int pool_sync_backend(struct pool *p, struct err *e);
+
+enum pool_state { POOL_OK, POOL_DEGRADED, POOL_BLOCKED };
+struct pool_status {
+	enum pool_state state;
+	char reason[160];
+	uint64_t epoch;
+	uint64_t flash_size_bytes, flash_used_bytes;
+	uint64_t live_bytes;	/* named by maps as of the last checkpoint */
+	uint64_t dirty_bytes;	/* not yet committed on the backend */
+	uint64_t queued_scos;
+	uint64_t ring_frames, ring_frames_free;
+	uint64_t objects, streams, scos;
+	uint64_t root;		/* number of the last committed root */
+	uint64_t parked;
+	uint64_t map_used_bytes, map_pinned_bytes;
+};
+void pool_status(struct pool *p, struct pool_status *ret_status);
+struct metrics_registry *pool_metrics(struct pool *p);
+
+/* Numbers of all objects, ascending; freed by the caller. */
+NODISCARD int pool_list_objects(struct pool *p, uint64_t **ret_ids, size_t *ret_count,
+				struct err *e);
+
+#endif
