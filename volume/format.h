@@ -270,6 +270,7 @@ enum row_kind {
 	ROW_LAYER = 'L',
 	ROW_ROOT = 'R',
 	ROW_CONDEMNED = 'X',
+	ROW_FS = 'F', /* keys and values are those of fs/ */
 	ROW_OBJECT_STATE = 'o',
 	ROW_PAGE = 'm',
 	ROW_SCO = 's',

@@ -52,7 +52,7 @@ static int add_rows(struct pool *p, enum meta_family family, const struct row_ke
 
 static int namespace_image(struct root_builder *b, struct err *e)
 {
-	static const enum row_kind kinds[] = { ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
 	struct pool *p = b->pool;
 	struct rows_image_header h = { .pool = p->uuid, .kind = ROWS_NAMESPACE, .epoch = p->epoch };
 	struct buf image;
@@ -61,8 +61,8 @@ static int namespace_image(struct root_builder *b, struct err *e)
 	buf_init(&image, IMAGE_BYTES_MAX);
 	r = rows_image_begin(&h, &image);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
-		struct row_key from = row_key_u64(kinds[i], 0);
-		struct row_key until = row_key_u64(kinds[i], UINT64_MAX);
+		struct row_key from = { .bytes = { (uint8_t)kinds[i] }, .len_bytes = 1 };
+		struct row_key until = { .bytes = { (uint8_t)(kinds[i] + 1) }, .len_bytes = 1 };
 
 		r = add_rows(p, META_NAMES, &from, &until, &image, e);
 	}

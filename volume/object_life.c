@@ -1,0 +1,457 @@
+/*
+ * object_life - how objects come and go: creation and deletion as parts of an operation on names,
+ * and the change of class.
+ */
+#include "common/log.h"
+#include "volume/names.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void buf_donep(struct buf *b)
+{
+	buf_done(b);
+}
+
+/* --- rows --------------------------------------------------------------------------------------- */
+
+static int put_row(struct pool *p, struct meta_batch *batch, const struct row_key *key,
+		   const struct buf *value, int encoded)
+{
+	return encoded < 0 ? encoded : meta_batch_put(p->meta, batch, key, value);
+}
+
+static int put_object_row(struct pool *p, struct meta_batch *batch, uint64_t id,
+			  const struct object_row *row)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 1u << 20);
+	return put_row(p, batch, &key, &value, object_row_encode(row, &value));
+}
+
+static int put_layer_row(struct pool *p, struct meta_batch *batch, uint64_t id,
+			 const struct layer_row *row)
+{
+	struct row_key key = row_key_u64(ROW_LAYER, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 4096);
+	return put_row(p, batch, &key, &value, layer_row_encode(row, &value));
+}
+
+static int put_stream_row(struct pool *p, struct meta_batch *batch, uint32_t id,
+			  const struct stream_row *row)
+{
+	struct row_key key = row_key_u64(ROW_STREAM, id);
+	AUTO(buf_donep) struct buf value;
+
+	buf_init(&value, 4096);
+	return put_row(p, batch, &key, &value, stream_row_encode(row, &value));
+}
+
+/* A disk gets a stream of its own: its row goes into the batch. */
+static int new_disk_stream(struct pool *p, struct meta_batch *batch, uint64_t owner,
+			   struct stream **ret_stream, struct err *e)
+{
+	struct stream_row row = { .class = OBJECT_DISK, .owner = owner };
+	uint64_t id;
+	int r;
+
+	r = pool_new_number(p, COUNTER_STREAM, &id, e);
+	if (r < 0)
+		return r;
+	if (id > UINT32_MAX)
+		return err_set(e, -ENOSPC, "stream numbers are used up");
+	r = put_stream_row(p, batch, (uint32_t)id, &row);
+	if (r < 0)
+		return err_set(e, r, "stream row");
+	return pool_stream_add(p, (uint32_t)id, OBJECT_DISK, owner, ret_stream, e);
+}
+
+/* The rows of a new object into a batch of NAMES. */
+static int create_rows(struct pool *p, struct meta_batch *batch, enum object_class class,
+		       uint64_t *ret_id, struct err *e)
+{
+	struct object_origin origin = { .stream = STREAM_SHARED };
+	struct layer_row layer = { .state = LAYER_LIVE };
+	struct object_row row = {
+		.class = class,
+		.created_ns = env_now_real_ns(p->env),
+		.origin_count = 1,
+		.origins = &origin,
+	};
+	struct stream *stream;
+	uint64_t id;
+	int r;
+
+	r = pool_new_number(p, COUNTER_OBJECT, &id, e);
+	if (r == 0)
+		r = pool_new_number(p, COUNTER_LAYER, &row.live_layer, e);
+	if (r == 0 && class == OBJECT_DISK) {
+		r = new_disk_stream(p, batch, id, &stream, e);
+		origin.stream = r == 0 ? stream->id : 0;
+	}
+	if (r < 0)
+		return r;
+	layer.object = id;
+	r = put_object_row(p, batch, id, &row);
+	if (r == 0)
+		r = put_layer_row(p, batch, row.live_layer, &layer);
+	if (r < 0)
+		return err_set(e, r, "rows of an object");
+	*ret_id = id;
+	return 0;
+}
+
+/* What makes the deletion of an object, gate closed. */
+static int delete_rows(struct object *o, struct meta_batch *batch)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT, o->id);
+	int r = meta_batch_delete(o->pool->meta, batch, &key);
+
+	for (struct layer *l = o->layer; r == 0 && l; l = l->parent) {
+		struct layer_row row = { .state = LAYER_DROPPED, .object = o->id };
+
+		r = put_layer_row(o->pool, batch, l->id, &row);
+	}
+	return r;
+}
+
+/* The rows are committed: nobody reaches it any more, its space comes back. */
+static void become_deleted(struct object *o)
+{
+	o->deleted = true;
+	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
+	for (struct layer *l = o->layer; l; l = l->parent) {
+		struct err why = { 0 };
+
+		if (pool_drop_layer(o->pool, l, &why) < 0) /* the row is there: at next start */
+			log_warning("volume: space of object %" PRIu64
+				    " comes back at the next start: %s",
+				    o->id, why.message);
+	}
+}
+
+/* --- batches of names -------------------------------------------------------------------------- */
+
+struct names_batch {
+	struct pool *pool;
+	struct meta_batch *batch;
+	struct object *deletes[NAMES_DELETES_MAX]; /* referenced; by number, each once */
+	unsigned int delete_count;
+	struct object *publishes; /* referenced; NULL: none */
+};
+
+struct names_batch *names_batch_new(struct pool *p)
+{
+	struct names_batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->pool = p;
+	b->batch = meta_batch_new(p->meta, META_NAMES);
+	if (!b->batch) {
+		free(b);
+		return NULL;
+	}
+	return b;
+}
+
+void names_batch_free(struct names_batch *b)
+{
+	if (!b)
+		return;
+	for (unsigned int i = 0; i < b->delete_count; i++)
+		object_put(b->deletes[i]);
+	object_close(b->publishes);
+	meta_batch_free(b->pool->meta, b->batch);
+	free(b);
+}
+
+int names_create_object(struct names_batch *b, enum object_class class, uint64_t *ret_id,
+			struct err *e)
+{
+	return create_rows(b->pool, b->batch, class, ret_id, e);
+}
+
+int names_delete_object(struct names_batch *b, uint64_t id, struct err *e)
+{
+	unsigned int at = b->delete_count;
+	struct object *o;
+	int r;
+
+	if (at == NAMES_DELETES_MAX)
+		return err_set(e, -E2BIG, "more than %u deletions at once", NAMES_DELETES_MAX);
+	r = object_open(b->pool, id, &o, e);
+	if (r < 0)
+		return r;
+	/* By number, so that two batches close gates in one order. */
+	while (at > 0 && b->deletes[at - 1]->id > id) {
+		b->deletes[at] = b->deletes[at - 1];
+		at--;
+	}
+	ASSERT(at == 0 || b->deletes[at - 1]->id != id);
+	b->deletes[at] = o;
+	b->delete_count++;
+	return 0;
+}
+
+int names_publish_object(struct names_batch *b, uint64_t id, struct err *e)
+{
+	ASSERT(!b->publishes);
+	return object_open(b->pool, id, &b->publishes, e);
+}
+
+int names_commit(struct names_batch *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	unsigned int closed = 0;
+	int r = 0;
+
+	if (b->publishes)
+		r = object_sync(b->publishes, e);
+	for (; closed < b->delete_count && r == 0; closed++) {
+		struct object *o = b->deletes[closed];
+
+		rwlock_write_lock(&o->gate);
+		r = o->deleted ? err_set(e, -ENOENT, "no object %" PRIu64, o->id) :
+				 delete_rows(o, b->batch);
+	}
+	if (r == 0)
+		r = meta_commit(p->meta, b->batch, 0, e);
+	for (unsigned int i = closed; i-- > 0;) {
+		if (r == 0)
+			become_deleted(b->deletes[i]);
+		rwlock_write_unlock(&b->deletes[i]->gate);
+	}
+	return r;
+}
+
+int object_create(struct pool *p, enum object_class class, uint64_t *ret_id, struct err *e)
+{
+	struct names_batch *b = names_batch_new(p);
+	uint64_t id;
+	int r;
+
+	if (!b)
+		return err_set(e, -ENOMEM, "object");
+	r = names_create_object(b, class, &id, e);
+	if (r == 0)
+		r = names_commit(b, e);
+	names_batch_free(b);
+	if (r == 0)
+		*ret_id = id;
+	return r;
+}
+
+int object_delete(struct pool *p, uint64_t id, struct err *e)
+{
+	struct names_batch *b = names_batch_new(p);
+	int r;
+
+	if (!b)
+		return err_set(e, -ENOMEM, "deleting an object");
+	r = names_delete_object(b, id, e);
+	if (r == 0)
+		r = names_commit(b, e);
+	names_batch_free(b);
+	return r;
+}
+
+/* --- rows of fs/ ------------------------------------------------------------------------------- */
+
+/* The caller's key behind our kind byte. */
+struct names_key {
+	uint8_t bytes[NAMES_KEY_BYTES_MAX + 1];
+	size_t len_bytes;
+};
+
+static int names_key(const void *key, size_t key_bytes, struct names_key *ret_key)
+{
+	if (key_bytes > NAMES_KEY_BYTES_MAX)
+		return -ENAMETOOLONG;
+	ret_key->bytes[0] = ROW_FS;
+	memcpy(ret_key->bytes + 1, key, key_bytes);
+	ret_key->len_bytes = key_bytes + 1;
+	return 0;
+}
+
+int names_put(struct names_batch *b, const void *key, size_t key_bytes, const void *value,
+	      size_t value_bytes)
+{
+	struct names_key k;
+	int r = names_key(key, key_bytes, &k);
+
+	return r < 0 ? r :
+		       b->pool->meta->ops->batch_put(b->batch, k.bytes, k.len_bytes, value, value_bytes);
+}
+
+int names_delete(struct names_batch *b, const void *key, size_t key_bytes)
+{
+	struct names_key k;
+	int r = names_key(key, key_bytes, &k);
+
+	return r < 0 ? r : b->pool->meta->ops->batch_delete(b->batch, k.bytes, k.len_bytes);
+}
+
+int names_get(struct pool *p, const void *key, size_t key_bytes, struct buf *out, struct err *e)
+{
+	struct names_key k;
+	int r = names_key(key, key_bytes, &k);
+
+	return r < 0 ? err_set(e, r, "key of a name") :
+		       p->meta->ops->get(p->meta, META_NAMES, k.bytes, k.len_bytes, out, e);
+}
+
+struct names_walk {
+	int (*fn)(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		  size_t value_bytes);
+	void *arg;
+};
+
+static int without_kind(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			size_t value_bytes)
+{
+	struct names_walk *w = arg;
+
+	return w->fn(w->arg, key + 1, key_bytes - 1, value, value_bytes);
+}
+
+int names_iterate(struct pool *p, const void *from, size_t from_bytes, const void *until,
+		  size_t until_bytes,
+		  int (*fn)(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			    size_t value_bytes),
+		  void *arg, struct err *e)
+{
+	struct names_walk w = { .fn = fn, .arg = arg };
+	struct names_key k_from, k_until;
+	int r = names_key(from, from_bytes, &k_from);
+
+	if (r == 0)
+		r = names_key(until, until_bytes, &k_until);
+	if (r < 0)
+		return err_set(e, r, "key of a name");
+	return p->meta->ops->iterate(p->meta, META_NAMES, k_from.bytes, k_from.len_bytes,
+				     k_until.bytes, k_until.len_bytes, without_kind, &w, e);
+}
+
+int names_new_number(struct pool *p, uint64_t *ret_number, struct err *e)
+{
+	return pool_new_number(p, COUNTER_OBJECT, ret_number, e);
+}
+
+/* --- changing class ---------------------------------------------------------------------------- */
+
+/* Rows of a class change: a new live layer in the new stream over the old one. */
+static int class_rows(struct object *o, struct meta_batch *batch, const struct object_row *row,
+		      uint64_t layer_id, uint64_t parent_limit)
+{
+	struct layer_row old = {
+		.state = LAYER_FROZEN,
+		.object = o->id,
+		.parent = o->layer->parent ? o->layer->parent->id : 0,
+		.parent_limit_clusters = o->layer->parent_limit_clusters,
+		.mark_stream = o->stream->id,
+		.mark = o->last_lsn,
+	};
+	struct layer_row new = {
+		.state = LAYER_LIVE,
+		.object = o->id,
+		.parent = o->layer->id,
+		.parent_limit_clusters = parent_limit,
+	};
+	int r;
+
+	r = put_object_row(o->pool, batch, o->id, row);
+	if (r == 0)
+		r = put_layer_row(o->pool, batch, o->layer->id, &old);
+	if (r == 0)
+		r = put_layer_row(o->pool, batch, layer_id, &new);
+	return r;
+}
+
+/* Gate and checkpoint lock held; nothing of the object is younger than its rows. */
+static int change_class(struct object *o, enum object_class class, struct err *e)
+{
+	struct pool *p = o->pool;
+	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
+	struct object_origin *origins = calloc(o->origin_count + 1, sizeof(*origins));
+	struct object_row row = {
+		.class = class,
+		.created_ns = env_now_real_ns(p->env),
+		.origin_count = o->origin_count + 1,
+		.origins = origins,
+	};
+	struct layer *layer = NULL;
+	struct stream *stream;
+	uint64_t layer_id;
+	int r = -ENOMEM;
+
+	if (!batch || !origins) {
+		err_set(e, r, "class change");
+		goto out;
+	}
+	memcpy(origins + 1, o->origins, o->origin_count * sizeof(*origins));
+	origins[1].mark = o->last_lsn;
+	r = pool_new_number(p, COUNTER_LAYER, &layer_id, e);
+	if (r == 0 && class == OBJECT_DISK)
+		r = new_disk_stream(p, batch, o->id, &stream, e);
+	else if (r == 0)
+		stream = pool_stream(p, STREAM_SHARED);
+	if (r == 0) {
+		origins[0] = (struct object_origin){ .stream = stream->id };
+		row.live_layer = layer_id;
+		r = class_rows(o, batch, &row, layer_id, CLUSTER_MAX);
+	}
+	if (r == 0)
+		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
+	if (r == 0)
+		layer->owner = o->id;
+	if (r == 0)
+		r = meta_commit(p->meta, batch, META_SYNC, e);
+	if (r < 0) {
+		if (layer)
+			layer_unref(p->map, layer);
+		goto out;
+	}
+	layer_unref(p->map, o->layer);
+	o->layer = layer;
+	o->class = class;
+	o->stream = stream;
+	free(o->origins);
+	o->origins = TAKE_PTR(origins);
+	o->origin_count++;
+	o->last_lsn = 0;
+	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE); /* the new layer needs its row */
+out:
+	free(origins);
+	if (batch)
+		meta_batch_free(p->meta, batch);
+	return r;
+}
+
+int object_set_class(struct object *o, enum object_class class, struct err *e)
+{
+	struct pool *p = o->pool;
+	int r = 0;
+
+	mutex_lock(&p->checkpoint_lock);
+	rwlock_write_lock(&o->gate);
+	if (o->deleted)
+		r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+	else if (o->class != class && o->origin_count >= OBJECT_ORIGINS_MAX)
+		r = err_set(e, -EMLINK, "object %" PRIu64 " changed class too often", o->id);
+	else if (o->class != class) {
+		/* With nothing young behind it the change is one record in the WAL, and LSNs of the
+		 * old stream never meet the new layer. */
+		r = pool_checkpoint_locked(p, e);
+		if (r == 0)
+			r = change_class(o, class, e);
+	}
+	rwlock_write_unlock(&o->gate);
+	mutex_unlock(&p->checkpoint_lock);
+	return r;
+}
