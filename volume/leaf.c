@@ -1,4 +1,4 @@
-#include "volume/leaf.h"
+#include "volume/leaf_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,57 +8,9 @@
 /* Spare tables a pool keeps, so that a page that leaves and one that comes do not allocate. */
 #define SPARE_TABLES_MAX 4u
 
-/* A run: where = first << 4 | known << 2 | state. With known it is one cluster long. */
-struct leaf_run {
-	uint16_t where;
-	uint16_t count;
-	uint32_t crc;
-	loc_t loc;
-};
-struct leaf_runs {
-	uint16_t count, room;
-	uint32_t unused;
-	struct leaf_run run[];
-};
 STATIC_ASSERT(sizeof(struct leaf_run) == 16, "what leaf.h promises");
 STATIC_ASSERT(sizeof(struct leaf) == 16, "a page is 24 bytes");
 STATIC_ASSERT(LEAF_RUNS_MAX >= LEAF_EXTENT_MIN + 2, "one set fits");
-
-#define RUN_KNOWN 4u
-
-static unsigned int run_first(const struct leaf_run *run)
-{
-	return run->where >> 4;
-}
-static unsigned int run_end(const struct leaf_run *run)
-{
-	return run_first(run) + run->count;
-}
-static enum leaf_state run_state(const struct leaf_run *run)
-{
-	return (enum leaf_state)(run->where & 3u);
-}
-static bool run_is_known(const struct leaf_run *run)
-{
-	return run->where & RUN_KNOWN;
-}
-
-static struct leaf_run run_make(unsigned int first, unsigned int count, loc_t loc,
-				const uint32_t *crc, enum leaf_state state)
-{
-	return (struct leaf_run){
-		.where = (uint16_t)(first << 4 | (crc ? RUN_KNOWN : 0) | (unsigned int)state),
-		.count = (uint16_t)count,
-		.crc = crc ? *crc : 0,
-		.loc = loc,
-	};
-}
-
-/* Location of the cluster that is n behind one at loc, in the same stretch. */
-static loc_t loc_ahead(loc_t loc, unsigned int n)
-{
-	return loc_is_place(loc) ? loc + n : loc;
-}
 
 static bool mask_test(const uint64_t *mask, unsigned int i)
 {
@@ -236,65 +188,6 @@ static void leaf_become_full(struct leaf_pool *pool, struct leaf *leaf, loc_t lo
 	leaf->full_state = (uint8_t)state;
 }
 
-/* ---- runs ------------------------------------------------------------------------------------- */
-
-/* Index of the first run that ends behind cluster. */
-static unsigned int runs_find(const struct leaf_runs *runs, unsigned int cluster)
-{
-	unsigned int lo = 0, hi = runs->count;
-
-	while (lo < hi) {
-		unsigned int mid = (lo + hi) / 2;
-
-		if (run_end(&runs->run[mid]) > cluster)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return lo;
-}
-
-/* Whether b continues a: next cluster, next place, same state. */
-static bool run_continues(const struct leaf_run *a, const struct leaf_run *b)
-{
-	return run_end(a) == run_first(b) && run_state(a) == run_state(b) &&
-	       loc_is_place(a->loc) == loc_is_place(b->loc) &&
-	       loc_ahead(a->loc, a->count) == b->loc;
-}
-
-/* ... and both can be one run without a checksum being lost. */
-static bool run_joins(const struct leaf_run *a, const struct leaf_run *b)
-{
-	return !run_is_known(a) && !run_is_known(b) && run_continues(a, b);
-}
-
-/* Join what can be: extents with extents, and stretches long enough to give up checksums. */
-static void runs_join(struct leaf_runs *runs)
-{
-	unsigned int out = 0;
-
-	for (unsigned int i = 0, next; i < runs->count; i = next) {
-		unsigned int clusters = runs->run[i].count;
-		bool known = run_is_known(&runs->run[i]);
-
-		for (next = i + 1; next < runs->count; next++) {
-			if (!run_continues(&runs->run[next - 1], &runs->run[next]))
-				break;
-			clusters += runs->run[next].count;
-			known = known || run_is_known(&runs->run[next]);
-		}
-		if (known && clusters < LEAF_EXTENT_MIN) {
-			memmove(&runs->run[out], &runs->run[i],
-				(next - i) * sizeof(struct leaf_run));
-			out += next - i;
-			continue;
-		}
-		runs->run[out++] = run_make(run_first(&runs->run[i]), clusters, runs->run[i].loc,
-					    NULL, run_state(&runs->run[i]));
-	}
-	runs->count = (uint16_t)out;
-}
-
 static void runs_settle(struct leaf_pool *pool, struct leaf *leaf)
 {
 	const struct leaf_runs *runs = leaf->runs;
@@ -303,95 +196,6 @@ static void runs_settle(struct leaf_pool *pool, struct leaf *leaf)
 		leaf_clear(pool, leaf);
 	else if (runs->count == 1 && runs->run[0].count == PAGE_CLUSTERS)
 		leaf_become_full(pool, leaf, runs->run[0].loc, run_state(&runs->run[0]));
-}
-
-/* What leaf_set() replaces: runs [lo, hi) go, up to two pieces of them stay. */
-struct runs_cut {
-	unsigned int lo, hi;
-	struct leaf_run keep[2];
-	bool has_left, has_right;
-};
-
-static struct runs_cut runs_cut_at(const struct leaf_runs *runs, unsigned int first,
-				   unsigned int count)
-{
-	struct runs_cut cut = { .lo = runs_find(runs, first) };
-	unsigned int end = first + count;
-
-	cut.hi = cut.lo;
-	while (cut.hi < runs->count && run_first(&runs->run[cut.hi]) < end)
-		cut.hi++;
-	if (cut.lo == cut.hi)
-		return cut;
-
-	const struct leaf_run *left = &runs->run[cut.lo], *right = &runs->run[cut.hi - 1];
-
-	if (run_first(left) < first) {
-		cut.has_left = true;
-		cut.keep[0] = run_make(run_first(left), first - run_first(left), left->loc, NULL,
-				       run_state(left));
-	}
-	if (run_end(right) > end) {
-		cut.has_right = true;
-		cut.keep[1] = run_make(end, run_end(right) - end,
-				       loc_ahead(right->loc, end - run_first(right)), NULL,
-				       run_state(right));
-	}
-	return cut;
-}
-
-static bool goes_in_as_extent(unsigned int count, bool has_crcs)
-{
-	return !has_crcs || count >= LEAF_EXTENT_MIN;
-}
-
-static unsigned int runs_needed(const struct leaf_runs *runs, unsigned int first,
-				unsigned int count, bool has_crcs)
-{
-	struct runs_cut cut = runs_cut_at(runs, first, count);
-
-	return runs->count - (cut.hi - cut.lo) + cut.has_left + cut.has_right +
-	       (goes_in_as_extent(count, has_crcs) ? 1 : count);
-}
-
-static void runs_set(struct leaf_runs *runs, unsigned int first, unsigned int count, loc_t loc,
-		     const uint32_t *crcs, enum leaf_state state)
-{
-	struct runs_cut cut = runs_cut_at(runs, first, count);
-	struct leaf_run new[LEAF_EXTENT_MIN + 2];
-	unsigned int n = 0;
-
-	if (cut.has_left)
-		new[n++] = cut.keep[0];
-	if (goes_in_as_extent(count, crcs)) {
-		struct leaf_run run = run_make(first, count, loc, NULL, state);
-
-		if (!cut.has_left && cut.lo > 0 && run_joins(&runs->run[cut.lo - 1], &run))
-			new[n++] = runs->run[--cut.lo];
-		if (n && run_joins(&new[n - 1], &run))
-			new[n - 1].count = (uint16_t)(new[n - 1].count + count);
-		else
-			new[n++] = run;
-	} else {
-		for (unsigned int i = 0; i < count; i++)
-			new[n++] = run_make(first + i, 1, loc + i, &crcs[i], state);
-	}
-	if (!cut.has_right && cut.hi < runs->count) {
-		cut.keep[1] = runs->run[cut.hi];
-		cut.has_right = run_joins(&new[n - 1], &cut.keep[1]);
-		cut.hi += cut.has_right;
-	}
-	if (cut.has_right) {
-		if (run_joins(&new[n - 1], &cut.keep[1]))
-			new[n - 1].count = (uint16_t)(new[n - 1].count + cut.keep[1].count);
-		else
-			new[n++] = cut.keep[1];
-	}
-	ASSERT(runs->count - (cut.hi - cut.lo) + n <= runs->room);
-	memmove(&runs->run[cut.lo + n], &runs->run[cut.hi],
-		(runs->count - cut.hi) * sizeof(struct leaf_run));
-	memcpy(&runs->run[cut.lo], new, n * sizeof(struct leaf_run));
-	runs->count = (uint16_t)(runs->count - (cut.hi - cut.lo) + n);
 }
 
 /* ---- conversions ------------------------------------------------------------------------------ */
@@ -554,11 +358,11 @@ static int leaf_to_runs(struct leaf_pool *pool, struct leaf *leaf, unsigned int 
 
 /* ---- changes ---------------------------------------------------------------------------------- */
 
-static unsigned int leaf_runs_needed(const struct leaf *leaf, unsigned int first,
+static unsigned int leaf_needed(const struct leaf *leaf, unsigned int first,
 				     unsigned int count, bool has_crcs)
 {
 	if (leaf->form == LEAF_RUNS)
-		return runs_needed(leaf->runs, first, count, has_crcs);
+		return leaf_runs_needed(leaf->runs, first, count, has_crcs);
 	/* FULL: its two ends may stay. */
 	return (leaf->form == LEAF_FULL ? 2 : 0) +
 	       (goes_in_as_extent(count, has_crcs) ? 1 : count);
@@ -572,10 +376,10 @@ int leaf_reserve(struct leaf_pool *pool, struct leaf *leaf, unsigned int first,
 	ASSERT(count > 0 && first + count <= PAGE_CLUSTERS);
 	if (leaf->form == LEAF_TABLE || count == PAGE_CLUSTERS)
 		return 0;
-	needed = leaf_runs_needed(leaf, first, count, has_crcs);
+	needed = leaf_needed(leaf, first, count, has_crcs);
 	if (leaf->form == LEAF_RUNS && needed > leaf->runs->room) {
-		runs_join(leaf->runs);
-		needed = leaf_runs_needed(leaf, first, count, has_crcs);
+		leaf_runs_join(leaf->runs);
+		needed = leaf_needed(leaf, first, count, has_crcs);
 	}
 	if (leaf->form == LEAF_RUNS && needed <= leaf->runs->room)
 		return 0;
@@ -596,27 +400,9 @@ void leaf_set(struct leaf_pool *pool, struct leaf *leaf, unsigned int first, uns
 		table_set(leaf->table, first, count, loc, crcs, state);
 	} else {
 		ASSERT(leaf->form == LEAF_RUNS);
-		runs_set(leaf->runs, first, count, loc, crcs, state);
+		leaf_runs_set(leaf->runs, first, count, loc, crcs, state);
 		runs_settle(pool, leaf);
 	}
-}
-
-static void runs_restate(struct leaf_runs *runs, enum leaf_state from, enum leaf_state to)
-{
-	unsigned int out = 0;
-
-	for (unsigned int i = 0; i < runs->count; i++) {
-		struct leaf_run *run = &runs->run[i];
-
-		if (run_state(run) == from)
-			run->where = (uint16_t)((run->where & ~3u) | (unsigned int)to);
-		if (out > 0 && run_joins(&runs->run[out - 1], run))
-			runs->run[out - 1].count =
-				(uint16_t)(runs->run[out - 1].count + run->count);
-		else
-			runs->run[out++] = *run;
-	}
-	runs->count = (uint16_t)out;
 }
 
 void leaf_restate(struct leaf_pool *pool, struct leaf *leaf, enum leaf_state from,
@@ -631,7 +417,7 @@ void leaf_restate(struct leaf_pool *pool, struct leaf *leaf, enum leaf_state fro
 			leaf->full_state = (uint8_t)to;
 		return;
 	case LEAF_RUNS:
-		runs_restate(leaf->runs, from, to);
+		leaf_runs_restate(leaf->runs, from, to);
 		runs_settle(pool, leaf);
 		return;
 	case LEAF_TABLE:
@@ -686,29 +472,6 @@ void leaf_compact(struct leaf_pool *pool, struct leaf *leaf, bool drop_unmapped)
 
 /* ---- questions -------------------------------------------------------------------------------- */
 
-static void runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigned int end,
-			 struct leaf_span *span)
-{
-	unsigned int i = runs_find(runs, first);
-	const struct leaf_run *run = &runs->run[i];
-
-	if (i == runs->count || run_first(run) > first) {
-		unsigned int stop = i == runs->count ? end : run_first(run);
-
-		*span = (struct leaf_span){ .first = first,
-					    .count = (stop < end ? stop : end) - first,
-					    .loc = LEAF_ABSENT };
-		return;
-	}
-	*span = (struct leaf_span){
-		.first = first,
-		.count = (run_end(run) < end ? run_end(run) : end) - first,
-		.loc = loc_ahead(run->loc, first - run_first(run)),
-		.state = run_state(run),
-		.crcs = run_is_known(run) ? &run->crc : NULL,
-	};
-}
-
 static void table_span_at(const struct leaf_table *t, unsigned int first, unsigned int end,
 			  struct leaf_span *span)
 {
@@ -745,7 +508,7 @@ void leaf_span_at(const struct leaf *leaf, unsigned int first, unsigned int end,
 						.state = (enum leaf_state)leaf->full_state };
 		return;
 	case LEAF_RUNS:
-		runs_span_at(leaf->runs, first, end, ret_span);
+		leaf_runs_span_at(leaf->runs, first, end, ret_span);
 		return;
 	case LEAF_TABLE:
 		table_span_at(leaf->table, first, end, ret_span);
@@ -792,19 +555,7 @@ void leaf_check(const struct leaf *leaf)
 		ASSERT(leaf->loc != LEAF_ABSENT);
 		ASSERT(leaf->full_state <= LEAF_STAGED);
 	} else if (leaf->form == LEAF_RUNS) {
-		const struct leaf_runs *runs = leaf->runs;
-		unsigned int end = 0;
-
-		ASSERT(runs->count <= runs->room && runs->room <= LEAF_RUNS_MAX);
-		for (unsigned int i = 0; i < runs->count; i++) {
-			const struct leaf_run *run = &runs->run[i];
-
-			ASSERT(run->count > 0 && run_first(run) >= end);
-			ASSERT(run->loc != LEAF_ABSENT && run_state(run) <= LEAF_STAGED);
-			ASSERT(!run_is_known(run) || (run->count == 1 && loc_is_place(run->loc)));
-			end = run_end(run);
-		}
-		ASSERT(end <= PAGE_CLUSTERS);
+		leaf_runs_check(leaf->runs);
 	} else if (leaf->form == LEAF_TABLE) {
 		const struct leaf_table *t = leaf->table;
 

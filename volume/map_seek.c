@@ -79,19 +79,20 @@ static int next_candidate(struct map *m, struct layer *l, uint64_t from, uint64_
 
 	for (struct layer *at = l; at && from < end; at = at->parent) {
 		struct map_layer *ml = map_layer_of(at);
-		struct next_page next = { .slot = ml->slot, .from = from, .page = best };
-		uint64_t row_page;
+		struct next_page next = { .slot = ml->slot, .from = from };
+		uint64_t bound = min_u64(best, end), row_page;
 		int r;
 
 		/* The cache first: what leaves it meanwhile stands in a row. */
+		next.page = bound;
 		if (__atomic_load_n(&ml->cached_pages, __ATOMIC_SEQ_CST))
 			for (unsigned int i = 0; i < m->shard_count; i++)
 				shard_sweep(&m->shards[i], take_cached, NULL, &next);
-		best = next.page;
-		r = next_row(m, at, from, best, &row_page, e);
+		r = next_row(m, at, from, next.page, &row_page, e);
 		if (r < 0)
 			return r;
-		best = min_u64(best, row_page);
+		if (row_page < bound)
+			best = row_page;
 
 		GUARD(&at->lock);
 		end = min_u64(end, div_up_u64(at->parent_limit_clusters, PAGE_CLUSTERS));

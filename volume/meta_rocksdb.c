@@ -17,24 +17,26 @@
  *    may be as old as that commit.
  *  - After open: all of it. RocksDB flushes what it replays and writes a new MANIFEST first.
  *
- * A failed fdatasync leaves pages that the kernel calls clean and the disk never got; RocksDB's next
- * try on the same file would succeed and prove nothing. So once anything failed (here or, by its
- * counter, in RocksDB's background) the WAL is suspect, and the next sync flushes the NAMES memtable
- * into a table file instead, which needs no byte of that WAL.
+ * A failed fdatasync leaves pages that the kernel calls clean and the disk never got; the next try on
+ * the same file proves nothing (7.8 repeats the error or, built with asserts as Debian's, ends the
+ * process). So once anything failed, here or, by its counter, in RocksDB's background, the WAL is
+ * suspect, and the next sync flushes the NAMES memtable into a table instead, which needs no byte of
+ * that WAL. If that sync belongs to a META_SYNC commit and fails as well, its rows are visible.
  *
  * Each flush of STATE starts a new WAL file if the old one is not empty, and old ones stay until
  * NAMES is flushed too. So that happens at every NAMES_FLUSH_INTERVAL-th flush of STATE.
  *
- * Full disk: the call that meets it fails with -ENOSPC, then all commits, deletions included, and
- * flushes do; reads work. RocksDB looks for room every 5 s and recovers by itself. A sync of what is
- * in the WAL already may still succeed. After -EIO commits fail until the database is opened anew.
- * In a merge of bad values the read fails with -EUCLEAN and so does each flush or compaction that
- * meets it, after which commits fail until the next open.
+ * Full disk: the call that meets it fails with -ENOSPC, then all commits (deletions included) and
+ * flushes do, and syncs may; reads work, nothing that was committed is lost. RocksDB looks for room
+ * every 5 s and recovers by itself. After -EIO commits fail until the database is opened anew.
+ * Where values of a page can't be merged the read fails with -EUCLEAN, and so does each flush or
+ * compaction that meets them, after which commits fail until the next open.
  *
- * Compaction: STATE is universal, NAMES levelled. A page's base is some 2 KiB, its deltas 40 bytes;
- * levels would rewrite the bases around every few deltas, tiers only when the deltas have grown to
- * the size of the bases. The price is up to twice the space, of something that is about 0.1 % of the
- * data. Measured: see tests/volume/test_meta_rocksdb.c.
+ * Compaction: STATE is universal, NAMES levelled. A page's base is some 2 KiB, its deltas 40 bytes.
+ * Levels rewrite the bases around every few deltas, tiers only when the deltas have grown to the
+ * size of the bases. Measured, 150 checkpoints of 10,000 deltas of 37 bytes over 50,000 bases: 306
+ * bytes written per delta, levelled 1,289; the same space at the end (138 MB) and the same time to
+ * read a row. While it compacts it may need the space twice, of what is about 0.1 % of the data.
  *
  * Memory: RocksDB ends the process when malloc fails; only our own allocations return -ENOMEM.
  */

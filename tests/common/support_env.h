@@ -39,4 +39,7 @@ void env_fixture_limit_file_size(uint64_t bytes);
 /* Let a system call fail as if the kernel or a container forbade it. Only in a forked test. */
 void env_fixture_forbid(long syscall_number, uint32_t error);
 
+/* The same, only where its fourth argument, an offset, has this value. */
+void env_fixture_forbid_offset(long syscall_number, uint32_t offset, uint32_t error);
+
 #endif

@@ -364,6 +364,27 @@ START_TEST(print_reports_a_stream_that_fails)
 }
 END_TEST
 
+static ssize_t fail_once(void *cookie, UNUSED const char *bytes, size_t len)
+{
+	int *calls = cookie;
+
+	return (*calls)++ == 0 ? 0 : (ssize_t)len;
+}
+
+START_TEST(print_reports_a_failure_that_passed)
+{
+	int calls = 0;
+	FILE *f = fopencookie(&calls, "w", (cookie_io_functions_t){ .write = fail_once });
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(setvbuf(f, NULL, _IOLBF, 0), 0);
+	config_defaults(&config);
+	ck_assert_int_eq(config_print(f, &config), -EIO);
+	ck_assert_int_gt(calls, 1);
+	(void)fclose(f);
+}
+END_TEST
+
 START_TEST(table_is_consistent)
 {
 	size_t count;
@@ -538,6 +559,7 @@ int main(void)
 	tcase_add_test(t, what_is_printed_loads_to_the_same);
 	tcase_add_test(t, printed_file_explains_every_key);
 	tcase_add_test(t, print_reports_a_stream_that_fails);
+	tcase_add_test(t, print_reports_a_failure_that_passed);
 	tcase_add_test(t, table_is_consistent);
 	tcase_add_test(t, limits_of_every_number_are_good_and_beyond_them_is_not);
 	tcase_add_test(t, cache_directories_are_split_at_the_last_colon);

@@ -13,6 +13,40 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * Stands in for the C library's: writes at most so much, claims half a block for a whole one that
+ * it did not write (pwrite_odd), is interrupted so many times.
+ */
+static size_t pwrite_bytes_max;
+static bool pwrite_odd;
+static int pwrite_interruptions;
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
+{
+	size_t claim = len;
+	ssize_t n;
+
+	if (pwrite_interruptions > 0) {
+		pwrite_interruptions--;
+		errno = EINTR;
+		return -1;
+	}
+	if (pwrite_bytes_max > 0 && len > pwrite_bytes_max)
+		claim = len = pwrite_bytes_max;
+	if (pwrite_odd)
+		len -= len % BLOCK; /* the kernel would not start it otherwise */
+	n = syscall(SYS_pwrite64, fd, buf, len, at);
+	return n >= 0 && pwrite_odd ? (ssize_t)claim : n;
+}
+
+static void begin(void)
+{
+	env_fixture_begin();
+	pwrite_bytes_max = 0;
+	pwrite_odd = false;
+	pwrite_interruptions = 0;
+}
+
 /* ---- open ---- */
 
 START_TEST(missing_file_is_not_there_and_nothing_is_made)
@@ -143,6 +177,17 @@ START_TEST(direct_file_reads_up_to_an_odd_end)
 }
 END_TEST
 
+START_TEST(direct_file_is_not_asked_on_from_an_odd_end)
+{
+	env_fixture_open_a(0);
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, 5000, 0), 0);
+	ck_assert_int_eq(env_open(fx.env, fx.path_a, ENV_READ | ENV_DIRECT, &fx.b), 0);
+	/* As filesystems do that look at alignment before they look at the size. */
+	env_fixture_forbid_offset(SYS_pread64, 5000, EINVAL);
+	ck_assert_int_eq(env_pread(fx.env, fx.b, fx.back, 4 * BLOCK, 0), 5000);
+}
+END_TEST
+
 START_TEST(direct_file_takes_aligned_writes)
 {
 	env_fixture_open_a(ENV_DIRECT);
@@ -160,6 +205,41 @@ START_TEST(direct_is_dropped_where_the_filesystem_cannot)
 
 	ck_assert_int_eq(env_open(fx.env, "/proc/version", ENV_READ | ENV_DIRECT, &fx.a), 0);
 	ck_assert_int_gt(env_pread(fx.env, fx.a, text, sizeof(text), 0), 0);
+}
+END_TEST
+
+START_TEST(short_writes_are_continued_where_they_stopped)
+{
+	env_fixture_open_a(0);
+	pwrite_bytes_max = 1000;
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, 4321, 10), 0);
+	ck_assert_uint_eq(env_fixture_size_of(fx.a), 4331);
+	ck_assert_int_eq(env_pread(fx.env, fx.a, fx.back, 5000, 10), 4321);
+	ck_assert_mem_eq(fx.back, fx.mem, 4321);
+}
+END_TEST
+
+START_TEST(short_direct_writes_are_continued_at_whole_blocks)
+{
+	env_fixture_open_a(ENV_DIRECT);
+	pwrite_bytes_max = BLOCK + BLOCK / 2;
+	pwrite_odd = true;
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, 8 * BLOCK, 0), 0);
+	ck_assert_int_eq(env_pread(fx.env, fx.a, fx.back, 9 * BLOCK, 0), 8 * BLOCK);
+	ck_assert_mem_eq(fx.back, fx.mem, 8 * BLOCK);
+	/* Not a whole block at a time: no way to go on. */
+	pwrite_bytes_max = BLOCK / 2;
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, 8 * BLOCK, 0), -EIO);
+}
+END_TEST
+
+START_TEST(interrupted_calls_are_made_again)
+{
+	env_fixture_open_a(0);
+	pwrite_interruptions = 3;
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, 100, 0), 0);
+	ck_assert_int_eq(pwrite_interruptions, 0);
+	ck_assert_uint_eq(env_fixture_size_of(fx.a), 100);
 }
 END_TEST
 
@@ -281,23 +361,25 @@ static const int copy_refusals[] = { EXDEV, EOPNOTSUPP, ENOSYS, EINVAL };
 
 START_TEST(range_is_copied_by_hand_where_the_kernel_cannot)
 {
-	size_t len = 3 * MEM_BYTES;
+	uint64_t parts = 6; /* more than one chunk of memory */
 
 	env_fixture_open_a(0);
 	env_fixture_open_b(0);
-	for (int i = 0; i < 5; i++)
-		ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, MEM_BYTES,
-					    (uint64_t)i * MEM_BYTES),
-				 0);
+	for (uint64_t i = 0; i <= parts; i++) {
+		fx.mem[0] = (uint8_t)i;
+		ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, MEM_BYTES, i * MEM_BYTES), 0);
+	}
 	env_fixture_forbid(SYS_copy_file_range, (uint32_t)copy_refusals[_i]);
-	ck_assert_int_eq(env_copy_range(fx.env, fx.a, MEM_BYTES, fx.b, 10, len), 0);
-	ck_assert_uint_eq(env_fixture_size_of(fx.b), len + 10);
-	for (uint64_t i = 0; i < 3; i++) {
+	ck_assert_int_eq(env_copy_range(fx.env, fx.a, MEM_BYTES, fx.b, 10, parts * MEM_BYTES), 0);
+	ck_assert_uint_eq(env_fixture_size_of(fx.b), parts * MEM_BYTES + 10);
+	for (uint64_t i = 0; i < parts; i++) {
+		fx.mem[0] = (uint8_t)(i + 1);
 		ck_assert_int_eq(env_pread(fx.env, fx.b, fx.back, MEM_BYTES, 10 + i * MEM_BYTES),
 				 (ssize_t)MEM_BYTES);
 		ck_assert_mem_eq(fx.back, fx.mem, MEM_BYTES);
 	}
-	ck_assert_int_eq(env_copy_range(fx.env, fx.a, 0, fx.b, 0, 5 * MEM_BYTES + 1), -EIO);
+	ck_assert_int_eq(env_copy_range(fx.env, fx.a, 0, fx.b, 0, (parts + 1) * MEM_BYTES + 1),
+			 -EIO);
 }
 END_TEST
 
@@ -478,7 +560,7 @@ static void add_file_tests(Suite *s)
 {
 	TCase *t = tcase_create("files");
 
-	tcase_add_checked_fixture(t, env_fixture_begin, env_fixture_end);
+	tcase_add_checked_fixture(t, begin, env_fixture_end);
 	tcase_add_test(t, missing_file_is_not_there_and_nothing_is_made);
 	tcase_add_test(t, created_file_is_private_and_exclusive_creation_happens_once);
 	tcase_add_test(t, symbolic_links_are_not_followed);
@@ -489,6 +571,9 @@ static void add_file_tests(Suite *s)
 	tcase_add_test(t, what_is_written_is_read_back_and_short_only_at_the_end);
 	tcase_add_test(t, direct_file_reads_up_to_an_odd_end);
 	tcase_add_test(t, direct_file_takes_aligned_writes);
+	tcase_add_test(t, short_writes_are_continued_where_they_stopped);
+	tcase_add_test(t, short_direct_writes_are_continued_at_whole_blocks);
+	tcase_add_test(t, interrupted_calls_are_made_again);
 	tcase_add_test(t, direct_is_dropped_where_the_filesystem_cannot);
 	tcase_add_test(t, offsets_that_no_file_has_are_refused);
 	tcase_add_test(t, sync_of_what_cannot_sync_is_an_error);
@@ -514,7 +599,8 @@ static void add_forked_tests(Suite *s)
 {
 	TCase *t = tcase_create("forked");
 
-	tcase_add_checked_fixture(t, env_fixture_begin, env_fixture_end);
+	tcase_add_checked_fixture(t, begin, env_fixture_end);
+	tcase_add_test(t, direct_file_is_not_asked_on_from_an_odd_end);
 	tcase_add_test(t, write_that_hits_a_limit_halfway_is_an_error_not_a_success);
 	tcase_add_loop_test(t, range_is_copied_by_hand_where_the_kernel_cannot, 0,
 			    (int)ARRAY_SIZE(copy_refusals));

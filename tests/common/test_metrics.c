@@ -105,6 +105,7 @@ START_TEST(every_octave_keeps_its_resolution)
 	for (unsigned int bit = 0; bit < HISTOGRAM_TOP_BITS; bit++) {
 		for (uint64_t part = 0; part < 16; part++) {
 			uint64_t value = ((uint64_t)1 << bit) + (part << bit) / 16;
+			uint64_t width = max_u64(((uint64_t)1 << bit) / 16, 1);
 			struct histogram_snapshot s;
 
 			setup();
@@ -113,7 +114,7 @@ START_TEST(every_octave_keeps_its_resolution)
 			histogram_record(&h, UINT64_MAX); /* lets the bucket's top show */
 			s = snap();
 			ck_assert_uint_ge(s.p50_ns, value);
-			ck_assert_uint_le(s.p50_ns, value + value / 16);
+			ck_assert_uint_le(s.p50_ns, value + width - 1);
 		}
 	}
 }
@@ -136,16 +137,18 @@ START_TEST(a_rare_slow_one_shows_in_the_tail_only)
 END_TEST
 
 #define WRITERS 4
-#define RECORDS 20000
+#define RECORDS 64000
 
 static struct counter shared_counter;
+static pthread_barrier_t start; /* so that they do meet */
 
 static void record_many(void *arg)
 {
 	uint64_t id = *(const uint64_t *)arg;
 
+	(void)pthread_barrier_wait(&start);
 	for (uint64_t i = 0; i < RECORDS; i++) {
-		histogram_record(&h, id * RECORDS + i);
+		histogram_record(&h, (i + id) % 64);
 		counter_inc(&shared_counter);
 	}
 }
@@ -157,6 +160,7 @@ START_TEST(threads_lose_no_record)
 	struct histogram_snapshot s;
 
 	shared_counter.value = 0;
+	ck_assert_int_eq(pthread_barrier_init(&start, NULL, WRITERS), 0);
 	for (uint64_t i = 0; i < WRITERS; i++) {
 		id[i] = i;
 		ck_assert_int_eq(thread_start("record", record_many, &id[i], &t[i]), 0);
@@ -165,10 +169,12 @@ START_TEST(threads_lose_no_record)
 	ck_assert_uint_le(s.count, n);
 	for (int i = 0; i < WRITERS; i++)
 		thread_join(t[i]);
+	ck_assert_int_eq(pthread_barrier_destroy(&start), 0);
 	s = snap();
 	ck_assert_uint_eq(s.count, n);
-	ck_assert_uint_eq(s.sum_ns, n * (n - 1) / 2);
-	ck_assert_uint_eq(s.max_ns, n - 1);
+	ck_assert_uint_le(s.sum_ns, n * 63);
+	ck_assert_uint_ge(s.sum_ns, n * 31);
+	ck_assert_uint_eq(s.max_ns, 63);
 	ck_assert_uint_eq(counter_get(&shared_counter), n);
 }
 END_TEST

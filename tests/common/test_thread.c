@@ -112,12 +112,16 @@ END_TEST
 START_TEST(wait_ends_at_its_deadline)
 {
 	uint64_t deadline_ns = clock_mono_ns() + 20000000;
+	unsigned int wakeups = 0;
 
 	mutex_lock(&lock);
-	while (clock_mono_ns() < deadline_ns)
+	while (clock_mono_ns() < deadline_ns) {
 		cond_wait(&cond, &lock, deadline_ns);
+		wakeups++;
+	}
 	cond_wait(&cond, &lock, 1); /* long gone */
 	mutex_unlock(&lock);
+	ck_assert_uint_lt(wakeups, 100); /* it slept, and did not just come back each time */
 	ck_assert_uint_lt(clock_mono_ns(), deadline_ns + UINT64_C(20000000000));
 }
 END_TEST

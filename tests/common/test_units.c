@@ -56,7 +56,8 @@ END_TEST
 
 START_TEST(sizes_beyond_64_bits_are_refused)
 {
-	static const char *const big[] = { "18446744073709551616", "16384P", "17179869184G",
+	static const char *const big[] = { "18446744073709551616", "184467440737095516160",
+					   "16384P", "17179869184G",
 					   "99999999999999999999999999999K" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(big); i++) {

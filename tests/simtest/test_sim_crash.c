@@ -280,6 +280,85 @@ START_TEST(a_ring_on_a_disk_survives_a_kill_and_keeps_some_pages_at_a_power_cut)
 }
 END_TEST
 
+static void sync_ring(void *path)
+{
+	struct env_file *f = open_file(env, path, ENV_READ | ENV_WRITE);
+	void *mem;
+
+	ck_assert_int_eq(env_map_shared(env, f, 64 * 4096, &mem), 0);
+	memset(mem, 9, 64 * 4096);
+	ck_assert_int_eq(env_fdatasync(env, f), 0);
+	memset(mem, 10, 4096);
+	sim_crash_now(sim, SIM_POWER);
+}
+
+START_TEST(what_was_synced_of_a_mapped_file_survives_a_power_cut)
+{
+	char path[] = "/pool/ring";
+	int first_is_new = 0;
+
+	for (uint64_t seed = 1; seed <= 50; seed++) {
+		struct env_file *f;
+
+		up(seed);
+		ck_assert_int_eq(sim_run(sim, fill_ring, path), SIM_CRASHED);
+		ck_assert_int_eq(sim_run(sim, sync_ring, path), SIM_CRASHED);
+		f = open_file(env, path, ENV_READ);
+		for (uint64_t i = 1; i < 64; i++)
+			ck_assert_int_eq(page_fill(env, f, i), 9);
+		first_is_new += page_fill(env, f, 0) == 10;
+		env_close(env, f);
+		down();
+	}
+	ck_assert_int_gt(first_is_new, 5);
+	ck_assert_int_lt(first_is_new, 45);
+}
+END_TEST
+
+/* ---- syncs and others ----------------------------------------------------------------------- */
+
+static bool written_by_then;
+
+static void write_beside(void *arg)
+{
+	write_pages(env, arg, 1, 1, 3);
+	written_by_then = true;
+	write_pages(env, arg, 2, 1, 3);
+}
+
+static void sync_while_another_writes(void *arg UNUSED)
+{
+	struct env_file *f = open_file(env, "/pool/f", ENV_READ | ENV_WRITE);
+	struct thread *t;
+
+	write_pages(env, f, 0, 1, 2);
+	written_by_then = false;
+	ck_assert_int_eq(thread_start("beside", write_beside, f, &t), 0);
+	ck_assert_int_eq(env_fdatasync(env, f), 0);
+	sim_crash_now(sim, SIM_POWER);
+}
+
+START_TEST(fdatasync_covers_what_was_written_before_it_began_and_not_always_more)
+{
+	int other_lost = 0;
+
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct env_file *f;
+
+		up(seed);
+		make_file(env, "/pool/f", 3, 1, SYNC_BOTH);
+		sim_set_power_bias(sim, 300000, 0);
+		ck_assert_int_eq(sim_run(sim, sync_while_another_writes, NULL), SIM_CRASHED);
+		f = open_file(env, "/pool/f", ENV_READ);
+		ck_assert_int_eq(page_fill(env, f, 0), 2);
+		other_lost += written_by_then && page_fill(env, f, 1) == 1;
+		env_close(env, f);
+		down();
+	}
+	ck_assert_int_gt(other_lost, 20);
+}
+END_TEST
+
 /* ---- injected faults ------------------------------------------------------------------------ */
 
 static void sync_with_error(void *arg)
@@ -564,7 +643,9 @@ static Suite *suite(void)
 	tcase_add_test(memory, a_ring_on_tmpfs_survives_a_kill_but_not_a_power_cut);
 	tcase_add_test(memory,
 		       a_ring_on_a_disk_survives_a_kill_and_keeps_some_pages_at_a_power_cut);
+	tcase_add_test(memory, what_was_synced_of_a_mapped_file_survives_a_power_cut);
 	suite_add_tcase(s, memory);
+	tcase_add_test(tc, fdatasync_covers_what_was_written_before_it_began_and_not_always_more);
 	tcase_add_test(
 		faults,
 		after_a_failed_fdatasync_bytes_may_be_the_old_ones_although_the_next_says_ok);

@@ -426,6 +426,33 @@ START_TEST(syncing_one_directory_of_a_rename_makes_the_whole_rename_durable)
 }
 END_TEST
 
+START_TEST(a_file_renamed_twice_comes_back_under_one_name)
+{
+	int names[3] = { 0 };
+
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		static const char *const paths[] = { "/pool/a", "/pool/b", "/pool/c" };
+		int found = 0;
+
+		up(seed);
+		sim_set_power_bias(sim, 500000, 0);
+		make_file(env, paths[0], 1, 1, SYNC_BOTH);
+		ck_assert_int_eq(env_rename(env, paths[0], paths[1]), 0);
+		ck_assert_int_eq(env_rename(env, paths[1], paths[2]), 0);
+		sim_crash_now(sim, SIM_POWER);
+		for (int i = 0; i < 3; i++) {
+			found += exists(env, paths[i]);
+			names[i] += exists(env, paths[i]);
+		}
+		ck_assert_int_eq(found, 1);
+		down();
+	}
+	ck_assert_int_gt(names[0], 20);
+	ck_assert_int_gt(names[1], 20);
+	ck_assert_int_gt(names[2], 20);
+}
+END_TEST
+
 START_TEST(an_unlink_that_is_not_synced_can_be_undone_with_the_bytes)
 {
 	int back = 0;
@@ -542,6 +569,7 @@ static Suite *suite(void)
 	tcase_add_test(power, a_synced_file_without_a_synced_directory_is_sometimes_lost);
 	tcase_add_test(power, rename_over_is_the_old_or_the_new_file_never_none);
 	tcase_add_test(power, syncing_one_directory_of_a_rename_makes_the_whole_rename_durable);
+	tcase_add_test(power, a_file_renamed_twice_comes_back_under_one_name);
 	tcase_add_test(power, an_unlink_that_is_not_synced_can_be_undone_with_the_bytes);
 	tcase_add_test(power, a_lost_directory_takes_what_is_in_it);
 	tcase_add_test(power, any_sequence_of_calls_and_cuts_leaves_a_consistent_disk);

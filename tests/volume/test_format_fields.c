@@ -343,9 +343,9 @@ static const struct spoilt cases[] = {
 	CASE(checkpoint_row, 17, 1, 2, "neither"),
 	CASE(object_row, 1, 4, 0, "unknown class"),
 	CASE(object_row, 5, 4, 1, "unknown flags"),
-	CASE(object_row, 25, 4, 0, "number of origins"),
+	CASE(object_row, 25, 4, 0, "origins out of range"),
 	CASE(object_row, 25, 4, 2, "its length"),
-	CASE(object_row, 25, 4, OBJECT_ORIGINS_MAX + 1, "number of origins"),
+	CASE(object_row, 25, 4, OBJECT_ORIGINS_MAX + 1, "origins out of range"),
 	CASE(object_row, 29, 4, 0, "stream 0"),
 	CASE(layer_row, 1, 1, 0, "unknown state"),
 	CASE(layer_row, 1, 1, 4, "unknown state"),
@@ -446,6 +446,12 @@ START_TEST(fields_that_contradict_each_other_are_refused)
 	le32_put(bytes + 4, chunk_number);
 	ck_assert_int_eq(slot_chunk_try(&e), -EUCLEAN);
 	ck_assert_ptr_nonnull(strstr(e.message, "slots out of range"));
+
+	/* The row still fills the image, with all of it in the value. */
+	rows_map_make();
+	le16_put(bytes + 64, 0);
+	le32_put(bytes + 68, 3);
+	ck_assert_int_eq(rows_try(&e), -EUCLEAN);
 
 	sco_header_make();
 	le32_put(bytes + 76, SCO_FIRST_OF_EPOCH);
