@@ -35,6 +35,7 @@ struct env_stat {
 	uint64_t size_bytes;
 	uint64_t allocated_bytes; /* st_blocks * 512 */
 	uint64_t dev, ino;
+	int64_t changed_ns; /* st_ctime: bytes, links or attributes changed, real time */
 	uint32_t link_count;
 	uint32_t mode;
 	uint32_t uid;

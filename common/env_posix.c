@@ -231,6 +231,7 @@ static int posix_stat(UNUSED struct env *env, struct env_file *f, struct env_sta
 		.allocated_bytes = (uint64_t)st.st_blocks * 512,
 		.dev = st.st_dev,
 		.ino = st.st_ino,
+		.changed_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec,
 		.link_count = (uint32_t)st.st_nlink,
 		.mode = st.st_mode,
 		.uid = st.st_uid,

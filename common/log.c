@@ -131,6 +131,7 @@ static void tell_suppressed_locked(struct log_site *site)
 	site->suppressed_count = 0;
 }
 
+/* Also when the clock went back, as it does from one simulated run to the next. */
 static bool window_is_over(const struct log_site *site, uint64_t now_ns)
 {
 	return now_ns - site->window_start_ns >= LOG_SITE_WINDOW_NS;
@@ -229,13 +230,15 @@ void log_close(void)
 
 void log_write(struct log_site *site, const char *fmt, ...)
 {
-	uint64_t now_ns = clock_mono_ns();
+	uint64_t now_ns;
 	char message[LOG_LINE_BYTES_MAX];
 	struct line line;
 	va_list ap;
 	int len;
 
 	lock();
+	/* Read here, where the times of all threads come in order: see window_is_over(). */
+	now_ns = clock_mono_ns();
 	tell_all_suppressed_locked(now_ns, false);
 	if (site_admits_locked(site, now_ns)) {
 		va_start(ap, fmt);

@@ -121,8 +121,8 @@ NODISCARD int meta_batch_put(struct meta *m, struct meta_batch *batch, const str
 			     const struct buf *value);
 NODISCARD int meta_batch_delete(struct meta *m, struct meta_batch *batch,
 				const struct row_key *key);
-NODISCARD int meta_batch_merge(struct meta *m, struct meta_batch *batch,
-			       const struct row_key *key, const struct buf *value);
+NODISCARD int meta_batch_merge(struct meta *m, struct meta_batch *batch, const struct row_key *key,
+			       const struct buf *value);
 size_t meta_batch_bytes(struct meta *m, const struct meta_batch *batch);
 /*
  * Apply a batch, whole or not at all.

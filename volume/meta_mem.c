@@ -283,6 +283,7 @@ static int walk_tree(const struct walk *w, const struct tree_node *n)
 	return walk_tree(w, n->right);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): an operation of meta_ops */
 static int mem_iterate(struct meta *m, enum meta_family family, const uint8_t *from,
 		       size_t from_bytes, const uint8_t *until, size_t until_bytes,
 		       int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,

@@ -141,6 +141,7 @@ static char *merge_failed(unsigned char *success, size_t *ret_bytes)
 	return merge_nothing;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): RocksDB's signature */
 static char *merge_full(UNUSED void *arg, const char *key, size_t key_bytes, const char *existing,
 			size_t existing_bytes, const char *const *operands,
 			const size_t *operand_bytes, int operand_count, unsigned char *success,
@@ -165,6 +166,7 @@ static char *merge_full(UNUSED void *arg, const char *key, size_t key_bytes, con
 }
 
 /* Deltas alone stay a list until they meet their base. */
+/* NOLINTNEXTLINE(readability-function-size): RocksDB's signature */
 static char *merge_partial(UNUSED void *arg, UNUSED const char *key, UNUSED size_t key_bytes,
 			   UNUSED const char *const *operands, UNUSED const size_t *operand_bytes,
 			   UNUSED int operand_count, unsigned char *success, size_t *ret_bytes)
@@ -356,6 +358,7 @@ static int rocks_get(struct meta *m, enum meta_family family, const uint8_t *key
 }
 
 /* An iterator shows the database as it was when it was made. */
+/* NOLINTNEXTLINE(readability-function-size): an operation of meta_ops */
 static int rocks_iterate(struct meta *m, enum meta_family family, const uint8_t *from,
 			 size_t from_bytes, const uint8_t *until, size_t until_bytes,
 			 int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,

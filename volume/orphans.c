@@ -26,15 +26,16 @@ static int bury_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 		    size_t value_bytes)
 {
 	struct burial *b = arg;
-	char name[OBJECT_NAME_MAX + 1] = { 0 };
+	char name[OBJECT_NAME_MAX + 1];
 	uint64_t root, hash;
 	struct row_key k;
 	int r;
 
 	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
-	if (r < 0 || value_bytes == 0 || value_bytes > sizeof(name))
-		return -EUCLEAN;
-	memcpy(name, value, value_bytes - 1);
+	if (r == 0)
+		r = upload_condemned_decode(value, value_bytes, name);
+	if (r < 0)
+		return r;
 	r = backend_delete(b->pool->backend, name, b->e);
 	if (r < 0)
 		return r;
@@ -144,14 +145,12 @@ static int know_root(struct sweep *s, struct err *e)
 static int know_condemned(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 			  size_t value_bytes)
 {
-	char name[OBJECT_NAME_MAX + 1] = { 0 };
+	char name[OBJECT_NAME_MAX + 1];
+	int r = upload_condemned_decode(value, value_bytes, name);
 
 	(void)key;
 	(void)key_bytes;
-	if (value_bytes == 0 || value_bytes > sizeof(name))
-		return -EUCLEAN;
-	memcpy(name, value, value_bytes - 1);
-	return know(arg, name);
+	return r < 0 ? r : know(arg, name);
 }
 
 /* The epoch in a name: its last part, or 0 for names that carry none. */

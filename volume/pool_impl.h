@@ -103,6 +103,7 @@ struct pool {
 	uint64_t root_number;	 /* last committed */
 	uint64_t root_epoch;   /* of that */
 	bool epoch_claimed;
+	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
 	uint64_t upload_retry_ns; /* the uploader's own */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */

@@ -340,18 +340,18 @@ static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, co
 {
 	struct root *root = arg;
 	char(*more)[OBJECT_NAME_MAX + 1];
+	char name[OBJECT_NAME_MAX + 1] = { 0 };
+	int r = upload_condemned_decode(value, value_bytes, name);
 
 	(void)key;
 	(void)key_bytes;
-	if (value_bytes == 0 || value_bytes > OBJECT_NAME_MAX + 1)
-		return -EUCLEAN;
+	if (r < 0)
+		return r;
 	more = reallocarray(root->condemned, root->condemned_count + 1, sizeof(*more));
 	if (!more)
 		return -ENOMEM;
 	root->condemned = more;
-	memset(more[root->condemned_count], 0, sizeof(*more));
-	memcpy(more[root->condemned_count], value, value_bytes - 1);
-	root->condemned_count++;
+	memcpy(more[root->condemned_count++], name, sizeof(name));
 	return 0;
 }
 

@@ -333,6 +333,7 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 	b->cluster_count = (uint16_t)(b->cluster_count + count);
 	b->sco->next_slot = b->slot + 1 + b->cluster_count;
 	b->pending++;
+	batch_counts_put(b->block, b->entry_count, b->cluster_count);
 	if (direct) {
 		s->direct_bytes += (uint64_t)count * CLUSTER_BYTES;
 		flush = s->direct_bytes > ring->len_bytes;
@@ -402,8 +403,11 @@ static size_t collect_log(const struct batch *b, uint8_t *out, lsn_t *ret_min, l
 	for (unsigned int i = 0; i < b->entry_count; i++) {
 		struct log_entry entry;
 
-		if (batch_entry_decode(b->block, i, b->sco->salt, &entry, NULL) < 0)
-			continue; /* void */
+		int r = batch_entry_decode(b->block, i, b->sco->salt, &entry, NULL);
+
+		ASSERT(r == 0 || r == -ENODATA); /* what we wrote ourselves, or void */
+		if (r < 0)
+			continue;
 		log_entry_encode(&entry, out + len);
 		len += BATCH_ENTRY_BYTES;
 		*ret_min = min_u64(*ret_min, entry.lsn);

@@ -6,12 +6,15 @@
 #include "volume/upload.h"
 
 #include "common/crc32c.h"
+#include "common/endian.h"
 #include "common/log.h"
 #include "volume/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Tells the checksum of a condemned name from other uses of the same bytes. */
+#define CONDEMNED_SEED 0x58u
 #define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
 #define UPLOAD_RETRY_MAX_NS   UINT64_C(30000000000)
 
@@ -37,6 +40,7 @@ int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object 
 int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
 {
 	struct row_key key;
+	uint8_t crc[4];
 	struct buf value;
 	uint64_t hash;
 	int r;
@@ -44,12 +48,29 @@ int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root,
 	/* One row a name: the key's second part only has to tell names of one root apart. */
 	hash = (uint64_t)crc32c(0, name, strlen(name)) << 32 | crc32c(1, name, strlen(name));
 	key = row_key_2u64(ROW_CONDEMNED, root, hash);
-	buf_init(&value, OBJECT_NAME_MAX + 1);
-	r = buf_append(&value, name, strlen(name) + 1);
+	buf_init(&value, OBJECT_NAME_MAX + sizeof(crc));
+	le32_put(crc, crc32c(CONDEMNED_SEED, name, strlen(name)));
+	r = buf_append(&value, name, strlen(name));
+	if (r == 0)
+		r = buf_append(&value, crc, sizeof(crc));
 	if (r == 0)
 		r = meta_batch_put(p->meta, names, &key, &value);
 	buf_done(&value);
 	return r;
+}
+
+int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
+			    char ret_name[OBJECT_NAME_MAX + 1])
+{
+	size_t len = value_bytes - sizeof(uint32_t);
+
+	if (value_bytes <= sizeof(uint32_t) || len > OBJECT_NAME_MAX)
+		return -EUCLEAN;
+	if (crc32c(CONDEMNED_SEED, value, len) != le32_get(value + len))
+		return -EBADMSG;
+	memcpy(ret_name, value, len);
+	ret_name[len] = '\0';
+	return 0;
 }
 
 int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s, struct err *e)
@@ -141,6 +162,45 @@ static int see_claim(void *arg, const char *name, const struct backend_object *o
 	return 0;
 }
 
+/* Whether the claim under this name is ours: a put may have been stored and its answer lost. */
+static int claim_is_ours(struct pool *p, const char *name, bool *ret_ours, struct err *e)
+{
+	uint8_t found[sizeof(p->claim)] = { 0 };
+	int r = backend_get(p->backend, name, 0, found, sizeof(found), e);
+
+	if (r < 0 && r != -EUCLEAN && r != -ENOENT)
+		return r;
+	*ret_ours = r == 0 && memcmp(found, p->claim, sizeof(found)) == 0;
+	return 0;
+}
+
+static int claim_epoch(struct pool *p, const char *name, struct err *e)
+{
+	bool conditional = backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT, ours;
+	struct backend_source source = { .data = p->claim, .len_bytes = sizeof(p->claim) };
+	struct backend_put_result result;
+	static const uint8_t none[sizeof(p->claim)];
+	int r;
+
+	while (memcmp(p->claim, none, sizeof(none)) == 0)
+		env_random(p->env, p->claim, sizeof(p->claim));
+	r = backend_put(p->backend, name, &source, conditional ? BACKEND_PUT_IF_ABSENT : 0, &result,
+			e);
+	if (r == -EEXIST) {
+		r = claim_is_ours(p, name, &ours, e);
+		if (r == 0 && !ours) {
+			p->fenced = true;
+			log_error("backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
+				  p->epoch);
+			return err_set(e, -ESTALE, "epoch %" PRIu64 " was claimed by another daemon",
+				       p->epoch);
+		}
+	}
+	if (r == 0)
+		p->epoch_claimed = true;
+	return r;
+}
+
 /* Whether somebody else took the pool over; then nothing is put or deleted any more. */
 static int check_owner(struct pool *p, struct err *e)
 {
@@ -151,26 +211,9 @@ static int check_owner(struct pool *p, struct err *e)
 	if (p->fenced)
 		return err_set(e, -ESTALE, "another daemon owns the backend; local data is kept");
 	object_name_epoch(own, p->epoch);
-	if (!p->epoch_claimed) {
-		struct backend_source source = { .data = "", .len_bytes = 0 };
-		struct backend_put_result result;
-
-		r = backend_put(p->backend, own, &source,
-				backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT ?
-					BACKEND_PUT_IF_ABSENT :
-					0,
-				&result, e);
-		if (r < 0 && r != -EEXIST)
-			return r;
-		if (r == -EEXIST) {
-			p->fenced = true;
-			log_error("backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
-				  p->epoch);
-			return err_set(e, -ESTALE, "epoch %" PRIu64 " was claimed by another daemon",
-				       p->epoch);
-		}
-		p->epoch_claimed = true;
-	}
+	r = p->epoch_claimed ? 0 : claim_epoch(p, own, e);
+	if (r < 0)
+		return r;
 	r = backend_list(p->backend, "epoch/", own, 1000, see_claim, &c, e);
 	if (r < 0)
 		return r;

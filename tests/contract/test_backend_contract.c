@@ -199,7 +199,7 @@ START_TEST(one_of_many_claims_wins)
 	run_threads(claim);
 	ck_assert_uint_eq(atomic_load(&claims.others), 0);
 	ck_assert_uint_eq(atomic_load(&claims.wins), 20);
-	ck_assert_uint_eq(atomic_load(&claims.losses), 20u * (THREAD_COUNT - 1u));
+	ck_assert_uint_eq(atomic_load(&claims.losses), UINT64_C(20) * (THREAD_COUNT - 1));
 }
 END_TEST
 

@@ -322,6 +322,7 @@ static int op_stat(struct env *env, struct env_file *f, struct env_stat *ret_sta
 		.allocated_bytes = inode->is_dir ? SIM_PAGE_BYTES : inode->blocks * SIM_PAGE_BYTES,
 		.dev = (uint64_t)(inode->dev - c.sim->devices) + 1,
 		.ino = inode->ino,
+		.changed_ns = inode->changed_ns,
 		.link_count = inode->is_dir ? 2 : inode->links,
 		.mode = inode->is_dir ? S_IFDIR | 0700 : S_IFREG | 0600,
 		.uid = c.sim->uid,

@@ -185,6 +185,7 @@ static void add_name(struct sim *sim, const struct place *p, struct inode *inode
 
 	dir_set(sim, &p->dir->cur, name, inode);
 	inode->links++;
+	inode->changed_ns = (int64_t)sim->now_ns + sim->real_offset_ns;
 	names_changed(sim, &(struct name_change){ p->dir, name, inode }, 1);
 	name_unref(name);
 }

@@ -116,6 +116,8 @@ struct inode {
 	bool gone; /* no name and not open: cur is empty, dur may come back */
 	bool reached;
 
+	int64_t changed_ns; /* when it last got a name, as far as st_ctime is modelled */
+
 	uint64_t size, dur_size;
 	struct slot **leaves;
 	size_t leaf_count;

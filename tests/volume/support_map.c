@@ -68,6 +68,11 @@ static struct {
 void mini_checkpoint_begin(struct map *m)
 {
 	map_checkpoint_begin(m);
+	mini_checkpoint_stage(m);
+}
+
+void mini_checkpoint_stage(struct map *m)
+{
 	must(map_checkpoint_stage(m, &staged.pages, &staged.page_count));
 	must(map_checkpoint_ranges(m, &staged.ranges, &staged.range_count));
 	for (size_t i = 1; i < staged.page_count; i++) {

@@ -16,6 +16,8 @@ enum mini_fail {
 
 /* begin and stage; rows are untouched. */
 void mini_checkpoint_begin(struct map *m);
+/* Only stage, after a map_checkpoint_begin(). */
+void mini_checkpoint_stage(struct map *m);
 /* Delete, merge, flush, end. */
 void mini_checkpoint_finish(struct map *m, struct meta *meta, enum mini_fail fail);
 void mini_checkpoint(struct map *m, struct meta *meta);

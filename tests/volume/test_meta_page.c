@@ -265,7 +265,7 @@ START_TEST(a_page_of_512_runs_with_checksums_is_kept)
 	(void)model_read(&m, &fx.out);
 	ck_assert_uint_eq(m.runs, PAGE_CLUSTERS);
 	ck_assert_uint_eq(m.entries[511].loc, loc_make(0, SCO, 1023));
-	ck_assert_uint_eq(m.entries[511].crc, 511 * 7);
+	ck_assert_uint_eq(m.entries[511].crc, UINT64_C(511) * 7);
 }
 END_TEST
 
