@@ -1,4 +1,4 @@
-#include "support_env.h"
+#include "tests/common/support_env.h"
 
 #include <check.h>
 #include <dirent.h>

@@ -1,4 +1,4 @@
-#include "support_sched.h"
+#include "tests/common/support_sched.h"
 
 #include <stdlib.h>
 #include <ucontext.h>

@@ -1,6 +1,6 @@
 #include "common/env.h"
 
-#include "support_env.h"
+#include "tests/common/support_env.h"
 
 #include <check.h>
 #include <dirent.h>

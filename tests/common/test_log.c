@@ -201,6 +201,17 @@ START_TEST(a_new_window_brings_new_lines_and_a_new_count)
 }
 END_TEST
 
+START_TEST(clock_that_went_back_silences_nobody)
+{
+	for (unsigned int i = 0; i < LOG_SITE_LINES_MAX + 4; i++)
+		say(i);
+	now_ns -= 1;
+	say(0);
+	ck_assert_uint_eq(count_of("said"), LOG_SITE_LINES_MAX + 1);
+	ck_assert_uint_eq(count_of("count=4\n"), 1);
+}
+END_TEST
+
 START_TEST(close_tells_what_is_still_untold)
 {
 	for (unsigned int i = 0; i < LOG_SITE_LINES_MAX + 9; i++)
@@ -298,6 +309,7 @@ int main(void)
 	tcase_add_test(t, one_noisy_site_does_not_silence_another);
 	tcase_add_test(t, what_was_left_out_is_told_once_with_the_next_line_after_the_window);
 	tcase_add_test(t, a_new_window_brings_new_lines_and_a_new_count);
+	tcase_add_test(t, clock_that_went_back_silences_nobody);
 	tcase_add_test(t, close_tells_what_is_still_untold);
 	tcase_add_test(t, reopening_appends);
 	tcase_add_test(t, a_file_that_cannot_be_opened_leaves_the_old_target);

@@ -137,7 +137,7 @@ START_TEST(a_rare_slow_one_shows_in_the_tail_only)
 END_TEST
 
 #define WRITERS 4
-#define RECORDS 64000
+#define RECORDS 320000
 
 static struct counter shared_counter;
 static pthread_barrier_t start; /* so that they do meet */

@@ -1,6 +1,6 @@
 #include "common/thread.h"
 
-#include "support_sched.h"
+#include "tests/common/support_sched.h"
 
 #include <check.h>
 #include <sched.h>
