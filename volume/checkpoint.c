@@ -3,7 +3,8 @@
  * lets go of what is durably dead. The order of its steps is the argument of FORMAT.md 10.4.
  */
 #include "common/log.h"
-#include "volume/pool_impl.h"
+#include "volume/checkpoint_impl.h"
+#include "volume/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,44 +12,6 @@
 /* Rows of about this many bytes go in one commit. */
 #define COMMIT_BYTES (1u << 20)
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
-
-/* By how much a SCO's live slots change with the rows of one commit. */
-struct tally {
-	uint64_t sco;
-	int64_t delta;
-	UT_hash_handle hh;
-};
-
-/* An object whose state row is written by this checkpoint. */
-struct staged_object {
-	uint64_t id;
-	struct object *object; /* referenced */
-	struct object_state_row row;
-	bool written;
-	UT_hash_handle hh;
-};
-
-struct stream_mark {
-	struct stream *stream;
-	lsn_t lsn;
-	uint64_t replay_sco;
-};
-
-struct checkpoint {
-	struct pool *pool;
-	struct stream_mark *marks;
-	size_t mark_count;
-	struct staged_object *objects;
-	struct staged_page *pages;
-	size_t page_count;
-	struct staged_range *ranges;
-	size_t range_count;
-
-	/* The commit that is being filled. */
-	struct meta_batch *batch;
-	struct tally *tallies;
-	struct buf value;
-};
 
 /* --- what the commit changes ------------------------------------------------------------------- */
 
@@ -453,17 +416,6 @@ static int make_logs_durable(struct checkpoint *c, struct err *e)
 	return r;
 }
 
-/* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
-static struct stream_mark *mark_of(struct checkpoint *c, const struct sco *s)
-{
-	struct stream *stream = pool_stream(c->pool, s->stream);
-
-	if (!stream || stream->mark_index >= c->mark_count ||
-	    c->marks[stream->mark_index].stream != stream)
-		return NULL;
-	return &c->marks[stream->mark_index];
-}
-
 /* First SCO of each stream that still has entries above its mark. */
 static void find_replay_scos(struct checkpoint *c, struct sco **list, size_t count)
 {
@@ -471,7 +423,7 @@ static void find_replay_scos(struct checkpoint *c, struct sco **list, size_t cou
 
 	for (size_t i = 0; i < count; i++) {
 		struct sco *s = list[i];
-		struct stream_mark *mark = mark_of(c, s);
+		struct stream_mark *mark = checkpoint_mark(c, s);
 		bool needed;
 
 		if (!mark || mark->replay_sco)
@@ -506,6 +458,7 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
 	struct dropped_layer *d;
 	int r = batch ? 0 : -ENOMEM;
+	bool changed = false;
 
 	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
 		struct stream_mark *m = &c->marks[i];
@@ -516,6 +469,7 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 		    m->replay_sco == m->stream->replay_sco)
 			continue;
 		r = put_names_row(p, batch, &key, &row);
+		changed = true;
 	}
 	mutex_lock(&p->dropped_lock);
 	for (d = p->dropped; d && r == 0; d = d->next) {
@@ -523,11 +477,12 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 
 		if (d->frozen_in)
 			r = meta_batch_delete(p->meta, batch, &key);
+		changed |= d->frozen_in;
 	}
 	mutex_unlock(&p->dropped_lock);
 	if (r < 0)
 		err_set(e, r, "checkpoint marks");
-	else
+	else if (changed)
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (batch)
 		meta_batch_free(p->meta, batch);
@@ -568,99 +523,6 @@ static void forget_dropped(struct pool *p, bool done)
 	}
 }
 
-/* --- letting go -------------------------------------------------------------------------------- */
-
-static bool is_dead(struct checkpoint *c, struct sco *s)
-{
-	struct stream_mark *mark = mark_of(c, s);
-
-	/* Of a damaged stream nothing goes: it may be all there is. */
-	if (!mark || __atomic_load_n(&mark->stream->error, __ATOMIC_RELAXED))
-		return false;
-	GUARD(&c->pool->scos->lock);
-	return s->life == SCO_LIFE_SEALED && s->live_slots == 0 && !s->busy && !s->dead &&
-	       s->last_lsn <= mark->lsn;
-}
-
-/* Its rows are durable, so is its death: row, file and object may go. */
-static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
-		struct meta_batch *state, struct err *e)
-{
-	struct pool *p = c->pool;
-	struct row_key key = row_key_2u64(ROW_SCO, s->stream, s->number);
-	int r;
-
-	mutex_lock(&p->scos->lock);
-	s->dead = true;
-	mutex_unlock(&p->scos->lock);
-	r = meta_batch_delete(p->meta, state, &key);
-	if (r == 0 && s->row_flags & SCO_UPLOADED)
-		r = upload_condemn(p, names, s, e);
-	return r;
-}
-
-static void remove_files(struct pool *p, struct sco **dead, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		struct sco *s = dead[i];
-		struct err e = { 0 };
-
-		sco_remove(p->scos, s);
-		if (flash_delete(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes,
-				 &e) < 0)
-			log_warning("volume: dead file stays until the next start: %s", e.message);
-		else
-			counter_inc(&p->metrics.scos_deleted);
-	}
-}
-
-static int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
-{
-	struct pool *p = c->pool;
-	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
-	struct meta_batch *state = meta_batch_new(p->meta, META_STATE);
-	struct sco **dead = calloc(count + 1, sizeof(struct sco *));
-	size_t dead_count = 0;
-	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
-
-	for (size_t i = 0; i < count && r == 0; i++) {
-		if (!is_dead(c, list[i]))
-			continue;
-		dead[dead_count++] = list[i];
-		r = bury(c, list[i], names, state, e);
-	}
-	/* The condemned first: an object without row or file would be found by nobody but a scan. */
-	if (r == 0 && dead_count)
-		r = meta_commit(p->meta, names, 0, e);
-	if (r == 0 && dead_count)
-		r = meta_commit(p->meta, state, 0, e);
-	if (r == 0) {
-		remove_files(p, dead, dead_count);
-	} else {
-		mutex_lock(&p->scos->lock);
-		for (size_t i = 0; i < dead_count; i++)
-			dead[i]->dead = false;
-		mutex_unlock(&p->scos->lock);
-	}
-	free(dead);
-	if (names)
-		meta_batch_free(p->meta, names);
-	if (state)
-		meta_batch_free(p->meta, state);
-	return r;
-}
-
-static void remove_old_files(struct pool *p, struct old_file *f)
-{
-	while (f) {
-		struct old_file *next = f->next;
-
-		flash_discard(p->flash, f->dir, f->stream, f->sco, f->version, f->len_bytes);
-		free(f);
-		f = next;
-	}
-}
-
 /* --- all of it --------------------------------------------------------------------------------- */
 
 static int stage(struct checkpoint *c, struct err *e)
@@ -692,10 +554,26 @@ static int stage(struct checkpoint *c, struct err *e)
 	return r;
 }
 
+static bool has_something(struct checkpoint *c)
+{
+	struct sco_table *t = c->pool->scos;
+	struct sco *s, *next;
+
+	if (c->page_count || c->range_count || c->objects)
+		return true;
+	GUARD(&t->lock);
+	HASH_ITER (hh, t->by_number, s, next)
+		if (s->row_change != s->row_saved && s->life == SCO_LIFE_SEALED)
+			return true;
+	return false;
+}
+
 static int commit_rows(struct checkpoint *c, struct err *e)
 {
 	int r = 0;
 
+	if (!has_something(c))
+		return 0; /* an idle pool writes nothing */
 	c->batch = meta_batch_new(c->pool->meta, META_STATE);
 	if (!c->batch)
 		return err_set(e, -ENOMEM, "checkpoint");
@@ -765,9 +643,10 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	forget_dropped(p, r == 0);
 	if (r == 0) {
-		remove_old_files(p, old);
-		old = NULL;
+		bury_old_files(p, TAKE_PTR(old));
 		r = bury_dead(&c, list, count, e);
+		if (r == 0)
+			r = bury_streams(&c, e);
 	}
 	if (list)
 		sco_list_free(p->scos, list, count);
@@ -784,6 +663,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 		counter_inc(&p->metrics.checkpoints);
 		histogram_record(&p->metrics.checkpoint_ns, clock_mono_ns() - start_ns);
 		p->last_checkpoint_ns = clock_mono_ns();
+		__atomic_store_n(&p->unchecked_bytes, 0, __ATOMIC_RELAXED);
 	}
 	objects_trim(p);
 	pool_recount(p);
@@ -793,8 +673,15 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 
 int pool_checkpoint(struct pool *p, struct err *e)
 {
+	int r;
+
 	GUARD(&p->checkpoint_lock);
-	return pool_checkpoint_locked(p, e);
+	r = pool_checkpoint_locked(p, e);
+	if (r == -ENOSPC && reserve_release(p))
+		r = pool_checkpoint_locked(p, e);
+	if (r == 0)
+		reserve_take(p);
+	return r;
 }
 
 uint64_t checkpointer_step(void *arg)

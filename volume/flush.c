@@ -8,6 +8,9 @@
 
 /* How long a failed seal rests. */
 #define SEAL_RETRY_NS UINT64_C(1000000000)
+/* Log that a checkpoint may leave behind: a sixth of what lives, within these. */
+#define UNCHECKED_MIN_BYTES (UINT64_C(256) << 20)
+#define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 
 int pool_flush_streams(struct pool *p, struct err *e)
 {
@@ -103,9 +106,23 @@ static int seal_one(struct pool *p, struct sco *s, struct err *e)
 	mutex_lock(&p->scos->lock);
 	s->busy = false;
 	mutex_unlock(&p->scos->lock);
-	if (r == 0)
+	if (r == 0) {
 		counter_inc(&p->metrics.scos_sealed);
+		(void)__atomic_add_fetch(&p->unchecked_bytes, s->file_bytes, __ATOMIC_RELAXED);
+	}
 	return r;
+}
+
+/* So much log waits for a checkpoint that it delays cleaning, or would delay a restart. */
+static bool checkpoint_is_due(struct pool *p)
+{
+	uint64_t unchecked = __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
+	uint64_t live;
+
+	mutex_lock(&p->scos->lock);
+	live = p->scos->live_slots * CLUSTER_BYTES;
+	mutex_unlock(&p->scos->lock);
+	return unchecked > min_u64(UNCHECKED_MAX_BYTES, max_u64(UNCHECKED_MIN_BYTES, live / 6));
 }
 
 int pool_seal(struct pool *p, struct err *e)
@@ -135,6 +152,8 @@ uint64_t sealer_step(void *arg)
 		log_warning("volume: sealing failed, trying again: %s", e.message);
 		return SEAL_RETRY_NS;
 	}
+	if (checkpoint_is_due(p))
+		job_kick(&p->checkpointer);
 	return WAIT_FOREVER;
 }
 

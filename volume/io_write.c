@@ -7,6 +7,8 @@
 
 /* From here on a write goes to flash without a copy, if its memory allows. */
 #define DIRECT_CLUSTERS_MIN 16u
+/* Writes of one thread between its looks at how full the map's cache is. */
+#define MAP_LOOK_WRITES 64u
 
 /* What map_update() calls back under the lock of the page. */
 struct publication {
@@ -246,15 +248,26 @@ static bool must_wait(int r)
 	return r == -EAGAIN || r == -ENOSPC;
 }
 
-/* Writers wait while too much of the map's cache is young: a checkpoint is on its way. */
+/*
+ * Writers wait while too much of the map's cache is young: a checkpoint is on its way. The sum over
+ * all shards costs more than the rest of a small write, so a thread looks at every so many writes
+ * only, and at each one while the cache is full. What slips through is bounded: a write pins one
+ * page, or, of 1 MiB, two.
+ */
 static bool map_is_full(struct pool *p)
 {
-	struct map_usage u = map_usage(p->map);
+	static __thread unsigned int writes;
+	struct map_usage u;
+	bool full;
 
-	if (u.pinned_bytes <= p->options.metadata_cache_bytes / 4)
+	if (writes++ % MAP_LOOK_WRITES && !__atomic_load_n(&p->map_full, __ATOMIC_RELAXED))
 		return false;
-	job_kick(&p->checkpointer);
-	return u.pinned_bytes > p->options.metadata_cache_bytes / 2;
+	u = map_usage(p->map);
+	full = u.pinned_bytes > p->options.metadata_cache_bytes / 2;
+	__atomic_store_n(&p->map_full, full, __ATOMIC_RELAXED);
+	if (u.pinned_bytes > p->options.metadata_cache_bytes / 4)
+		job_kick(&p->checkpointer);
+	return full;
 }
 
 /* Before a write: how long it has to wait now; 0: go. */

@@ -41,6 +41,14 @@ int pool_stream_add(struct pool *p, uint32_t id, uint32_t class, uint64_t owner,
 	return 0;
 }
 
+void pool_stream_retire(struct pool *p, struct stream *s)
+{
+	GUARD(&p->objects_lock);
+	HASH_DEL(p->streams, s);
+	s->next_retired = p->retired;
+	p->retired = s;
+}
+
 int pool_streams(struct pool *p, struct stream ***ret_streams, size_t *ret_count)
 {
 	struct stream *s, *next, **list;
@@ -313,6 +321,11 @@ void objects_free_all(struct pool *p)
 	}
 	HASH_ITER (hh, p->streams, s, next_stream) {
 		HASH_DEL(p->streams, s);
+		stream_done(s);
+		free(s);
+	}
+	while ((s = p->retired)) {
+		p->retired = s->next_retired;
 		stream_done(s);
 		free(s);
 	}

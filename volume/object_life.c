@@ -125,6 +125,8 @@ static void become_deleted(struct object *o)
 {
 	o->deleted = true;
 	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
+	if (o->class == OBJECT_DISK)
+		stream_abandon(o->stream);
 	for (struct layer *l = o->layer; l; l = l->parent) {
 		struct err why = { 0 };
 

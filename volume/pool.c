@@ -637,16 +637,8 @@ static void drop_unused_scos(struct pool *p)
 {
 	struct stream *s, *next;
 
-	HASH_ITER (hh, p->streams, s, next) {
-		struct sco *unused = TAKE_PTR(s->next_sco);
-
-		if (!unused)
-			continue;
-		sco_remove(p->scos, unused);
-		flash_discard(p->flash, unused->dir, unused->stream, unused->number,
-			      unused->version, unused->file_bytes);
-		sco_unref(p->scos, unused);
-	}
+	HASH_ITER (hh, p->streams, s, next)
+		stream_abandon(s);
 }
 
 int pool_close(struct pool *p, struct err *e)

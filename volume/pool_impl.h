@@ -75,6 +75,7 @@ struct pool {
 	struct mutex objects_lock; /* rank LOCK_OBJECTS; guards the two tables */
 	struct object *objects;
 	struct stream *streams;
+	struct stream *retired; /* out of the table; somebody may still hold a pointer */
 
 	struct mutex bounce_lock; /* unranked leaf */
 	struct bounce *bounce_free;
@@ -83,7 +84,7 @@ struct pool {
 	/* Room: ring frames or flash came free, or the throttle relaxed. */
 	struct mutex room_lock; /* rank LOCK_PARKED */
 	struct cond room;
-	uint64_t room_generation;
+	uint64_t room_generation; /* atomic; changed under the lock */
 	struct volume_request *parked_head, *parked_tail;
 	unsigned int parked_count;
 	unsigned int waiters; /* synchronous callers that wait for room */
@@ -97,7 +98,10 @@ struct pool {
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;
 	uint64_t checkpoint_wanted;   /* atomic: somebody waits for pinned pages to go */
+	bool map_full;		      /* atomic: what the last look at the map's cache said */
 	uint64_t last_checkpoint_ns;
+	bool reserve_taken;	  /* guarded by it */
+	uint64_t unchecked_bytes; /* atomic: sealed since the last checkpoint */
 
 	/* Upload (upload.c); guarded by checkpoint_lock. */
 	uint64_t root_number;	 /* last committed */
@@ -106,12 +110,18 @@ struct pool {
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
 	uint64_t upload_retry_ns; /* the uploader's own */
+	uint64_t root_sequence;	  /* of the metadata, right after the last root */
+	unsigned int idle_roots;  /* committed since something changed */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;
 
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes;
 };
+
+/* reserve.c; checkpoint lock held. release: true if there was something to give back. */
+void reserve_take(struct pool *p);
+bool reserve_release(struct pool *p);
 
 /* counters.c */
 NODISCARD int pool_new_number(struct pool *p, enum counter_id id, uint64_t *ret_number,
@@ -130,6 +140,8 @@ uint64_t room_resume_step(void *pool);
 struct stream *pool_stream(struct pool *p, uint32_t id); /* NULL: unknown */
 NODISCARD int pool_stream_add(struct pool *p, uint32_t id, uint32_t class, uint64_t owner,
 			      struct stream **ret_stream, struct err *e);
+/* Take a stream out of the table; freed with the pool, for lists and objects may point to it. */
+void pool_stream_retire(struct pool *p, struct stream *s);
 /* Snapshot of all streams; they live as long as the pool. Freed by the caller. */
 NODISCARD int pool_streams(struct pool *p, struct stream ***ret_streams, size_t *ret_count);
 

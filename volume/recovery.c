@@ -241,6 +241,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 			  s->id, s->owner, rp.end, rp.damage);
 		s->error = -EUCLEAN;
 	}
+	if (r == 0 && s->abandoned)
+		stream_retire_sco(s);
 	if (r == 0 && rp.count)
 		log_info("volume: replayed: stream=%u entries=%zu from_lsn=%" PRIu64
 			 " to_lsn=%" PRIu64,
@@ -311,6 +313,23 @@ static int drop_layers_again(struct pool *p, struct err *e)
 	return r < 0 ? err_wrap(e, r, "dropped layers") : 0;
 }
 
+/* Whether a disk's stream outlived its disk. */
+static int find_abandoned(struct pool *p, struct stream *s, struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_OBJECT, s->owner);
+	struct buf value;
+	int r;
+
+	if (s->class != OBJECT_DISK)
+		return 0;
+	buf_init(&value, 1u << 20);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	buf_done(&value);
+	if (r == -ENOENT)
+		s->abandoned = true;
+	return r == -ENOENT ? 0 : r;
+}
+
 int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 {
 	uint64_t sequence = 0, now_sequence = meta_sequence(p->meta);
@@ -328,6 +347,8 @@ int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 		lsn_t lsn;
 
 		r = checkpoint_of(p, streams[i]->id, &lsn, e);
+		if (r == 0)
+			r = find_abandoned(p, streams[i], e);
 		if (r == 0)
 			r = recover_stream(p, streams[i], lsn, old, &sequence, e);
 	}

@@ -12,10 +12,10 @@
 /* Longest delay of one write by the throttle. */
 #define THROTTLE_MAX_NS UINT64_C(2000000000)
 
+/* Read before trying: what comes free after the look changes it, so no wait misses it. */
 uint64_t pool_room_generation(struct pool *p)
 {
-	GUARD(&p->room_lock);
-	return p->room_generation;
+	return __atomic_load_n(&p->room_generation, __ATOMIC_ACQUIRE);
 }
 
 void pool_made_room(struct pool *p)
@@ -23,7 +23,7 @@ void pool_made_room(struct pool *p)
 	bool kick;
 
 	mutex_lock(&p->room_lock);
-	p->room_generation++;
+	__atomic_store_n(&p->room_generation, p->room_generation + 1, __ATOMIC_RELEASE);
 	kick = p->parked_head != NULL;
 	if (p->waiters)
 		cond_broadcast(&p->room);

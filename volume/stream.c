@@ -119,7 +119,7 @@ void stream_prepare(struct stream *s)
 	struct err e = { 0 };
 
 	GUARD(&s->lock);
-	if (!s->sco || s->next_sco || s->error ||
+	if (!s->sco || s->next_sco || s->error || s->abandoned ||
 	    s->sco->next_slot < s->sco->slots_max / 2)
 		return;
 	if (need_next_sco_locked(s, false, &e) < 0)
@@ -597,6 +597,37 @@ void stream_retire_sco(struct stream *s)
 		close_locked(s, s->last);
 	if (s->sco && s->sco->batch_count)
 		retire_sco_locked(s);
+}
+
+static void discard_next_sco(struct stream *s)
+{
+	struct stream_world *w = s->world;
+	struct sco *unused;
+
+	mutex_lock(&s->lock);
+	unused = TAKE_PTR(s->next_sco);
+	mutex_unlock(&s->lock);
+	if (!unused)
+		return;
+	sco_remove(w->scos, unused);
+	flash_discard(w->flash, unused->dir, unused->stream, unused->number, unused->version,
+		      unused->file_bytes);
+	sco_unref(w->scos, unused);
+}
+
+void stream_abandon(struct stream *s)
+{
+	stream_retire_sco(s);
+	mutex_lock(&s->lock);
+	s->abandoned = true;
+	mutex_unlock(&s->lock);
+	discard_next_sco(s);
+}
+
+bool stream_is_empty(struct stream *s)
+{
+	GUARD(&s->lock);
+	return !s->first && !s->sco && !s->next_sco && !s->making_sco;
 }
 
 int stream_read_young(struct stream *s, struct sco *sco, uint32_t slot, void *dst)

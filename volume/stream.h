@@ -30,6 +30,7 @@ struct stream {
 	uint32_t class;		    /* enum object_class; constant */
 	uint64_t owner;		    /* object of a disk's stream; constant */
 	UT_hash_handle hh;
+	struct stream *next_retired; /* guarded by pool.objects_lock */
 
 	lsn_t next_lsn; /* atomic: the next to be given out */
 	lsn_t checkpoint_lsn; /* guarded by the checkpoint's own thread */
@@ -51,6 +52,7 @@ struct stream {
 	uint64_t last_write_ns; /* when a place was last reserved */
 	int error;		/* poisoned: negative errno */
 	/* The cut that the header of this epoch's first SCO names (FORMAT.md section 2). */
+	bool abandoned; /* its object is deleted */
 	bool epoch_has_sco;
 	uint64_t cut_sco;
 	uint32_t cut_batches;
@@ -129,6 +131,13 @@ NODISCARD int stream_sync(struct stream *s, lsn_t lsn, struct err *e);
 bool stream_is_dirty(struct stream *s);
 /* Close the open SCO, so that it can be sealed and uploaded; the next write starts a new one. */
 void stream_retire_sco(struct stream *s);
+/*
+ * Its object is deleted: nothing is written any more. Closes the open SCO and gives back the one
+ * made in advance.
+ */
+void stream_abandon(struct stream *s);
+/* Whether nothing of it is left in RAM: no batch, no SCO of its own. */
+bool stream_is_empty(struct stream *s);
 /* Make the next SCO in advance if the open one is more than half used (background). */
 void stream_prepare(struct stream *s);
 

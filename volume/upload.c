@@ -16,6 +16,8 @@
 /* Tells the checksum of a condemned name from other uses of the same bytes. */
 #define CONDEMNED_SEED 0x58u
 #define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
+/* Roots after the last change until all that it condemned is deleted. */
+#define IDLE_ROOTS 2u
 #define UPLOAD_RETRY_MAX_NS   UINT64_C(30000000000)
 
 int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
@@ -266,6 +268,16 @@ static int seal_all_streams(struct pool *p, struct err *e)
 	return r == 0 ? pool_seal(p, e) : r;
 }
 
+/* Nothing changed since the last root, and what it and the one before condemned is gone. */
+static bool is_idle(struct pool *p)
+{
+	if (p->root_sequence != meta_sequence(p->meta)) {
+		p->idle_roots = 0;
+		return false;
+	}
+	return p->orphans_swept && ++p->idle_roots > IDLE_ROOTS;
+}
+
 int upload_round(struct pool *p, bool seal_all, struct err *e)
 {
 	bool swept;
@@ -281,6 +293,10 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 		return r;
 	mutex_lock(&p->checkpoint_lock);
 	r = pool_checkpoint_locked(p, e);
+	if (r == 0 && is_idle(p)) {
+		mutex_unlock(&p->checkpoint_lock);
+		return 0;
+	}
 	if (r == 0)
 		r = check_owner(p, e);
 	if (r == 0)
@@ -291,6 +307,8 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 		r = orphans_sweep(p, &swept, e);
 		p->orphans_swept = r == 0 && swept;
 	}
+	if (r == 0)
+		p->root_sequence = meta_sequence(p->meta);
 	mutex_unlock(&p->checkpoint_lock);
 	if (r == 0 && MUTANT(MUTANT_ROOT_BEFORE_SCO))
 		r = upload_scos(p, e);

@@ -1,0 +1,158 @@
+/*
+ * bury - lets go of what a checkpoint has made durably dead: SCOs, old versions, streams.
+ */
+#include "common/log.h"
+#include "volume/checkpoint_impl.h"
+
+#include <stdlib.h>
+
+struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
+{
+	struct stream *stream = pool_stream(c->pool, s->stream);
+
+	if (!stream || stream->mark_index >= c->mark_count ||
+	    c->marks[stream->mark_index].stream != stream)
+		return NULL;
+	return &c->marks[stream->mark_index];
+}
+
+static bool is_dead(struct checkpoint *c, struct sco *s)
+{
+	struct stream_mark *mark = checkpoint_mark(c, s);
+
+	/* Of a damaged stream nothing goes: it may be all there is. */
+	if (!mark || __atomic_load_n(&mark->stream->error, __ATOMIC_RELAXED))
+		return false;
+	GUARD(&c->pool->scos->lock);
+	return s->life == SCO_LIFE_SEALED && s->live_slots == 0 && !s->busy && !s->dead &&
+	       s->last_lsn <= mark->lsn;
+}
+
+/* Its rows are durable, so is its death: row, file and object may go. */
+static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
+		struct meta_batch *state, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct row_key key = row_key_2u64(ROW_SCO, s->stream, s->number);
+	int r;
+
+	mutex_lock(&p->scos->lock);
+	s->dead = true;
+	mutex_unlock(&p->scos->lock);
+	r = meta_batch_delete(p->meta, state, &key);
+	if (r == 0 && s->row_flags & SCO_UPLOADED)
+		r = upload_condemn(p, names, s, e);
+	return r;
+}
+
+static void remove_files(struct pool *p, struct sco **dead, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct sco *s = dead[i];
+		struct err e = { 0 };
+
+		sco_remove(p->scos, s);
+		if (flash_delete(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes,
+				 &e) < 0)
+			log_warning("volume: dead file stays until the next start: %s", e.message);
+		else
+			counter_inc(&p->metrics.scos_deleted);
+	}
+}
+
+int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	struct meta_batch *state = meta_batch_new(p->meta, META_STATE);
+	struct sco **dead = calloc(count + 1, sizeof(struct sco *));
+	size_t dead_count = 0;
+	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
+
+	for (size_t i = 0; i < count && r == 0; i++) {
+		if (!is_dead(c, list[i]))
+			continue;
+		dead[dead_count++] = list[i];
+		r = bury(c, list[i], names, state, e);
+	}
+	/* The condemned first: an object without row or file would be found by nobody but a scan. */
+	if (r == 0 && dead_count)
+		r = meta_commit(p->meta, names, 0, e);
+	if (r == 0 && dead_count)
+		r = meta_commit(p->meta, state, 0, e);
+	if (r == 0) {
+		remove_files(p, dead, dead_count);
+	} else {
+		mutex_lock(&p->scos->lock);
+		for (size_t i = 0; i < dead_count; i++)
+			dead[i]->dead = false;
+		mutex_unlock(&p->scos->lock);
+	}
+	free(dead);
+	if (names)
+		meta_batch_free(p->meta, names);
+	if (state)
+		meta_batch_free(p->meta, state);
+	return r;
+}
+
+void bury_old_files(struct pool *p, struct old_file *f)
+{
+	while (f) {
+		struct old_file *next = f->next;
+
+		flash_discard(p->flash, f->dir, f->stream, f->sco, f->version, f->len_bytes);
+		free(f);
+		f = next;
+	}
+}
+
+/* --- streams of deleted disks ------------------------------------------------------------------ */
+
+static bool has_scos(struct pool *p, uint32_t stream)
+{
+	struct sco *s, *next;
+
+	GUARD(&p->scos->lock);
+	HASH_ITER (hh, p->scos->by_number, s, next)
+		if (s->stream == stream)
+			return true;
+	return false;
+}
+
+static int bury_stream(struct pool *p, struct stream *s, struct err *e)
+{
+	struct row_key row = row_key_u64(ROW_STREAM, s->id);
+	struct row_key mark = row_key_u64(ROW_CHECKPOINT, s->id);
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	int r = names ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = meta_batch_delete(p->meta, names, &row);
+	if (r == 0)
+		r = meta_batch_delete(p->meta, names, &mark);
+	if (r < 0)
+		err_set(e, r, "stream of a deleted disk");
+	else
+		r = meta_commit(p->meta, names, 0, e);
+	if (names)
+		meta_batch_free(p->meta, names);
+	if (r == 0)
+		pool_stream_retire(p, s);
+	return r;
+}
+
+int bury_streams(struct checkpoint *c, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
+		struct stream *s = c->marks[i].stream;
+
+		/* Its last entries are below the mark, and its last SCO was buried. */
+		if (s->abandoned && !s->error && stream_is_empty(s) &&
+		    c->marks[i].lsn == stream_last_lsn(s) && !has_scos(c->pool, s->id))
+			r = bury_stream(c->pool, s, e);
+	}
+	return r;
+}

@@ -1,0 +1,55 @@
+/*
+ * checkpoint_impl - what checkpoint.c and bury.c share. Private.
+ */
+#ifndef VOLUME_CHECKPOINT_IMPL_H
+#define VOLUME_CHECKPOINT_IMPL_H
+
+#include "volume/pool_impl.h"
+
+/* By how much a SCO's live slots change with the rows of one commit. */
+struct tally {
+	uint64_t sco;
+	int64_t delta;
+	UT_hash_handle hh;
+};
+
+/* An object whose state row is written by this checkpoint. */
+struct staged_object {
+	uint64_t id;
+	struct object *object; /* referenced */
+	struct object_state_row row;
+	bool written;
+	UT_hash_handle hh;
+};
+
+struct stream_mark {
+	struct stream *stream;
+	lsn_t lsn;
+	uint64_t replay_sco;
+};
+
+struct checkpoint {
+	struct pool *pool;
+	struct stream_mark *marks;
+	size_t mark_count;
+	struct staged_object *objects;
+	struct staged_page *pages;
+	size_t page_count;
+	struct staged_range *ranges;
+	size_t range_count;
+
+	/* The commit that is being filled. */
+	struct meta_batch *batch;
+	struct tally *tallies;
+	struct buf value;
+};
+
+/* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
+struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);
+
+/* What the marks just committed allow to go: dead SCOs among list, old versions, streams. */
+NODISCARD int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e);
+void bury_old_files(struct pool *p, struct old_file *f);
+NODISCARD int bury_streams(struct checkpoint *c, struct err *e);
+
+#endif
