@@ -10,11 +10,12 @@
 #include "volume/pool_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Victims of one round; then a checkpoint counts anew. */
 #define ROUND_VICTIMS 16u
 /* Garbage that is never worth a round. */
-#define SLACK_SCOS 4u
+#define SLACK_SCOS 2u
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
 
 struct victim_choice {
@@ -62,70 +63,182 @@ static int by_live(const void *a, const void *b)
 	return x->number < y->number ? -1 : x->number > y->number;
 }
 
+/* Slots of the victim that are in memory at once. */
+#define WINDOW_SLOTS 4096u
+#define READ_SLOTS   256u
+#define READ_MAP_WORDS ((WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) / READ_SLOTS / 64 + 1)
+
+/* An entry of the victim's log that has clusters in the window. */
+struct moving {
+	uint64_t object, first_cluster;
+	uint32_t slot, count;
+};
+
 struct move {
 	struct pool *pool;
 	struct sco *sco;
-	struct object *object; /* of the last entry; referenced */
-	struct bounce *bounce;
+	struct moving *moving;
+	size_t count, cap;
+	uint8_t *window;      /* WINDOW_SLOTS clusters */
+	uint32_t window_slot; /* first of them */
+	uint64_t *read;	      /* which READ_SLOTS pieces of the window were read */
+	struct object *object; /* of the entry at hand; referenced */
 	struct err *e;
 };
 
-/* One cluster of the victim: if the map still names it, write it again. */
-static int move_cluster(struct move *m, uint64_t cluster, uint32_t slot)
-{
-	struct pool *p = m->pool;
-	loc_t expect = loc_make(0, m->sco->number, slot), loc;
-	uint8_t known[PAGE_CLUSTERS / 8];
-	uint32_t crc, want;
-	int r;
-
-	r = map_lookup(p->map, m->object->layer, cluster, 1, &loc, &crc, known, m->e);
-	if (r < 0 || loc != expect)
-		return r;
-	r = sco_read(p->scos, m->sco, slot, 1, m->bounce->mem, m->e);
-	if (r == 0)
-		r = sco_index_crcs(p->index, m->sco, slot, 1, &want, m->e);
-	if (r == 0 && crc32c(0, m->bounce->mem, CLUSTER_BYTES) != want)
-		r = err_set(m->e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum", m->sco->number,
-			    slot);
-	for (;;) {
-		uint64_t generation = pool_room_generation(p);
-
-		if (r == 0)
-			r = io_relocate(m->object, cluster, m->bounce->mem, expect, m->e);
-		if (r != -EAGAIN && r != -ENOSPC)
-			break;
-		if (job_is_stopping(&p->cleaner))
-			return -ESHUTDOWN;
-		pool_wait_room(p, generation, CLEAN_PAUSE_NS);
-		r = 0;
-	}
-	if (r == 0)
-		counter_inc(&p->metrics.clean_clusters);
-	return r == -ESTALE ? 0 : r; /* overwritten or deleted meanwhile: dead is what we want */
-}
-
-static int move_entry(void *arg, const struct log_entry *entry)
+static int collect_entry(void *arg, const struct log_entry *entry)
 {
 	struct move *m = arg;
-	uint32_t count = entry->kind == ENTRY_DATA ? entry->cluster_count : 1;
-	int r = 0;
 
 	if (entry->slot == 0)
 		return 0;
-	if (job_is_stopping(&m->pool->cleaner))
-		return -ESHUTDOWN;
-	if (m->object && m->object->id != entry->object) {
-		object_put(m->object);
-		m->object = NULL;
+	if (m->count == m->cap) {
+		size_t cap = m->cap ? 2 * m->cap : 1024;
+		struct moving *more = reallocarray(m->moving, cap, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		m->moving = more;
+		m->cap = cap;
 	}
-	if (!m->object) {
-		r = object_get(m->pool, entry->object, &m->object, m->e);
+	m->moving[m->count++] = (struct moving){
+		.object = entry->object,
+		.first_cluster = entry->first_cluster,
+		.slot = entry->slot,
+		.count = entry->kind == ENTRY_DATA ? entry->cluster_count : 1,
+	};
+	return 0;
+}
+
+/* By window, then by address: what lies side by side in an object does so again. */
+static int by_address(const void *a, const void *b)
+{
+	const struct moving *x = a, *y = b;
+	uint32_t wx = x->slot / WINDOW_SLOTS, wy = y->slot / WINDOW_SLOTS;
+
+	if (wx != wy)
+		return wx < wy ? -1 : 1;
+	if (x->object != y->object)
+		return x->object < y->object ? -1 : 1;
+	if (x->first_cluster != y->first_cluster)
+		return x->first_cluster < y->first_cluster ? -1 : 1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Bytes of slots of the window, read in pieces as they are needed and verified. */
+static int window_bytes(struct move *m, uint32_t slot, uint32_t count, uint8_t **ret_bytes)
+{
+	uint32_t crcs[PAGE_CLUSTERS];
+	uint32_t at = slot - m->window_slot;
+	int r;
+
+	for (uint32_t piece = at / READ_SLOTS; piece * READ_SLOTS < at + count; piece++) {
+		uint32_t first = m->window_slot + piece * READ_SLOTS;
+		uint32_t n = (uint32_t)min_u64(READ_SLOTS, m->sco->next_slot - first);
+
+		if (m->read[piece / 64] & UINT64_C(1) << piece % 64)
+			continue;
+		r = sco_read(m->pool->scos, m->sco, first, n,
+			     m->window + (size_t)piece * READ_SLOTS * CLUSTER_BYTES, m->e);
 		if (r < 0)
-			return r == -ENOENT ? 0 : r;
+			return r;
+		m->read[piece / 64] |= UINT64_C(1) << piece % 64;
 	}
-	for (uint32_t i = 0; i < count && r == 0; i++)
-		r = move_cluster(m, entry->first_cluster + i, entry->slot + i);
+	*ret_bytes = m->window + (size_t)at * CLUSTER_BYTES;
+	r = sco_index_crcs(m->pool->index, m->sco, slot, count, crcs, m->e);
+	for (uint32_t i = 0; r == 0 && i < count; i++)
+		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])
+			r = err_set(m->e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum",
+				    m->sco->number, slot + i);
+	return r;
+}
+
+/* Write clusters again that the map still names here. */
+static int move_run(struct move *m, uint64_t cluster, uint32_t slot, uint32_t count)
+{
+	struct pool *p = m->pool;
+	uint8_t *bytes;
+	int r = window_bytes(m, slot, count, &bytes);
+
+	while (r >= 0 && count > 0) {
+		uint64_t generation = pool_room_generation(p);
+
+		r = io_relocate(m->object, cluster, count, bytes,
+				loc_make(0, m->sco->number, slot), m->e);
+		if (r == -EAGAIN || r == -ENOSPC) {
+			if (job_is_stopping(&p->cleaner))
+				return -ESHUTDOWN;
+			pool_wait_room(p, generation, CLEAN_PAUSE_NS);
+			r = 0;
+			continue;
+		}
+		if (r < 0)
+			break;
+		counter_add(&p->metrics.clean_clusters, (uint64_t)r);
+		cluster += (uint32_t)r;
+		slot += (uint32_t)r;
+		count -= (uint32_t)r;
+		bytes += (size_t)r * CLUSTER_BYTES;
+	}
+	/* Overwritten or deleted meanwhile: dead is what we want; the next round sees what is left. */
+	return r == -ESTALE ? 0 : r < 0 ? r : 0;
+}
+
+static int move_entry(struct move *m, const struct moving *e)
+{
+	loc_t locs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	uint8_t known[PAGE_CLUSTERS / 8];
+	int r;
+
+	rwlock_read_lock(&m->object->gate);
+	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs, known,
+		       m->e);
+	rwlock_read_unlock(&m->object->gate);
+	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
+		loc_t here = loc_make(0, m->sco->number, e->slot);
+
+		for (n = 0; i + n < e->count && locs[i + n] == here + i + n; n++)
+			continue;
+		if (n)
+			r = move_run(m, e->first_cluster + i, e->slot + i, n);
+		else
+			n = 1;
+	}
+	return r;
+}
+
+static int move_all(struct move *m)
+{
+	uint64_t missing = 0; /* object that is gone */
+	int r = 0;
+
+	for (size_t i = 0; i < m->count && r == 0; i++) {
+		const struct moving *e = &m->moving[i];
+
+		if (job_is_stopping(&m->pool->cleaner))
+			return -ESHUTDOWN;
+		if (i == 0 || e->slot / WINDOW_SLOTS != m->window_slot / WINDOW_SLOTS) {
+			m->window_slot = e->slot / WINDOW_SLOTS * WINDOW_SLOTS;
+			memset(m->read, 0, READ_MAP_WORDS * sizeof(*m->read));
+		}
+		if (e->object == missing)
+			continue;
+		if (m->object && m->object->id != e->object) {
+			object_put(m->object);
+			m->object = NULL;
+		}
+		if (!m->object) {
+			r = object_get(m->pool, e->object, &m->object, m->e);
+			if (r == -ENOENT) {
+				missing = e->object;
+				r = 0;
+				continue;
+			}
+		}
+		if (r == 0)
+			r = move_entry(m, e);
+	}
 	return r;
 }
 
@@ -136,17 +249,23 @@ static int clean_sco(struct pool *p, struct sco *s, struct err *e)
 	struct env_file *f;
 	int r;
 
-	m.bounce = bounce_get(p);
-	if (!m.bounce)
-		return err_set(e, -ENOMEM, "cleaning");
-	r = sco_file(p->scos, s, &f, e);
+	/* An entry of up to a page may begin in one window and end behind it. */
+	m.window = direct_alloc((size_t)(WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) * CLUSTER_BYTES);
+	m.read = calloc(READ_MAP_WORDS, sizeof(*m.read));
+	r = m.window && m.read ? sco_file(p->scos, s, &f, e) : err_set(e, -ENOMEM, "cleaning");
 	if (r == 0)
 		r = sco_read_footer(p->env, f, s->file_bytes, &footer, e);
 	if (r == 0)
-		r = sco_read_log(p->env, f, &footer, move_entry, &m, e);
+		r = sco_read_log(p->env, f, &footer, collect_entry, &m, e);
+	if (r == 0 && m.count) {
+		qsort(m.moving, m.count, sizeof(*m.moving), by_address);
+		r = move_all(&m);
+	}
 	if (m.object)
 		object_put(m.object);
-	bounce_put(p, m.bounce);
+	free(m.moving);
+	free(m.window);
+	free(m.read);
 	return r < 0 ? err_wrap(e, r, "cleaning SCO %" PRIu64, s->number) : 0;
 }
 

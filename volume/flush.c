@@ -7,9 +7,11 @@
 #include <stdlib.h>
 
 /* How long a failed seal rests. */
+/* Garbage that is never worth slowing down for. */
+#define GARBAGE_SLACK_SCOS 4u
 #define SEAL_RETRY_NS UINT64_C(1000000000)
-/* Log that a checkpoint may leave behind: a sixth of what lives, within these. */
-#define UNCHECKED_MIN_BYTES (UINT64_C(256) << 20)
+/* Log that a checkpoint may leave behind: a tenth of what lives, within these. */
+#define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 
 int pool_flush_streams(struct pool *p, struct err *e)
@@ -122,7 +124,7 @@ static bool checkpoint_is_due(struct pool *p)
 	mutex_lock(&p->scos->lock);
 	live = p->scos->live_slots * CLUSTER_BYTES;
 	mutex_unlock(&p->scos->lock);
-	return unchecked > min_u64(UNCHECKED_MAX_BYTES, max_u64(UNCHECKED_MIN_BYTES, live / 6));
+	return unchecked > min_u64(UNCHECKED_MAX_BYTES, max_u64(UNCHECKED_MIN_BYTES, live / 10));
 }
 
 int pool_seal(struct pool *p, struct err *e)
@@ -159,19 +161,34 @@ uint64_t sealer_step(void *arg)
 
 /* --- counting ---------------------------------------------------------------------------------- */
 
+/*
+ * Garbage is what SCOs take that a checkpoint has counted and nothing names. Writers are slowed down
+ * from the cleaning target on, and stopped a twentieth of live data further (and some SCOs, so that a
+ * small pool can work): with what checkpoints leave uncounted, flash stays under 1.6 of live data.
+ */
 void pool_recount(struct pool *p)
 {
+	uint64_t slack = GARBAGE_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
+	uint64_t dirty = 0, counted = 0, live = 0, from;
 	struct sco_table *t = p->scos;
 	struct sco *s, *next;
-	uint64_t dirty = 0;
 
-	GUARD(&t->lock);
+	mutex_lock(&t->lock);
 	t->live_slots = t->total_slots = 0;
 	HASH_ITER (hh, t->by_number, s, next) {
 		t->live_slots += s->live_slots;
 		t->total_slots += s->file_bytes / CLUSTER_BYTES;
 		if (!(s->row_flags & SCO_UPLOADED))
 			dirty += s->file_bytes;
+		if (s->row_saved && !s->dead) {
+			counted += s->file_bytes;
+			live += (uint64_t)s->live_slots * CLUSTER_BYTES;
+		}
 	}
+	mutex_unlock(&t->lock);
+	from = live / 100 * (p->options.clean_target_percent - 100) + slack;
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->garbage_limit_bytes, from + live / 20 + slack, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

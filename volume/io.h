@@ -18,11 +18,12 @@ NODISCARD int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, 
 			      struct err *e);
 
 /*
- * Move one cluster: write these bytes again, if it is still at expect.
- * Errors:   -ESTALE it is not; -EAGAIN, -ENOSPC no room now (urgent: the reserve may be used).
+ * Move clusters of one page: write these bytes again, if they are still at expect and behind it.
+ * Returns:  how many were moved (at least one, perhaps fewer than count), or
+ * Errors:   -ESTALE they are not there; -EAGAIN, -ENOSPC no room now (the reserve may be used).
  */
-NODISCARD int io_relocate(struct object *o, uint64_t cluster, const uint8_t *src, loc_t expect,
-			  struct err *e);
+NODISCARD int io_relocate(struct object *o, uint64_t cluster, unsigned int count,
+			  const uint8_t *src, loc_t expect, struct err *e);
 
 /* Aligned memory of BOUNCE_BYTES; NULL: none. */
 struct bounce {

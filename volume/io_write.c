@@ -278,13 +278,9 @@ static uint64_t admission_ns(struct pool *p, size_t len)
 	if (delay) {
 		counter_inc(&p->metrics.throttled);
 		job_kick(&p->uploader);
+		job_kick(&p->cleaner);
 	}
 	return delay;
-}
-
-static bool dirty_limit_reached(struct pool *p)
-{
-	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes;
 }
 
 static int check_range(uint64_t offset, uint64_t len, struct err *e)
@@ -315,7 +311,7 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 			start_ns = clock_mono_ns();
 		pool_wait_room(p, generation, delay ? delay : UINT64_MAX);
 		/* A delay is served once, but at the limit writes wait until it falls. */
-		if (delay && !dirty_limit_reached(p) && clock_mono_ns() - start_ns >= delay)
+		if (delay && !pool_must_block(p) && clock_mono_ns() - start_ns >= delay)
 			delay = 0;
 	}
 	if (start_ns)
@@ -345,7 +341,7 @@ int io_request_step(struct volume_request *r)
 			return -EAGAIN;
 		}
 	}
-	if (map_is_full(p) || (r->resume_ns && dirty_limit_reached(p)))
+	if (map_is_full(p) || (r->resume_ns && pool_must_block(p)))
 		return -EAGAIN;
 	rc = check_range(r->offset_bytes, r->len_bytes, &e);
 	if (rc == 0)
@@ -361,12 +357,12 @@ int io_request_step(struct volume_request *r)
 	return 0;
 }
 
-int io_relocate(struct object *o, uint64_t cluster, const uint8_t *src, loc_t expect,
-		struct err *e)
+int io_relocate(struct object *o, uint64_t cluster, unsigned int count, const uint8_t *src,
+		loc_t expect, struct err *e)
 {
 	struct change c = {
 		.first = cluster,
-		.count = 1,
+		.count = count,
 		.src = src,
 		.end_bytes = 0, /* never extends */
 		.conditional = true,
@@ -374,9 +370,10 @@ int io_relocate(struct object *o, uint64_t cluster, const uint8_t *src, loc_t ex
 		.reserve_flags = RESERVE_URGENT,
 		.keep_mtime = true,
 	};
-	int r = change_clusters(o, &c, e);
 
-	return r < 0 ? r : 0;
+	if (count >= DIRECT_CLUSTERS_MIN && (uintptr_t)src % ENV_DIRECT_ALIGN == 0)
+		c.reserve_flags |= RESERVE_DIRECT;
+	return change_clusters(o, &c, e);
 }
 
 /* --- ranges ------------------------------------------------------------------------------------ */

@@ -69,8 +69,7 @@ static unsigned int room_for(unsigned int n)
 
 static struct leaf_runs *runs_new(struct leaf_pool *pool, unsigned int room)
 {
-	struct leaf_runs *runs =
-		malloc(sizeof(struct leaf_runs) + room * sizeof(struct leaf_run));
+	struct leaf_runs *runs = malloc(sizeof(struct leaf_runs) + room * sizeof(struct leaf_run));
 
 	if (!runs)
 		return NULL;
@@ -358,18 +357,17 @@ static int leaf_to_runs(struct leaf_pool *pool, struct leaf *leaf, unsigned int 
 
 /* ---- changes ---------------------------------------------------------------------------------- */
 
-static unsigned int leaf_needed(const struct leaf *leaf, unsigned int first,
-				     unsigned int count, bool has_crcs)
+static unsigned int leaf_needed(const struct leaf *leaf, unsigned int first, unsigned int count,
+				bool has_crcs)
 {
 	if (leaf->form == LEAF_RUNS)
 		return leaf_runs_needed(leaf->runs, first, count, has_crcs);
 	/* FULL: its two ends may stay. */
-	return (leaf->form == LEAF_FULL ? 2 : 0) +
-	       (goes_in_as_extent(count, has_crcs) ? 1 : count);
+	return (leaf->form == LEAF_FULL ? 2 : 0) + (goes_in_as_extent(count, has_crcs) ? 1 : count);
 }
 
-int leaf_reserve(struct leaf_pool *pool, struct leaf *leaf, unsigned int first,
-		 unsigned int count, bool has_crcs)
+int leaf_reserve(struct leaf_pool *pool, struct leaf *leaf, unsigned int first, unsigned int count,
+		 bool has_crcs)
 {
 	unsigned int needed;
 
@@ -422,8 +420,8 @@ void leaf_restate(struct leaf_pool *pool, struct leaf *leaf, enum leaf_state fro
 		return;
 	case LEAF_TABLE:
 		for (unsigned int i = 0; i < LEAF_MASK_WORDS; i++) {
-			uint64_t *mask = from == LEAF_DIRTY ? leaf->table->dirty :
-							      leaf->table->staged;
+			uint64_t *mask =
+				from == LEAF_DIRTY ? leaf->table->dirty : leaf->table->staged;
 			uint64_t moved = mask[i];
 
 			mask[i] = 0;
@@ -538,8 +536,8 @@ bool leaf_has_state(const struct leaf *leaf, enum leaf_state state)
 			if (run_state(&leaf->runs->run[i]) == state)
 				return true;
 	} else if (leaf->form == LEAF_TABLE) {
-		const uint64_t *mask = state == LEAF_DIRTY ? leaf->table->dirty :
-							     leaf->table->staged;
+		const uint64_t *mask =
+			state == LEAF_DIRTY ? leaf->table->dirty : leaf->table->staged;
 
 		for (unsigned int i = 0; i < LEAF_MASK_WORDS; i++)
 			if (mask[i])

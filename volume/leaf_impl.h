@@ -37,7 +37,7 @@ static inline bool run_is_known(const struct leaf_run *run)
 }
 
 static inline struct leaf_run run_make(unsigned int first, unsigned int count, loc_t loc,
-				const uint32_t *crc, enum leaf_state state)
+				       const uint32_t *crc, enum leaf_state state)
 {
 	return (struct leaf_run){
 		.where = (uint16_t)(first << 4 | (crc ? RUN_KNOWN : 0) | (unsigned int)state),

@@ -94,8 +94,8 @@ static struct runs_cut runs_cut_at(const struct leaf_runs *runs, unsigned int fi
 	return cut;
 }
 
-unsigned int leaf_runs_needed(const struct leaf_runs *runs, unsigned int first,
-				unsigned int count, bool has_crcs)
+unsigned int leaf_runs_needed(const struct leaf_runs *runs, unsigned int first, unsigned int count,
+			      bool has_crcs)
 {
 	struct runs_cut cut = runs_cut_at(runs, first, count);
 
@@ -104,7 +104,7 @@ unsigned int leaf_runs_needed(const struct leaf_runs *runs, unsigned int first,
 }
 
 void leaf_runs_set(struct leaf_runs *runs, unsigned int first, unsigned int count, loc_t loc,
-		     const uint32_t *crcs, enum leaf_state state)
+		   const uint32_t *crcs, enum leaf_state state)
 {
 	struct runs_cut cut = runs_cut_at(runs, first, count);
 	struct leaf_run new[LEAF_EXTENT_MIN + 2];
@@ -162,7 +162,7 @@ void leaf_runs_restate(struct leaf_runs *runs, enum leaf_state from, enum leaf_s
 }
 
 void leaf_runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigned int end,
-			 struct leaf_span *span)
+		       struct leaf_span *span)
 {
 	unsigned int i = runs_find(runs, first);
 	const struct leaf_run *run = &runs->run[i];

@@ -20,7 +20,9 @@ void map_checkpoint_forget(struct map *m)
 void map_checkpoint_begin(struct map *m)
 {
 	ASSERT(!m->staged && !m->ranges);
+	rwlock_write_lock(&m->ranges_lock);
 	map_tombstones_freeze(m);
+	rwlock_write_unlock(&m->ranges_lock);
 }
 
 /* ---- stage ------------------------------------------------------------------------------------ */
@@ -85,8 +87,8 @@ struct extract {
 static void extract_add(struct extract *x, const struct leaf_span *span)
 {
 	struct page_run *last = x->run_count ? &x->runs[x->run_count - 1] : NULL;
-	loc_t ahead = last && loc_is_place(last->loc) ? last->loc + last->count :
-							(last ? last->loc : 0);
+	loc_t ahead =
+		last && loc_is_place(last->loc) ? last->loc + last->count : (last ? last->loc : 0);
 
 	if (last && last->first + last->count == span->first && ahead == span->loc &&
 	    loc_is_place(last->loc) == loc_is_place(span->loc) &&

@@ -5,11 +5,14 @@
  * can be found by is in its key: the slot of its layer (a small number that a layer has while it
  * lives) and its number. Recency is one bit a page and a hand that goes round (CLOCK).
  *
- * Locks: layers_lock > layer.lock > shard.lock. Metadata is read with none of them held.
+ * Locks, first taken first: ranges_lock, layers_lock, layer.lock, shard.lock. Metadata is read with none of them held.
  *
  * Loads: a page that loads is LOADING and its load stands in the shard's list. Whoever drops such
  * a page cancels the load, which then starts over. A range first adds its tombstone, then drops
  * pages; a load first makes its page, then looks for tombstones: so one of the two sees the other.
+ *
+ * Checkpoints: one that freezes a tombstone will put what it then finds dirty over it. So freezing
+ * waits until ranges that added theirs have dropped the pages that are older than it (ranges_lock).
  */
 #ifndef VOLUME_MAP_IMPL_H
 #define VOLUME_MAP_IMPL_H
@@ -31,8 +34,9 @@ enum map_page_flag {
 #define PAGE_STAYS  (PAGE_PINNED | PAGE_LOADING | PAGE_HELD)
 
 struct map_page {
-	uint64_t key;	  /* slot of the layer, number of the page */
-	struct leaf leaf; /* owner_flags: enum map_page_flag; owner_link: next in bucket or free list */
+	uint64_t key; /* slot of the layer, number of the page */
+	struct leaf
+		leaf; /* owner_flags: enum map_page_flag; owner_link: next in bucket or free list */
 };
 #define PAGE_NUMBER_BITS 41u
 #define PAGE_NUMBER_MASK ((UINT64_C(1) << PAGE_NUMBER_BITS) - 1)
@@ -56,7 +60,7 @@ struct map_load {
 #define SWEEP_SLOTS 256u
 
 struct shard {
-	struct mutex lock; /* rank LOCK_MAP_SHARD; guards all below; no I/O while held */
+	struct mutex lock;  /* rank LOCK_MAP_SHARD; guards all below; no I/O while held */
 	struct cond loaded; /* a load of this shard ended */
 	struct leaf_pool pool;
 	struct map_page **slabs;
@@ -79,12 +83,13 @@ struct map_layer {
 	/* Guarded by map.layers_lock. */
 	struct map_layer *next_in_bucket;
 	struct map_layer *next_tombstoned;
-	bool is_tombstoned; /* in that list, which holds a reference */
+	bool is_tombstoned;		 /* in that list, which holds a reference */
 	struct map_layer *next_released; /* the checkpoint's, on its way out of the list */
 };
 
 #define LAYER_CHUNK 1024u
-/* Taken before any layer's lock and below all that callers may hold. */
+/* Taken before any layer's lock and after all that callers may hold. */
+#define LOCK_MAP_RANGES (LOCK_LAYER - 6)
 #define LOCK_MAP_LAYERS (LOCK_LAYER - 5)
 
 struct map {
@@ -92,6 +97,9 @@ struct map {
 	uint64_t shard_bytes;
 	unsigned int shard_count;
 	struct shard *shards;
+
+	/* Rank LOCK_MAP_RANGES. Shared: a range is half done. Alone: tombstones are frozen. */
+	struct rwlock ranges_lock;
 
 	struct mutex layers_lock; /* rank LOCK_MAP_LAYERS; guards all below */
 	struct map_layer **buckets;
@@ -205,7 +213,7 @@ struct map_tombstone {
 	struct tombstone_range {
 		uint64_t first_page, end_page;
 		loc_t value;
-	} *ranges;
+	} * ranges;
 };
 struct map_tombstone *tombstone_new(void); /* room for one range */
 void tombstone_free(struct map_tombstone *set);

@@ -9,6 +9,7 @@
 
 void map_layers_init(struct map *m)
 {
+	rwlock_init(&m->ranges_lock, LOCK_MAP_RANGES);
 	mutex_init(&m->layers_lock, LOCK_MAP_LAYERS);
 }
 
@@ -20,6 +21,7 @@ void map_layers_done(struct map *m)
 	free(m->buckets);
 	free(m->free_slots);
 	mutex_done(&m->layers_lock);
+	rwlock_done(&m->ranges_lock);
 }
 
 struct map_layer *map_layer_at(const struct map *m, uint32_t slot)
@@ -127,9 +129,8 @@ static struct map_layer *layer_find_locked(struct map *m, uint64_t id)
 	return ml;
 }
 
-int map_layer_new(struct map *m, uint64_t id, struct layer *parent,
-		  uint64_t parent_limit_clusters, uint32_t parent_origin_base,
-		  struct layer **ret_layer)
+int map_layer_new(struct map *m, uint64_t id, struct layer *parent, uint64_t parent_limit_clusters,
+		  uint32_t parent_origin_base, struct layer **ret_layer)
 {
 	struct map_layer *ml, *living;
 	int r = 0;

@@ -125,8 +125,7 @@ static void hide_rows(struct map *m, struct map_layer *ml, const struct range_pl
 	if (plan->lowers_limit)
 		l->parent_limit_clusters = min_u64(l->parent_limit_clusters, first);
 	if (fresh)
-		tombstones_add_locked(l, fresh, plan->first_page, plan->end_page,
-				      plan->page_value);
+		tombstones_add_locked(l, fresh, plan->first_page, plan->end_page, plan->page_value);
 	mutex_unlock(&l->lock);
 	if (fresh)
 		map_note_tombstoned(m, ml);
@@ -156,10 +155,12 @@ int map_range(struct map *m, struct layer *l, uint64_t first, uint64_t end, loc_
 	}
 
 	*ret_lsn = publish(arg);
+	rwlock_read_lock(&m->ranges_lock);
 	hide_rows(m, ml, &plan, first, fresh);
 	if (plan.first_page < plan.end_page)
 		map_drop_pages(m, ml, plan.first_page, plan.end_page);
 	for (unsigned int i = 0; i < 2; i++)
 		edge_change(m, ml, &plan.edges[i], plan.edge_value);
+	rwlock_read_unlock(&m->ranges_lock);
 	return 0;
 }

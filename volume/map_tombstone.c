@@ -71,8 +71,8 @@ static void set_insert(struct map_tombstone *set, struct tombstone_range range)
 		}
 	}
 	if (lo < hi && r[lo].first_page < range.first_page)
-		new[n++] = (struct tombstone_range){ r[lo].first_page, range.first_page,
-						     r[lo].value };
+		new[n++] =
+			(struct tombstone_range){ r[lo].first_page, range.first_page, r[lo].value };
 	new[n++] = range;
 	if (lo < hi && r[hi - 1].end_page > range.end_page)
 		new[n++] = (struct tombstone_range){ range.end_page, r[hi - 1].end_page,

@@ -117,6 +117,9 @@ struct pool {
 
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes;
+	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
+	 * down for it, and where they wait for the cleaner. */
+	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
 };
 
 /* reserve.c; checkpoint lock held. release: true if there was something to give back. */
@@ -131,6 +134,8 @@ NODISCARD int pool_new_number(struct pool *p, enum counter_id id, uint64_t *ret_
 void pool_made_room(struct pool *p);
 /* Delay that a write of len_bytes owes now (0: none), from the fill of the dirty limit. */
 uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes);
+/* Whether a limit is reached: writes wait until it is not. */
+bool pool_must_block(struct pool *p);
 /* Wait until something changed since generation or for at most limit_ns. */
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns);
 uint64_t pool_room_generation(struct pool *p);

@@ -147,10 +147,15 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 			init.row_saved = 1;
 		}
 	}
+	if (l->sealed) /* opened when needed: a large pool has more of them than file numbers */
+		init.file = NULL;
 	r = sco_table_add(p->scos, &init, &s);
-	if (r == 0)
-		sco_unref(p->scos, s);
-	return r;
+	if (r < 0)
+		return r;
+	if (l->sealed)
+		env_close(p->env, l->file);
+	sco_unref(p->scos, s);
+	return 0;
 }
 
 /* A sealed file that no row knows yet may still be in the page cache only. */

@@ -44,22 +44,39 @@ void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns)
 }
 
 /*
- * Nothing below half of the limit; from there on the delay grows with the square of the fill, in
- * proportion to the bytes, so that writers slow down smoothly towards the speed of the uploads
- * instead of running into a wall. At the limit writes wait.
+ * Nothing below a first mark; from there on the delay grows with the square of the fill, in
+ * proportion to the bytes, so that writers slow down smoothly towards the speed of the uploads (of
+ * the cleaner) instead of running into a wall. At the limit writes wait.
  */
+static uint64_t ramp_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len_bytes)
+{
+	uint64_t over, per_mib_ns;
+
+	if (fill <= from)
+		return 0;
+	if (fill >= limit)
+		return THROTTLE_MAX_NS;
+	over = (fill - from) * 1000 / (limit - from); /* 0..1000 */
+	per_mib_ns = over * over * 200; /* up to 200 ms for each MiB */
+	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
+}
+
 uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes)
 {
 	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
-	uint64_t limit = p->dirty_limit_bytes, over, per_mib_ns;
+	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
+	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
+	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 
-	if (dirty <= limit / 2)
-		return 0;
-	if (dirty >= limit)
-		return THROTTLE_MAX_NS;
-	over = (dirty - limit / 2) * 1000 / (limit / 2); /* 0..1000 */
-	per_mib_ns = over * over * 200; /* up to 200 ms for each MiB */
-	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
+	return max_u64(ramp_ns(dirty, p->dirty_limit_bytes / 2, p->dirty_limit_bytes, len_bytes),
+		       ramp_ns(garbage, from, limit, len_bytes));
+}
+
+bool pool_must_block(struct pool *p)
+{
+	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes ||
+	       __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >=
+		       __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 }
 
 /* --- parked requests --------------------------------------------------------------------------- */

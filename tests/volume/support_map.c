@@ -1,7 +1,7 @@
 #include "support_map.h"
 
-#include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define VALUE_BYTES_MAX (64u << 10)
 
@@ -128,4 +128,180 @@ void mini_checkpoint(struct map *m, struct meta *meta)
 {
 	mini_checkpoint_begin(m);
 	mini_checkpoint_finish(m, meta, MINI_DONE);
+}
+
+/* ---- fixture ---------------------------------------------------------------------------------- */
+
+struct map_fixture mfx;
+
+static int gated_get(struct meta *meta, enum meta_family family, const uint8_t *key,
+		     size_t key_bytes, struct buf *out, struct err *e)
+{
+	struct gated_meta *g = (struct gated_meta *)meta;
+	int r = g->inner->ops->get(g->inner, family, key, key_bytes, out, e);
+
+	mutex_lock(&g->lock);
+	g->gets++;
+	if (g->fail)
+		r = err_set(e, g->fail, "told to fail");
+	g->inside++;
+	cond_broadcast(&g->changed);
+	while (g->closed)
+		cond_wait(&g->changed, &g->lock, WAIT_FOREVER);
+	g->inside--;
+	mutex_unlock(&g->lock);
+	return r;
+}
+
+static int gated_iterate(struct meta *meta, enum meta_family family, const uint8_t *from,
+			 size_t from_bytes, const uint8_t *until, size_t until_bytes,
+			 int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
+				   const uint8_t *value, size_t value_bytes),
+			 void *arg, struct err *e)
+{
+	struct gated_meta *g = (struct gated_meta *)meta;
+
+	return g->inner->ops->iterate(g->inner, family, from, from_bytes, until, until_bytes, fn,
+				      arg, e);
+}
+
+void mfx_gate_close(void)
+{
+	mutex_lock(&mfx.gate.lock);
+	mfx.gate.closed = true;
+	mutex_unlock(&mfx.gate.lock);
+}
+
+void mfx_gate_open(void)
+{
+	mutex_lock(&mfx.gate.lock);
+	mfx.gate.closed = false;
+	cond_broadcast(&mfx.gate.changed);
+	mutex_unlock(&mfx.gate.lock);
+}
+
+void mfx_gate_wait(unsigned int gets)
+{
+	mutex_lock(&mfx.gate.lock);
+	while (mfx.gate.gets < gets || mfx.gate.inside == 0)
+		cond_wait(&mfx.gate.changed, &mfx.gate.lock, WAIT_FOREVER);
+	mutex_unlock(&mfx.gate.lock);
+}
+
+static void mfx_open_map(uint64_t cache_bytes, unsigned int shards)
+{
+	struct map_options options = { .cache_bytes = cache_bytes, .shards = shards };
+
+	MUST(map_open(&mfx.gate.meta, &options, &mfx.map) == 0);
+}
+
+void mfx_setup(void)
+{
+	memset(&mfx, 0, sizeof(mfx));
+	mfx.disk = meta_mem_disk_new();
+	MUST(meta_mem_open(mfx.disk, &mfx.meta, NULL) == 0);
+	mfx.gate.inner = mfx.meta;
+	mfx.gate.ops.get = gated_get;
+	mfx.gate.ops.iterate = gated_iterate;
+	mfx.gate.meta.ops = &mfx.gate.ops;
+	mutex_init(&mfx.gate.lock, 0);
+	cond_init(&mfx.gate.changed);
+	mfx_open_map(16 << 20, 4);
+}
+
+void mfx_teardown(void)
+{
+	map_check(mfx.map);
+	map_close(mfx.map);
+	meta_close(mfx.meta);
+	meta_mem_disk_free(mfx.disk);
+}
+
+void mfx_reopen_map(uint64_t cache_bytes, unsigned int shards)
+{
+	map_close(mfx.map);
+	mfx_open_map(cache_bytes, shards);
+}
+
+struct layer *mfx_new_layer(uint64_t id, struct layer *parent, uint64_t limit, uint32_t base)
+{
+	struct layer *l;
+
+	MUST(map_layer_new(mfx.map, id, parent, limit, base, &l) == 0);
+	return l;
+}
+
+lsn_t mfx_publish(void *arg)
+{
+	(void)arg;
+	return __atomic_add_fetch(&mfx.lsn, 1, __ATOMIC_SEQ_CST);
+}
+
+loc_t mfx_place(uint64_t sco, uint32_t slot)
+{
+	return loc_make(0, sco, slot);
+}
+
+void mfx_update(struct layer *l, uint64_t first, unsigned int count, loc_t loc)
+{
+	struct map_update u = {
+		.first = first, .count = count, .loc = loc, .publish = mfx_publish
+	};
+	lsn_t lsn;
+
+	MUST(map_update(mfx.map, l, &u, &lsn, NULL) == 0);
+}
+
+loc_t mfx_at_row(uint64_t c)
+{
+	return mfx_place(1, 1 + (uint32_t)c);
+}
+
+int mfx_update_if(struct layer *l, uint64_t first, loc_t loc, loc_t expect)
+{
+	struct map_update u = { .first = first,
+				.count = 1,
+				.loc = loc,
+				.publish = mfx_publish,
+				.conditional = true,
+				.expect = expect };
+	lsn_t lsn;
+
+	return map_update(mfx.map, l, &u, &lsn, NULL);
+}
+
+void mfx_range(struct layer *l, uint64_t first, uint64_t end)
+{
+	lsn_t lsn;
+
+	MUST(map_range(mfx.map, l, first, end, LOC_UNMAPPED, mfx_publish, NULL, &lsn, NULL) == 0);
+}
+
+int mfx_try_lookup(struct layer *l, uint64_t cluster, loc_t *ret)
+{
+	uint8_t known[PAGE_CLUSTERS / 8];
+	uint32_t crc;
+
+	return map_lookup(mfx.map, l, cluster, 1, ret, &crc, known, NULL);
+}
+
+loc_t mfx_lookup(struct layer *l, uint64_t cluster)
+{
+	loc_t loc;
+
+	MUST(mfx_try_lookup(l, cluster, &loc) == 0);
+	return loc;
+}
+
+uint64_t mfx_misses(void)
+{
+	return map_usage(mfx.map).misses;
+}
+
+void mfx_write_old_rows(struct layer *l)
+{
+	for (unsigned int page = 0; page < 8; page++)
+		mfx_update(l, page * PAGE_CLUSTERS, PAGE_CLUSTERS,
+			   mfx_at_row(page * PAGE_CLUSTERS));
+	mini_checkpoint(mfx.map, mfx.meta);
 }

@@ -14,6 +14,7 @@
 #define LAYERS_MAX 6u
 #define STEPS	   2500u
 
+#undef MUST
 #define MUST(x)                                                                                    \
 	do {                                                                                       \
 		if (!(x))                                                                          \
@@ -271,8 +272,7 @@ static void check_restart(void)
 		if (!l->was_staged)
 			continue;
 		MUST(map_layer_new(m, l->id, l->parent < 0 ? NULL : again[l->parent],
-				   l->staged_limit, l->layer->parent_origin_base,
-				   &again[i]) == 0);
+				   l->staged_limit, l->layer->parent_origin_base, &again[i]) == 0);
 	}
 	for (unsigned int i = 0; i < fx.layer_count; i++) {
 		loc_t rows[PAGE_CLUSTERS];
