@@ -74,8 +74,10 @@ static int dir_open(struct flash *flash, unsigned int index, const struct flash_
 	    asprintf(&label, "%s/label", o->path) < 0)
 		return err_set(e, -ENOMEM, "cache directory");
 	flash->dir_count = index + 1;
-	if (!make)
-		return label_check(flash, index, label, e);
+	if (!make) {
+		r = label_check(flash, index, label, e);
+		return r < 0 ? r : flash_remove_old_stock(flash, index, e);
+	}
 	r = env_mkdir(flash->env, d->path);
 	if (r < 0 && r != -EEXIST)
 		return err_set(e, r, "making '%s'", d->path);
@@ -120,6 +122,7 @@ void flash_close(struct flash *flash)
 {
 	if (!flash)
 		return;
+	(void)flash_drop_stock(flash);
 	for (unsigned int i = 0; i < flash->dir_count; i++) {
 		free(flash->dirs[i].path);
 		free(flash->dirs[i].sco_path);
@@ -150,6 +153,11 @@ static bool dir_has_room(struct flash *flash, unsigned int index, uint64_t len_b
 	if (env_space(flash->env, d->path, &space) < 0)
 		return false;
 	return space.free_bytes >= len_bytes + (urgent ? 0 : flash->reserve_bytes);
+}
+
+bool flash_dir_has_room(struct flash *flash, uint32_t dir, uint64_t len_bytes)
+{
+	return dir_has_room(flash, dir, len_bytes, false);
 }
 
 bool flash_has_room(struct flash *flash, uint64_t len_bytes)
@@ -230,9 +238,9 @@ static int create_in(struct flash *flash, uint32_t dir, uint32_t stream, uint64_
 	return 0;
 }
 
-int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t version,
-		 uint64_t len_bytes, bool urgent, struct env_file **ret_file, uint32_t *ret_dir,
-		 struct err *e)
+static int create_somewhere(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t version,
+			    uint64_t len_bytes, bool urgent, struct env_file **ret_file,
+			    uint32_t *ret_dir, struct err *e)
 {
 	unsigned int start;
 	int r = err_set(e, -EAGAIN, "no cache directory has room for %" PRIu64 " bytes", len_bytes);
@@ -251,6 +259,20 @@ int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t ve
 			return 0;
 		}
 	}
+	return r;
+}
+
+int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t version,
+		 uint64_t len_bytes, bool urgent, struct env_file **ret_file, uint32_t *ret_dir,
+		 struct err *e)
+{
+	int r = create_somewhere(flash, stream, sco, version, len_bytes, urgent, ret_file, ret_dir,
+				 e);
+
+	/* The stock is a convenience; where it is tight it is room. */
+	if (r == -EAGAIN && flash_drop_stock(flash))
+		r = create_somewhere(flash, stream, sco, version, len_bytes, urgent, ret_file,
+				     ret_dir, e);
 	return r;
 }
 

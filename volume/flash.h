@@ -2,7 +2,8 @@
  * flash - the cache directories: files of SCOs, space, labels, stock.
  *
  * A file holds one version of one SCO and is named for it, DIR/sco/<stream>-<sco>-<version>. New
- * files go round the directories that have room. Space is counted in nominal bytes of files, and
+ * files go round the directories that have room; streams that sync often get files written with
+ * zeros in advance (the stock, flash_stock.c). Space is counted in nominal bytes of files, and
  * the filesystem's own free space is watched, too: below the reserve users wait (-EAGAIN), while
  * deletion and checkpoints go on.
  */
@@ -14,7 +15,8 @@
 #include "volume/format.h"
 #include "volume/lock_ranks.h"
 
-#define FLASH_DIRS_MAX 16u
+#define FLASH_DIRS_MAX	16u
+#define FLASH_STOCK_MAX 4u /* files written in advance */
 
 struct flash_dir {
 	char *path;	     /* constant */
@@ -22,6 +24,12 @@ struct flash_dir {
 	uint64_t size_bytes; /* limit; constant; 0: the filesystem's */
 	uint64_t used_bytes; /* guarded by flash.lock */
 	bool failed;	     /* takes no new files; guarded by flash.lock */
+};
+
+struct flash_stock {
+	struct env_file *file;
+	uint64_t number; /* of its name */
+	uint32_t dir;
 };
 
 struct flash {
@@ -33,6 +41,10 @@ struct flash {
 
 	struct mutex lock; /* rank LOCK_FLASH; guards all below; no I/O while held */
 	unsigned int next_dir;
+	uint64_t stock_bytes; /* of each file of the stock; 0: nobody wants any */
+	uint64_t stock_number;
+	unsigned int stock_count;
+	struct flash_stock stock[FLASH_STOCK_MAX];
 };
 
 struct flash_dir_option {
@@ -72,6 +84,25 @@ void flash_discard(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t 
 NODISCARD int flash_sync_names(struct flash *flash, uint32_t dir, struct err *e);
 /* Space of a file changed (sealing cut it), or a file was found at start (old 0). */
 void flash_account(struct flash *flash, uint32_t dir, uint64_t old_bytes, uint64_t new_bytes);
+/*
+ * A prewritten file for version 0 of a SCO, out of the stock.
+ * Errors: -ENOENT there is none of that length; whatever it is, flash_create() may still work.
+ */
+NODISCARD int flash_take_stock(struct flash *flash, uint32_t stream, uint64_t sco,
+			       uint64_t len_bytes, struct env_file **ret_file, uint32_t *ret_dir);
+/* From now on flash_fill_stock() keeps some files of this length. */
+void flash_want_stock(struct flash *flash, uint64_t len_bytes);
+/*
+ * Make one file of the stock, if one is wanted and there is plenty of room.
+ * Returns: 1 made, call again; 0 nothing to do. Errors: what the env says.
+ * Threads: one at a time; blocks on local flash.
+ */
+NODISCARD int flash_fill_stock(struct flash *flash, struct err *e);
+/* Give the stock back; whether there was any. */
+bool flash_drop_stock(struct flash *flash);
+/* What an earlier process left of its stock goes. */
+NODISCARD int flash_remove_old_stock(struct flash *flash, uint32_t dir, struct err *e);
+
 /* Full path of a SCO's file; freed by the caller; NULL: no memory. */
 char *flash_path(const struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
 		 uint32_t version);
@@ -84,6 +115,7 @@ NODISCARD int flash_list(struct flash *flash,
 
 /* Whether a user's write may take len_bytes more now. */
 bool flash_has_room(struct flash *flash, uint64_t len_bytes);
+bool flash_dir_has_room(struct flash *flash, uint32_t dir, uint64_t len_bytes);
 uint64_t flash_used_bytes(struct flash *flash);
 uint64_t flash_size_bytes(struct flash *flash);
 

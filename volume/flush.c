@@ -149,11 +149,18 @@ uint64_t sealer_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
+	int r;
 
 	if (pool_seal(p, &e) < 0) {
 		log_warning("volume: sealing failed, trying again: %s", e.message);
 		return SEAL_RETRY_NS;
 	}
+	/* A SCO that is full has been followed by another, perhaps out of the stock. */
+	r = flash_fill_stock(p->flash, &e);
+	if (r < 0)
+		log_debug("volume: stock not filled: %s", e.message);
+	if (r > 0)
+		return 0;
 	if (checkpoint_is_due(p))
 		job_kick(&p->checkpointer);
 	return WAIT_FOREVER;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Looks at the map before a failed read is called damage. */
-#define READ_TRIES 3u
+#define READ_TRIES  3u
 #define BOUNCES_MAX 32u
 
 /* --- bounce buffers ---------------------------------------------------------------------------- */
@@ -122,8 +122,8 @@ static int verify(struct pool *p, struct sco *s, uint32_t slot, unsigned int cou
 		    crc32c(0, bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) == crcs[i])
 			continue;
 		counter_inc(&p->metrics.crc_failures);
-		return err_set(e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum of cluster", s->number,
-			       slot + i);
+		return err_set(e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum of cluster",
+			       s->number, slot + i);
 	}
 	return 0;
 }
@@ -157,8 +157,8 @@ static unsigned int run_length(const struct looked_up *m, unsigned int i, unsign
 	unsigned int n = 1;
 	bool place = loc_is_place(m->locs[i]);
 
-	while (i + n < count && (place ? m->locs[i + n] == m->locs[i] + n :
-					 !loc_is_place(m->locs[i + n])))
+	while (i + n < count &&
+	       (place ? m->locs[i + n] == m->locs[i] + n : !loc_is_place(m->locs[i + n])))
 		n++;
 	return n;
 }
@@ -210,8 +210,7 @@ int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *
 	return r == -ENOENT ? err_wrap(e, -EIO, "object %" PRIu64, o->id) : r;
 }
 
-int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc,
-		    struct err *e)
+int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc, struct err *e)
 {
 	struct looked_up m, again;
 	int r;
@@ -295,7 +294,9 @@ int object_seek(struct object *o, uint64_t offset, bool data, uint64_t *ret_offs
 	if (offset >= size)
 		return err_set(e, -ENXIO, "seek behind the end");
 	rwlock_read_lock(&o->gate);
-	r = map_seek(o->pool->map, o->layer, offset >> CLUSTER_SHIFT, end, data, &cluster, e);
+	r = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
+			 map_seek(o->pool->map, o->layer, offset >> CLUSTER_SHIFT, end, data,
+				  &cluster, e);
 	rwlock_read_unlock(&o->gate);
 	if (r < 0)
 		return r;

@@ -396,8 +396,12 @@ static int reserve_waiting(struct object *o, unsigned int want, struct reservati
 	}
 }
 
-/* A range of whole clusters, any number of pages, as one entry. */
-static int zero_range(struct object *o, uint64_t first, uint64_t end, struct err *e)
+/*
+ * A range of whole clusters as one entry. The last one may be covered in part only, up to the end
+ * of the object at size_seen; if the object grew since, nothing is done: -ERESTART.
+ */
+static int zero_range(struct object *o, uint64_t first, uint64_t end, uint64_t size_seen,
+		      struct err *e)
 {
 	struct reservation res;
 	struct publication pub = { .object = o, .reservation = &res };
@@ -418,9 +422,43 @@ static int zero_range(struct object *o, uint64_t first, uint64_t end, struct err
 	rwlock_write_lock(&o->gate);
 	if (o->deleted || o->stream != stream) {
 		r = o->deleted ? -ESTALE : -EXDEV;
+	} else if (end << CLUSTER_SHIFT > size_seen && o->size_bytes > size_seen) {
+		r = -ERESTART;
 	} else {
 		mutex_lock(&stream->range_lock);
 		r = map_range(o->pool->map, o->layer, first, end, LOC_ZERO, publish, &pub, &lsn, e);
+		mutex_unlock(&stream->range_lock);
+	}
+	rwlock_write_unlock(&o->gate);
+	stream_complete(&res);
+	return r;
+}
+
+/* Longer: nothing is mapped behind the end and the rest of its cluster is zero already. */
+static int grow(struct object *o, uint64_t size, struct err *e)
+{
+	struct reservation res;
+	struct publication pub = { .object = o, .reservation = &res };
+	struct stream *stream;
+	int r;
+
+	r = reserve_waiting(o, 0, &res, &stream, e);
+	if (r < 0)
+		return r;
+	rwlock_write_lock(&o->gate);
+	if (o->deleted || o->stream != stream) {
+		r = o->deleted ? -EBADF : -EXDEV;
+	} else if (size < o->size_bytes) {
+		r = -ESTALE; /* a write made it longer than that meanwhile: now it is a cut */
+	} else {
+		pub.entry = (struct log_entry){
+			.object = o->id,
+			.size_bytes = size,
+			.mtime_ns = env_now_real_ns(o->pool->env),
+			.kind = ENTRY_ATTR,
+		};
+		mutex_lock(&stream->range_lock);
+		(void)publish(&pub);
 		mutex_unlock(&stream->range_lock);
 	}
 	rwlock_write_unlock(&o->gate);
@@ -444,11 +482,12 @@ static int zero_partial(struct object *o, uint64_t offset, size_t len, struct er
 }
 
 /* Whole clusters [first, last), in pieces that a count of 32 bits holds. */
-static int zero_clusters(struct object *o, uint64_t first, uint64_t last, struct err *e)
+static int zero_clusters(struct object *o, uint64_t first, uint64_t last, uint64_t size_seen,
+			 struct err *e)
 {
 	while (first < last) {
 		uint64_t until = min_u64(last, first + (ENTRY_TO_END - 1));
-		int r = zero_range(o, first, until, e);
+		int r = zero_range(o, first, until, size_seen, e);
 
 		if (r == -EXDEV) /* class changed meanwhile */
 			continue;
@@ -459,33 +498,45 @@ static int zero_clusters(struct object *o, uint64_t first, uint64_t last, struct
 	return 0;
 }
 
-int object_zero(struct object *o, uint64_t offset, uint64_t len, bool extend, struct err *e)
+/* Zeros up to the end of the object as it is now. -ERESTART: it grew meanwhile. */
+static int zero_within(struct object *o, uint64_t offset, uint64_t len, struct err *e)
 {
 	uint64_t size = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE), end, first, last;
-	int r = check_range(offset, len, e);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	if (extend && offset + len > size) {
-		r = object_truncate(o, offset + len, e); /* what it adds reads as zeros */
-		if (r < 0)
-			return r;
-	}
 	if (offset >= size)
 		return 0;
 	end = offset + min_u64(len, size - offset);
 	first = div_up_u64(offset, CLUSTER_BYTES);
 	last = end == size ? div_up_u64(end, CLUSTER_BYTES) : end >> CLUSTER_SHIFT;
 	/* Edges that cover part of a cluster are small writes of zeros. */
-	if (offset % CLUSTER_BYTES) {
-		r = zero_partial(o, offset,
-				 (size_t)(min_u64(end, first << CLUSTER_SHIFT) - offset), e);
-		if (r < 0)
+	if (offset % CLUSTER_BYTES)
+		r = zero_partial(o, offset, (size_t)(min_u64(end, first << CLUSTER_SHIFT) - offset),
+				 e);
+	if (r == 0)
+		r = zero_clusters(o, first, last, size, e);
+	if (r == 0 && last >= first && last << CLUSTER_SHIFT < end)
+		r = zero_partial(o, last << CLUSTER_SHIFT, end % CLUSTER_BYTES, e);
+	return r;
+}
+
+int object_zero(struct object *o, uint64_t offset, uint64_t len, bool extend, struct err *e)
+{
+	int r = check_range(offset, len, e);
+
+	if (r < 0)
+		return r;
+	/* What it adds reads as zeros. -ESTALE: a write made it longer than that meanwhile. */
+	while (extend && offset + len > __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE)) {
+		r = grow(o, offset + len, e);
+		if (r == -EBADF)
+			return err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+		if (r < 0 && r != -ESTALE && r != -EXDEV)
 			return r;
 	}
-	r = zero_clusters(o, first, last, e);
-	if (r == 0 && end % CLUSTER_BYTES && last >= first && last << CLUSTER_SHIFT < end)
-		r = zero_partial(o, last << CLUSTER_SHIFT, end % CLUSTER_BYTES, e);
+	do
+		r = zero_within(o, offset, len, e);
+	while (r == -ERESTART);
 	return r;
 }
 
@@ -602,38 +653,6 @@ static int try_truncate(struct object *o, uint64_t size, struct bounce *b, struc
 			r = -ESTALE;
 		if (r == 0)
 			r = truncate_locked(o, stream, size, keep, &res, &crc, e);
-	}
-	rwlock_write_unlock(&o->gate);
-	stream_complete(&res);
-	return r;
-}
-
-/* Longer: nothing is mapped behind the end and the rest of its cluster is zero already. */
-static int grow(struct object *o, uint64_t size, struct err *e)
-{
-	struct reservation res;
-	struct publication pub = { .object = o, .reservation = &res };
-	struct stream *stream;
-	int r;
-
-	r = reserve_waiting(o, 0, &res, &stream, e);
-	if (r < 0)
-		return r;
-	rwlock_write_lock(&o->gate);
-	if (o->deleted || o->stream != stream) {
-		r = o->deleted ? -EBADF : -EXDEV;
-	} else if (size < o->size_bytes) {
-		r = -ESTALE; /* a write made it longer than that meanwhile: now it is a cut */
-	} else {
-		pub.entry = (struct log_entry){
-			.object = o->id,
-			.size_bytes = size,
-			.mtime_ns = env_now_real_ns(o->pool->env),
-			.kind = ENTRY_ATTR,
-		};
-		mutex_lock(&stream->range_lock);
-		(void)publish(&pub);
-		mutex_unlock(&stream->range_lock);
 	}
 	rwlock_write_unlock(&o->gate);
 	stream_complete(&res);

@@ -68,8 +68,15 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 	if (r < 0)
 		return r;
 	env_random(w->env, &init.salt, sizeof(init.salt));
-	r = flash_create(w->flash, o->stream, init.number, 0, len_bytes, o->urgent, &init.file,
-			 &init.dir, e);
+	r = -ENOENT;
+	if (o->prewritten) {
+		r = flash_take_stock(w->flash, o->stream, init.number, len_bytes, &init.file,
+				     &init.dir);
+		flash_want_stock(w->flash, len_bytes);
+	}
+	if (r < 0)
+		r = flash_create(w->flash, o->stream, init.number, 0, len_bytes, o->urgent,
+				 &init.file, &init.dir, e);
 	if (r < 0)
 		return r;
 	buf_init(&init.log, (size_t)w->sco_slots * BATCH_ROOM_BYTES);

@@ -11,6 +11,7 @@ struct stream_world;
 struct sco_make_options {
 	uint32_t stream;
 	bool urgent;	     /* may use the reserve of the disk */
+	bool prewritten;     /* the stream syncs often: out of the stock, if there is any */
 	bool first_of_epoch; /* its header names the cut below */
 	uint64_t cut_sco;
 	uint32_t cut_batches;

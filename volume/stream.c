@@ -9,6 +9,8 @@
 
 /* Most SCOs that one group commit syncs; a longer range is committed in pieces. */
 #define COMMIT_SCOS_MAX 8u
+/* Commits into one SCO from which on its stream syncs often: the next one is prewritten. */
+#define COMMITS_OFTEN 32u
 
 void stream_init(struct stream *s, struct stream_world *world, uint32_t id, uint32_t class,
 		 uint64_t owner)
@@ -62,11 +64,13 @@ void stream_poison(struct stream *s, int error, const char *what)
 /* --- SCOs of the stream ------------------------------------------------------------------------ */
 
 /* Make a SCO with the lock dropped; the caller set making_sco. */
-static int make_sco_unlocked(struct stream *s, bool urgent, struct sco **ret_sco, struct err *e)
+static int make_sco_unlocked(struct stream *s, bool urgent, bool prewritten, struct sco **ret_sco,
+			     struct err *e)
 {
 	struct sco_make_options o = {
 		.stream = s->id,
 		.urgent = urgent,
+		.prewritten = prewritten,
 		.first_of_epoch = !s->epoch_has_sco, /* only the maker changes it */
 		.cut_sco = s->cut_sco,
 		.cut_batches = s->cut_batches,
@@ -80,6 +84,7 @@ static int make_sco_unlocked(struct stream *s, bool urgent, struct sco **ret_sco
 static int need_next_sco_locked(struct stream *s, bool urgent, struct err *e)
 {
 	struct sco *made = NULL;
+	bool prewritten;
 	int r;
 
 	while (s->making_sco)
@@ -87,8 +92,9 @@ static int need_next_sco_locked(struct stream *s, bool urgent, struct err *e)
 	if (s->next_sco || s->error)
 		return s->error;
 	s->making_sco = true;
+	prewritten = s->commits >= COMMITS_OFTEN;
 	mutex_unlock(&s->lock);
-	r = make_sco_unlocked(s, urgent, &made, e);
+	r = make_sco_unlocked(s, urgent, prewritten, &made, e);
 	mutex_lock(&s->lock);
 	s->making_sco = false;
 	if (r == 0) {
@@ -289,8 +295,10 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 			}
 			continue; /* the lock was dropped: look again */
 		}
-		if (!s->sco)
+		if (!s->sco) {
 			s->sco = TAKE_PTR(s->next_sco);
+			s->commits = 0;
+		}
 		if (!start_batch_locked(s, direct)) {
 			*ret_count = err_set(e, -EAGAIN, "the ring is full");
 			return NULL;
@@ -550,6 +558,7 @@ static int commit_round_locked(struct stream *s)
 		return s->error;
 	}
 	s->durable_lsn = max_u64(s->durable_lsn, c.last->closed_lsn);
+	s->commits++;
 	release_locked(s, c.last);
 	/* Without a batch in use nobody holds a reservation: every LSN given out was in these. It may
 	 * be above closed_lsn, where a writer published into a batch that was closed already. */

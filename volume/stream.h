@@ -47,6 +47,7 @@ struct stream {
 	struct batch *first, *last; /* in use, in order; the last may be open */
 	uint32_t frames;	/* in that list */
 	bool leader;		/* somebody runs the group commit */
+	uint32_t commits;	/* into the open SCO */
 	lsn_t durable_lsn;
 	uint64_t direct_bytes;	/* written directly and not yet durable */
 	uint64_t last_write_ns; /* when a place was last reserved */
