@@ -82,27 +82,37 @@ static int reseal(struct pool *p, struct sco *s, struct err *e)
 	return 0;
 }
 
-static int seal_one(struct pool *p, struct sco *s, struct err *e)
+/* Whether a SCO waits for us; then it is ours until unclaimed. */
+static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life *ret_life)
 {
 	struct stream *stream = pool_stream(p, s->stream);
-	enum sco_life life = sco_life(p->scos, s);
-	bool drained, mine = false;
+	bool mine;
+
+	mutex_lock(&p->scos->lock);
+	*ret_life = s->life;
+	mine = !s->busy && !s->dead && (s->life == SCO_LIFE_FULL || s->life == SCO_LIFE_LEFTOVER);
+	if (mine)
+		s->busy = true;
+	mutex_unlock(&p->scos->lock);
+	if (!mine || *ret_life == SCO_LIFE_LEFTOVER || !stream)
+		return mine;
+	mutex_lock(&stream->lock);
+	mine = s->batches_busy == 0;
+	mutex_unlock(&stream->lock);
+	if (!mine) {
+		mutex_lock(&p->scos->lock);
+		s->busy = false;
+		mutex_unlock(&p->scos->lock);
+	}
+	return mine;
+}
+
+static int seal_one(struct pool *p, struct sco *s, struct err *e)
+{
+	enum sco_life life;
 	int r;
 
-	if (life != SCO_LIFE_FULL && life != SCO_LIFE_LEFTOVER)
-		return 0;
-	if (stream && life == SCO_LIFE_FULL) {
-		mutex_lock(&stream->lock);
-		drained = s->batches_busy == 0;
-		mutex_unlock(&stream->lock);
-		if (!drained)
-			return 0;
-	}
-	mutex_lock(&p->scos->lock);
-	if (!s->busy && !s->dead)
-		mine = s->busy = true;
-	mutex_unlock(&p->scos->lock);
-	if (!mine)
+	if (!claim_for_seal(p, s, &life))
 		return 0;
 	r = life == SCO_LIFE_FULL ? sco_seal(&p->world, s, e) : reseal(p, s, e);
 	mutex_lock(&p->scos->lock);
@@ -133,7 +143,9 @@ int pool_seal(struct pool *p, struct err *e)
 	size_t count;
 	int r, first_error = 0;
 
-	r = sco_table_list(p->scos, 0, &list, &count);
+	/* Whoever wants all of it sealed waits for what another one is sealing. */
+	GUARD(&p->seal_lock);
+	r = sco_table_list_unsealed(p->scos, &list, &count);
 	if (r < 0)
 		return err_set(e, r, "sealing");
 	for (size_t i = 0; i < count; i++) {
@@ -145,12 +157,25 @@ int pool_seal(struct pool *p, struct err *e)
 	return first_error;
 }
 
+static void prepare_streams(struct pool *p)
+{
+	struct stream **list;
+	size_t count;
+
+	if (pool_streams(p, &list, &count) < 0)
+		return; /* the writer makes his SCO himself */
+	for (size_t i = 0; i < count; i++)
+		stream_prepare(list[i]);
+	free(list);
+}
+
 uint64_t sealer_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
 	int r;
 
+	prepare_streams(p); /* writers wait for a new SCO, nobody for a seal */
 	if (pool_seal(p, &e) < 0) {
 		log_warning("volume: sealing failed, trying again: %s", e.message);
 		return SEAL_RETRY_NS;

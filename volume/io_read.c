@@ -128,28 +128,21 @@ static int verify(struct pool *p, struct sco *s, uint32_t slot, unsigned int cou
 	return 0;
 }
 
-static int read_run(struct pool *p, const struct looked_up *m, unsigned int i, unsigned int count,
-		    uint8_t *dst, struct err *e)
+static int read_run(struct pool *p, struct sco *s, const struct looked_up *m, unsigned int i,
+		    unsigned int count, uint8_t *dst, struct err *e)
 {
 	uint32_t crcs[PAGE_CLUSTERS];
 	const uint32_t *want = m->crcs + i;
 	uint32_t slot = loc_slot(m->locs[i]);
-	struct sco *s;
 	int r = 0;
 
-	s = sco_get(p->scos, loc_sco(m->locs[i]));
-	if (!s)
-		return err_set(e, -ENOENT, "SCO %" PRIu64 " is missing", loc_sco(m->locs[i]));
 	if (!all_known(m, i, count)) {
 		r = sco_index_crcs(p->index, s, slot, count, crcs, e);
 		want = crcs;
 	}
 	if (r == 0)
 		r = fetch_slots(p, s, slot, count, dst, e);
-	if (r == 0)
-		r = verify(p, s, slot, count, want, dst, e);
-	sco_unref(p->scos, s);
-	return r;
+	return r == 0 ? verify(p, s, slot, count, want, dst, e) : r;
 }
 
 static unsigned int run_length(const struct looked_up *m, unsigned int i, unsigned int count)
@@ -163,23 +156,52 @@ static unsigned int run_length(const struct looked_up *m, unsigned int i, unsign
 	return n;
 }
 
+/*
+ * References on all SCOs of a look-up, files open, so that cleaning can't take them away while we
+ * read. Returns how many runs are held, or negative with none held.
+ */
+static int hold_runs(struct pool *p, const struct looked_up *m, unsigned int count,
+		     struct sco **held, struct err *e)
+{
+	unsigned int runs = 0;
+	int r = 0;
+
+	for (unsigned int i = 0; i < count && r == 0; i += run_length(m, i, count)) {
+		struct env_file *f;
+
+		if (!loc_is_place(m->locs[i]))
+			continue;
+		held[runs] = sco_get(p->scos, loc_sco(m->locs[i]));
+		if (!held[runs])
+			r = err_set(e, -ENOENT, "SCO %" PRIu64 " is missing", loc_sco(m->locs[i]));
+		else
+			r = sco_file(p->scos, held[runs++], &f, e);
+	}
+	while (r < 0 && runs > 0)
+		sco_unref(p->scos, held[--runs]);
+	return r < 0 ? r : (int)runs;
+}
+
 static int read_looked_up(struct pool *p, const struct looked_up *m, unsigned int count,
 			  uint8_t *dst, struct err *e)
 {
-	for (unsigned int i = 0, n; i < count; i += n) {
+	struct sco *held[PAGE_CLUSTERS];
+	int runs = hold_runs(p, m, count, held, e), run = 0, r = 0;
+
+	if (runs < 0)
+		return runs;
+	for (unsigned int i = 0, n; i < count && r == 0; i += n) {
 		uint8_t *to = dst + (size_t)i * CLUSTER_BYTES;
-		int r;
 
 		n = run_length(m, i, count);
-		if (!loc_is_place(m->locs[i])) {
+		if (loc_is_place(m->locs[i]))
+			r = read_run(p, held[run++], m, i, n, to, e);
+		else
 			memset(to, 0, (size_t)n * CLUSTER_BYTES);
-			continue;
-		}
-		r = read_run(p, m, i, n, to, e);
-		if (r < 0)
-			return r;
 	}
-	return 0;
+	while (runs > 0)
+		sco_unref(p->scos, held[--runs]);
+	return r;
 }
 
 int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst, struct err *e)
@@ -187,7 +209,7 @@ int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *
 	struct looked_up m, before;
 	int r = 0;
 
-	for (unsigned int try = 0; try < READ_TRIES; try++) {
+	for (bool again = false;; again = true) {
 		int looked;
 
 		rwlock_read_lock(&o->gate); /* the layer may change under a class change */
@@ -197,8 +219,9 @@ int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *
 		rwlock_read_unlock(&o->gate);
 		if (looked < 0)
 			return looked;
-		/* A SCO may go while we look at it; it is damage only if the map insists. */
-		if (try > 0 && memcmp(m.locs, before.locs, count * sizeof(m.locs[0])) == 0)
+		/* A SCO may go between the look and our reference: whoever took it away moved the
+		 * data first. It is damage only if the map insists. */
+		if (again && memcmp(m.locs, before.locs, count * sizeof(m.locs[0])) == 0)
 			break;
 		r = read_looked_up(o->pool, &m, count, dst, e);
 		if (r == 0)

@@ -32,11 +32,11 @@ struct map_tombstone;
 
 /* One generation of a map, in RAM. Made by map_layer_new() for each layer in use. */
 struct layer {
-	uint64_t id;			/* constant */
-	struct layer *parent;		/* constant; NULL: none; referenced */
-	uint32_t parent_origin_base;	/* constant; added to the origin of the parent's locations */
-	uint64_t owner;			/* the user's, set after map_layer_new(): object it is of */
-	uint32_t refs;			/* atomic */
+	uint64_t id;		     /* constant */
+	struct layer *parent;	     /* constant; NULL: none; referenced */
+	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
+	uint64_t owner;		     /* the user's, set after map_layer_new(): object it is of */
+	uint32_t refs;		     /* atomic */
 
 	struct mutex lock;		/* rank LOCK_LAYER; guards all below */
 	uint64_t parent_limit_clusters; /* nothing of the parent at and behind it; only sinks */
@@ -79,7 +79,7 @@ NODISCARD int map_lookup(struct map *m, struct layer *l, uint64_t first, unsigne
 struct map_update {
 	uint64_t first;
 	unsigned int count; /* all in one page */
-	loc_t loc;	    /* LOC_ZERO, LOC_UNMAPPED, or the place of the first; rest consecutive */
+	loc_t loc; /* LOC_ZERO, LOC_UNMAPPED, or the place of the first; rest consecutive */
 	const uint32_t *crcs; /* count of them for a place, may be NULL; copied */
 	/* Apply only if the clusters are still here: expect for the first, consecutive if a place. */
 	bool conditional;
@@ -97,8 +97,8 @@ struct map_update {
  * Threads:  any; publish must not block and not call the map. No allocation in the steady state:
  *           a page that exists and whose form does not grow.
  */
-NODISCARD int map_update(struct map *m, struct layer *l, const struct map_update *u,
-			 lsn_t *ret_lsn, struct err *e);
+NODISCARD int map_update(struct map *m, struct layer *l, const struct map_update *u, lsn_t *ret_lsn,
+			 struct err *e);
 
 /*
  * Set clusters [first, end) to value (LOC_ZERO or LOC_UNMAPPED; a layer with parents gets LOC_ZERO

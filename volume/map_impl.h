@@ -5,7 +5,8 @@
  * can be found by is in its key: the slot of its layer (a small number that a layer has while it
  * lives) and its number. Recency is one bit a page and a hand that goes round (CLOCK).
  *
- * Locks, first taken first: ranges_lock, layers_lock, layer.lock, shard.lock. Metadata is read with none of them held.
+ * Locks, first taken first: ranges_lock, layers_lock, layer.lock, shard.lock. Metadata is read with
+ * none of them held.
  *
  * Loads: a page that loads is LOADING and its load stands in the shard's list. Whoever drops such
  * a page cancels the load, which then starts over. A range first adds its tombstone, then drops

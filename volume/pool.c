@@ -439,6 +439,7 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->bounce_lock, 0);
 	mutex_init(&p->room_lock, LOCK_PARKED);
 	cond_init(&p->room);
+	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	mutex_init(&p->dropped_lock, 0);
 }

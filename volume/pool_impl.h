@@ -92,6 +92,7 @@ struct pool {
 	struct job flusher, checkpointer, sealer, uploader, cleaner, resumer;
 	bool jobs_running;
 
+	struct mutex seal_lock;	      /* rank LOCK_SEAL: one round of sealing at a time */
 	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
 	struct old_file *old_files;   /* guarded by it */
 

@@ -74,7 +74,30 @@ struct looked {
 	uint32_t footer_crc;
 };
 
-static int look_at(struct pool *p, const struct found *f, struct looked *l, struct err *e)
+/* Whether the file is known to be sealed: a flushed row says so. */
+static bool row_seals(const struct sco_row *row, const struct found *f)
+{
+	return row && row->state == SCO_SEALED && row->version == f->version;
+}
+
+/*
+ * What no flushed row knows may be there in part. The data of version 0 was durable before its
+ * index was written, so a whole index is enough; later versions are copies, and the version that
+ * they were copied from is still there.
+ */
+static bool is_sealed(struct pool *p, const struct found *f, struct looked *l,
+		      const struct sco_row *row)
+{
+	if (sco_read_footer(p->env, l->file, l->bytes, &l->footer, NULL) < 0 ||
+	    l->footer.salt != l->header.salt || l->footer.sco != f->sco ||
+	    l->footer.version != f->version || l->footer.stream != f->stream)
+		return false;
+	return row_seals(row, f) ||
+	       (f->version == 0 && sco_verify_index(p->env, l->file, &l->footer, NULL) == 0);
+}
+
+static int look_at(struct pool *p, const struct found *f, const struct sco_row *row,
+		   struct looked *l, struct err *e)
 {
 	uint8_t *block = direct_alloc(BLOCK_BYTES);
 	struct env_stat st;
@@ -97,10 +120,7 @@ static int look_at(struct pool *p, const struct found *f, struct looked *l, stru
 			       l->header.sco == f->sco && l->header.stream == f->stream &&
 			       l->header.version == f->version &&
 			       l->header.slots_max >= SCO_SLOTS_MIN;
-	l->sealed = l->header_ok &&
-		    sco_read_footer(p->env, l->file, l->bytes, &l->footer, NULL) == 0 &&
-		    l->footer.salt == l->header.salt && l->footer.sco == f->sco &&
-		    l->footer.version == f->version && l->footer.stream == f->stream;
+	l->sealed = l->header_ok && is_sealed(p, f, l, row);
 	if (l->sealed) {
 		sco_footer_encode(&l->footer, block);
 		l->footer_crc = crc32c(0, block, BLOCK_BYTES);
@@ -141,7 +161,7 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 	}
 	if (row) {
 		init.live_slots = row->live_slots;
-		if (row->state == SCO_SEALED && row->version == f->version && l->sealed) {
+		if (row_seals(row, f) && l->sealed) {
 			init.row_flags = row->flags;
 			init.object_epoch = row->object_epoch;
 			init.row_saved = 1;
@@ -188,7 +208,7 @@ static int take_group(struct pool *p, const struct found *group, size_t count, s
 			delete_file(p, f);
 			continue;
 		}
-		r = look_at(p, f, &l, e);
+		r = look_at(p, f, has_row ? &row : NULL, &l, e);
 		if (r < 0)
 			return r;
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
@@ -202,7 +222,7 @@ static int take_group(struct pool *p, const struct found *group, size_t count, s
 			delete_file(p, f);
 			continue;
 		}
-		if (l.sealed && !(has_row && row.state == SCO_SEALED && row.version == f->version))
+		if (l.sealed && !row_seals(has_row ? &row : NULL, f))
 			r = settle_sealed(p, f, &l, e);
 		if (r < 0) {
 			env_close(p->env, l.file);

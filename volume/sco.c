@@ -52,6 +52,32 @@ void sco_table_close(struct sco_table *t)
 	free(t);
 }
 
+static void link_unsealed_locked(struct sco_table *t, struct sco *s)
+{
+	s->unsealed_prev = NULL;
+	s->unsealed_next = t->unsealed;
+	if (t->unsealed)
+		t->unsealed->unsealed_prev = s;
+	t->unsealed = s;
+}
+
+static void unlink_unsealed_locked(struct sco_table *t, struct sco *s)
+{
+	if (s->unsealed_next)
+		s->unsealed_next->unsealed_prev = s->unsealed_prev;
+	if (s->unsealed_prev)
+		s->unsealed_prev->unsealed_next = s->unsealed_next;
+	else if (t->unsealed == s)
+		t->unsealed = s->unsealed_next;
+	s->unsealed_prev = s->unsealed_next = NULL;
+}
+
+void sco_set_sealed_locked(struct sco_table *t, struct sco *s)
+{
+	s->life = SCO_LIFE_SEALED;
+	unlink_unsealed_locked(t, s);
+}
+
 int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_sco)
 {
 	struct sco *s, *found;
@@ -68,6 +94,8 @@ int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_
 		return -EEXIST;
 	}
 	HASH_ADD(hh, t->by_number, number, sizeof(s->number), s);
+	if (s->life != SCO_LIFE_SEALED)
+		link_unsealed_locked(t, s);
 	if (s->file)
 		t->open_files++;
 	*ret_sco = s;
@@ -118,6 +146,7 @@ void sco_remove(struct sco_table *t, struct sco *s)
 	if (!s->hh.tbl)
 		return;
 	HASH_DEL(t->by_number, s);
+	unlink_unsealed_locked(t, s);
 	s->hh.tbl = NULL;
 	s->dead = true;
 }
@@ -239,6 +268,29 @@ int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 		list[count++] = s;
 	}
 	mutex_unlock(&t->lock);
+	qsort(list, count, sizeof(struct sco *), by_number);
+	*ret_scos = list;
+	*ret_count = count;
+	return 0;
+}
+
+int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos, size_t *ret_count)
+{
+	struct sco **list;
+	size_t count = 0;
+
+	mutex_lock(&t->lock);
+	for (struct sco *s = t->unsealed; s; s = s->unsealed_next)
+		count++;
+	list = calloc(count + 1, sizeof(struct sco *));
+	count = 0;
+	for (struct sco *s = t->unsealed; list && s; s = s->unsealed_next) {
+		s->refs++;
+		list[count++] = s;
+	}
+	mutex_unlock(&t->lock);
+	if (!list)
+		return -ENOMEM;
 	qsort(list, count, sizeof(struct sco *), by_number);
 	*ret_scos = list;
 	*ret_count = count;

@@ -57,6 +57,7 @@ struct sco {
 	bool dead;	  /* being removed: no new references but by whom it knows */
 	bool busy;	  /* uploaded, cleaned or resealed right now */
 	uint64_t touched; /* clock of open files */
+	struct sco *unsealed_prev, *unsealed_next;
 	UT_hash_handle hh;
 };
 
@@ -65,6 +66,7 @@ struct sco_table {
 	struct flash *flash;
 	struct mutex lock; /* rank LOCK_SCO_TABLE; guards all below and what is said above */
 	struct sco *by_number;
+	struct sco *unsealed; /* those of the table that are not SEALED */
 	uint32_t open_files;
 	uint64_t clock;
 	uint64_t live_slots;  /* sum over all */
@@ -86,6 +88,8 @@ void sco_unref(struct sco_table *t, struct sco *s);
 /* Take it out of the table: later looks find nothing; freed with its last reference. */
 void sco_remove(struct sco_table *t, struct sco *s);
 enum sco_life sco_life(struct sco_table *t, struct sco *s);
+/* It is SEALED from now on. The table's lock is held. */
+void sco_set_sealed_locked(struct sco_table *t, struct sco *s);
 
 /*
  * Read clusters [slot, slot + count) of the file. Verifies nothing.
@@ -105,6 +109,9 @@ NODISCARD int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret
 /* Snapshot of references to all SCOs (of one stream if stream != 0), by number. */
 NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 			     size_t *ret_count);
+/* The same of those that are not sealed; they are few. */
+NODISCARD int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos,
+				      size_t *ret_count);
 void sco_list_free(struct sco_table *t, struct sco **scos, size_t count);
 
 #endif

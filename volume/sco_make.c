@@ -245,7 +245,7 @@ static void become_sealed(struct stream_world *w, struct sco *s, const struct in
 	struct sco_table *t = w->scos;
 
 	mutex_lock(&t->lock);
-	s->life = SCO_LIFE_SEALED;
+	sco_set_sealed_locked(t, s);
 	s->file_bytes = image->file_bytes;
 	s->footer_crc = image->footer_crc;
 	s->table_offset_bytes = image->table_offset_bytes;
@@ -384,6 +384,24 @@ int sco_read_footer(struct env *env, struct env_file *f, uint64_t file_bytes,
 		return err_set(e, -EUCLEAN, "footer says %" PRIu64 " bytes, file has %" PRIu64,
 			       footer.file_bytes, file_bytes);
 	*ret_footer = footer;
+	return 0;
+}
+
+int sco_verify_index(struct env *env, struct env_file *f, const struct sco_footer *footer,
+		     struct err *e)
+{
+	size_t table_bytes = (size_t)footer->table_chunks * BLOCK_BYTES;
+	size_t log_bytes = (size_t)footer->log_entries * BATCH_ENTRY_BYTES;
+	size_t room = table_bytes + (size_t)round_up_u64(log_bytes, BLOCK_BYTES);
+	AUTO(freep) uint8_t *bytes = direct_alloc(room);
+
+	if (!bytes)
+		return err_set(e, -ENOMEM, "index of a SCO");
+	if (env_pread(env, f, bytes, room, footer->table_offset_bytes) != (ssize_t)room)
+		return err_set(e, -EIO, "reading the index of SCO %" PRIu64, footer->sco);
+	if (crc32c(0, bytes, table_bytes) != footer->table_crc ||
+	    crc32c(0, bytes + table_bytes, log_bytes) != footer->log_crc)
+		return err_set(e, -EBADMSG, "index of SCO %" PRIu64 ": checksum", footer->sco);
 	return 0;
 }
 

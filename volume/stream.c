@@ -311,7 +311,7 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 {
 	bool direct = flags & RESERVE_DIRECT;
 	struct ring *ring = s->world->ring;
-	bool flush = false;
+	bool flush = false, prepare = false;
 	struct batch *b;
 	int count;
 
@@ -346,11 +346,16 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 		s->direct_bytes += (uint64_t)count * CLUSTER_BYTES;
 		flush = s->direct_bytes > ring->len_bytes;
 	}
-	if (b->entry_count == 1) /* a fresh batch: time to look at the ring */
+	if (b->entry_count == 1) { /* a fresh batch: time to look at the ring, and ahead */
 		flush |= ring_free_count(ring) < ring->frame_count - ring->frame_count / 4;
+		prepare = !s->next_sco && !s->making_sco &&
+			  b->sco->next_slot >= b->sco->slots_max / 2;
+	}
 	mutex_unlock(&s->lock);
 	if (flush)
 		s->world->wants_flush(s->world->arg);
+	if (prepare)
+		s->world->wants_seal(s->world->arg);
 	return 0;
 }
 

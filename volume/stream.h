@@ -74,7 +74,8 @@ struct stream_world {
 	/* Next SCO number, below a durable high-water mark. */
 	int (*new_sco_number)(void *arg, uint64_t *ret_number, struct err *e);
 	void *arg;
-	/* Called with the stream's lock held: a batch or SCO waits for a flush or to be sealed. */
+	/* A batch waits for a flush; a SCO to be sealed, or the next one to be made in advance. May be
+	 * called with the stream's lock held. */
 	void (*wants_flush)(void *arg);
 	void (*wants_seal)(void *arg);
 	/* Called without locks: frames were freed, places became available. */

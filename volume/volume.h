@@ -178,4 +178,56 @@ struct metrics_registry *pool_metrics(struct pool *p);
 NODISCARD int pool_list_objects(struct pool *p, uint64_t **ret_ids, size_t *ret_count,
 				struct err *e);
 
+/* What a pool is and what troubles it, beside the numbers of pool_status(). */
+struct pool_description {
+	char uuid[37];
+	const char *backend_url;   /* without secrets; good as long as the pool */
+	int64_t backend_failed_ns; /* real time since when the backend fails; 0: it answers */
+	bool fenced;		   /* another daemon took the backend over: nothing is uploaded */
+	bool flash_full;	   /* no cache directory has room for another SCO */
+	uint64_t queued_bytes;	   /* of sealed SCOs that wait for upload */
+};
+void pool_describe(struct pool *p, struct pool_description *ret_description);
+
+enum pool_severity { POOL_WARNING, POOL_ERROR };
+
+/* One thing that is wrong. Numbers that do not apply are 0; what ends with NUL. */
+struct pool_problem {
+	enum pool_severity severity;
+	const char *what; /* one sentence */
+	uint64_t object;
+	uint64_t offset_bytes, len_bytes; /* of the object, where object is not 0 */
+	uint64_t sco;
+	uint32_t slot;
+	bool repaired;
+};
+
+struct pool_check_options {
+	bool data;   /* read every live cluster and compare its checksum */
+	bool repair; /* correct counts, remove leftovers */
+	void (*problem)(void *arg, const struct pool_problem *problem); /* may be NULL */
+	/* Now and then while clusters are read; may be NULL. */
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+	void *arg;
+};
+
+struct pool_check_result {
+	uint64_t errors, warnings, repaired;
+	uint64_t objects, layers, pages, scos, live_bytes;
+	uint64_t data_bytes;	  /* whose checksums were compared */
+	uint64_t single_copy_scos; /* cache file and backend object are one: no second copy */
+	bool backend_checked;	  /* false: it did not answer */
+};
+
+/*
+ * Prove that maps, SCOs and backend agree: every location names a SCO and slot that exist, counts
+ * of live clusters are right, headers, footers and indexes are whole, uploaded SCOs are on the
+ * backend. Nobody else uses the pool meanwhile.
+ *
+ * Errors:   what kept the check itself from going on; problems found are no error.
+ * Durable:  repairs, on return.
+ */
+NODISCARD int pool_check(struct pool *p, const struct pool_check_options *options,
+			 struct pool_check_result *ret_result, struct err *e);
+
 #endif

@@ -254,7 +254,9 @@ START_TEST(a_leaf_equals_an_array_under_random_updates)
 		if (n % 250 == 249)
 			set(0, PAGE_CLUSTERS, place(5, 100), NULL, LEAF_DIRTY);
 		else
-			random_step(longest[n < 1000 ? pick(6) : n < 1500 ? pick(2) : pick(3)],
+			random_step(longest[n < 1000 ? pick(6) :
+					    n < 1500 ? pick(2) :
+						       pick(3)],
 				    false);
 		compare();
 		compare_windows();
