@@ -465,9 +465,14 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 		struct checkpoint_row row = { .lsn = m->lsn, .replay_sco = m->replay_sco };
 		struct row_key key = row_key_u64(ROW_CHECKPOINT, m->stream->id);
 
-		if (m->lsn == m->stream->checkpoint_lsn &&
-		    m->replay_sco == m->stream->replay_sco)
+		/* A damaged stream keeps its mark, so that every start sees the damage again. */
+		if (__atomic_load_n(&m->stream->error, __ATOMIC_RELAXED) == -EUCLEAN) {
+			row.lsn = m->lsn = m->stream->checkpoint_lsn;
+			row.damaged = 1;
+		} else if (m->lsn == m->stream->checkpoint_lsn &&
+			   m->replay_sco == m->stream->replay_sco) {
 			continue;
+		}
 		r = put_names_row(p, batch, &key, &row);
 		changed = true;
 	}

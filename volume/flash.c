@@ -92,8 +92,8 @@ static int dir_open(struct flash *flash, unsigned int index, const struct flash_
 }
 
 int flash_open(struct env *env, const struct uuid *pool, const struct flash_dir_option *dirs,
-	       unsigned int dir_count, uint64_t reserve_bytes, bool make,
-	       struct flash **ret_flash, struct err *e)
+	       unsigned int dir_count, uint64_t reserve_bytes, bool make, struct flash **ret_flash,
+	       struct err *e)
 {
 	struct flash *flash;
 	int r = 0;
@@ -223,8 +223,8 @@ static int create_in(struct flash *flash, uint32_t dir, uint32_t stream, uint64_
 
 	if (!path)
 		return err_set(e, -ENOMEM, "path of a SCO");
-	r = env_open(flash->env, path,
-		     ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT, &f);
+	r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT,
+		     &f);
 	if (r < 0)
 		return err_set(e, r == -ENOSPC ? -EAGAIN : r, "creating '%s'", path);
 	r = env_fallocate(flash->env, f, 0, len_bytes);
@@ -288,8 +288,8 @@ int flash_open_file(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t
 	return r < 0 ? err_set(e, r, "opening '%s'", path) : 0;
 }
 
-int flash_delete(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
-		 uint32_t version, uint64_t len_bytes, struct err *e)
+int flash_delete(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco, uint32_t version,
+		 uint64_t len_bytes, struct err *e)
 {
 	AUTO(free_stringp) char *path = flash_path(flash, dir, stream, sco, version);
 	int r;

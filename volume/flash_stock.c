@@ -89,8 +89,9 @@ static void discard(struct flash *flash, struct flash_stock *s)
 
 	env_close(flash->env, s->file);
 	if (!path || env_unlink(flash->env, path) < 0)
-		log_warning("flash: a file of the stock stays until the next start: number=%" PRIu64,
-			    s->number);
+		log_warning(
+			"flash: a file of the stock stays until the next start: number=%" PRIu64,
+			s->number);
 	flash_account(flash, s->dir, flash->stock_bytes, 0);
 }
 
@@ -179,8 +180,8 @@ int flash_fill_stock(struct flash *flash, struct err *e)
 	path = stock_path(flash, &s);
 	if (!path)
 		return err_set(e, -ENOMEM, "stock");
-	r = env_open(flash->env, path,
-		     ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT, &s.file);
+	r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT,
+		     &s.file);
 	if (r < 0)
 		return err_set(e, r, "creating '%s'", path);
 	flash_account(flash, s.dir, 0, len_bytes);

@@ -9,7 +9,7 @@
 /* How long a failed seal rests. */
 /* Garbage that is never worth slowing down for. */
 #define GARBAGE_SLACK_SCOS 4u
-#define SEAL_RETRY_NS UINT64_C(1000000000)
+#define SEAL_RETRY_NS	   UINT64_C(1000000000)
 /* Log that a checkpoint may leave behind: a tenth of what lives, within these. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
@@ -68,13 +68,13 @@ static int remember_old_file(struct pool *p, const struct sco *s, uint32_t versi
 	return 0;
 }
 
-static int reseal(struct pool *p, struct sco *s, struct err *e)
+static int reseal(struct pool *p, struct sco *s, lsn_t durable_lsn, struct err *e)
 {
 	uint32_t version, dir;
 	uint64_t len_bytes;
 	int r;
 
-	r = sco_reseal(&p->world, s, &version, &dir, &len_bytes, e);
+	r = sco_reseal(&p->world, s, durable_lsn, &version, &dir, &len_bytes, e);
 	if (r < 0)
 		return r;
 	counter_inc(&p->metrics.scos_resealed);
@@ -109,12 +109,15 @@ static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life *ret_lif
 
 static int seal_one(struct pool *p, struct sco *s, struct err *e)
 {
+	struct stream *stream = pool_stream(p, s->stream);
+	lsn_t durable_lsn = stream ? stream_durable_lsn(stream) : 0;
 	enum sco_life life;
 	int r;
 
 	if (!claim_for_seal(p, s, &life))
 		return 0;
-	r = life == SCO_LIFE_FULL ? sco_seal(&p->world, s, e) : reseal(p, s, e);
+	r = life == SCO_LIFE_FULL ? sco_seal(&p->world, s, durable_lsn, e) :
+				    reseal(p, s, durable_lsn, e);
 	mutex_lock(&p->scos->lock);
 	s->busy = false;
 	mutex_unlock(&p->scos->lock);

@@ -200,6 +200,7 @@ struct sco_footer {
 	uint32_t log_crc;
 	uint32_t batch_count;
 	uint64_t file_bytes; /* footer included: the file's exact length */
+	lsn_t durable_lsn;   /* of the stream, known when it was sealed */
 };
 void sco_footer_encode(const struct sco_footer *f, uint8_t block[BLOCK_BYTES]);
 NODISCARD int sco_footer_decode(const uint8_t block[BLOCK_BYTES], struct sco_footer *ret_footer,

@@ -150,7 +150,8 @@ enum {
 	FOOTER_LOG_CRC_AT = 136,
 	FOOTER_BATCH_COUNT_AT = 140,
 	FOOTER_FILE_BYTES_AT = 144,
-	FOOTER_REST_AT = 152,
+	FOOTER_DURABLE_LSN_AT = 152,
+	FOOTER_REST_AT = 160,
 };
 
 /* Header, table, log, footer lie in this order and do not overlap. No sum here can wrap: offsets
@@ -216,6 +217,7 @@ void sco_footer_encode(const struct sco_footer *f, uint8_t block[BLOCK_BYTES])
 	le32_put(block + FOOTER_LOG_CRC_AT, f->log_crc);
 	le32_put(block + FOOTER_BATCH_COUNT_AT, f->batch_count);
 	le64_put(block + FOOTER_FILE_BYTES_AT, f->file_bytes);
+	le64_put(block + FOOTER_DURABLE_LSN_AT, f->durable_lsn);
 	format_head_seal(block, BLOCK_BYTES, sco_footer_magic);
 }
 
@@ -247,6 +249,7 @@ int sco_footer_decode(const uint8_t block[BLOCK_BYTES], struct sco_footer *ret_f
 		.log_crc = le32_get(block + FOOTER_LOG_CRC_AT),
 		.batch_count = le32_get(block + FOOTER_BATCH_COUNT_AT),
 		.file_bytes = le64_get(block + FOOTER_FILE_BYTES_AT),
+		.durable_lsn = le64_get(block + FOOTER_DURABLE_LSN_AT),
 	};
 	memcpy(f.pool.bytes, block + FOOTER_POOL_AT, UUID_BYTES);
 	r = features_check(&f.features, "SCO footer", e);

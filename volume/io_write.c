@@ -310,7 +310,9 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		if (!start_ns)
 			start_ns = clock_mono_ns();
 		pool_wait_room(p, generation, delay ? delay : UINT64_MAX);
-		/* A delay is served once, but at the limit writes wait until it falls. */
+		/* A delay is served once, and shrinks when what it is for does; at the limit writes
+		 * wait until it falls. */
+		delay = min_u64(delay, pool_throttle_ns(p, len));
 		if (delay && !pool_must_block(p) && clock_mono_ns() - start_ns >= delay)
 			delay = 0;
 	}

@@ -345,6 +345,8 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 	if (r == 0)
 		r = open_flash(p, row.sco_bytes, true, e);
 	if (r == 0)
+		r = ring_create_record(env, p->dir, &p->uuid, e);
+	if (r == 0)
 		r = put_shared_stream(p, e);
 	if (r == 0) { /* last: with it the pool is there */
 		r = env_sync_dir(env, p->dir);

@@ -50,7 +50,8 @@ int recovery_order(struct replay *rp, struct err *e)
 			if (!rp->has_ring)
 				break;
 			if (expected <= rp->recorded_durable)
-				replay_damage(rp, "LSN %" PRIu64 " is missing below durable %" PRIu64,
+				replay_damage(rp,
+					      "LSN %" PRIu64 " is missing below durable %" PRIu64,
 					      expected, rp->recorded_durable);
 		}
 		rp->entries[kept++] = *re;
@@ -210,6 +211,17 @@ static int settle_leftovers(struct replay *rp, struct err *e)
 	return 0;
 }
 
+/* What somebody needs who has to find out what happened. */
+static void explain_damage(const struct replay *rp)
+{
+	for (size_t i = 0; i < rp->sco_count; i++)
+		log_info("volume: damaged stream: stream=%u sco=%" PRIu64
+			 " epoch=%" PRIu64 " life=%d batches=%u slots=%u lsns=%" PRIu64 "..%" PRIu64,
+			 rp->stream->id, rp->scos[i]->number, rp->scos[i]->epoch,
+			 (int)rp->scos[i]->life, rp->scos[i]->batch_count, rp->scos[i]->next_slot,
+			 rp->scos[i]->first_lsn, rp->scos[i]->last_lsn);
+}
+
 static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn,
 			  const struct ring_old *old, uint64_t *sequence, struct err *e)
 {
@@ -218,6 +230,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 
 	rp.end = checkpoint_lsn;
 	rp.has_ring = old != NULL;
+	if (s->error)
+		replay_damage(&rp, "found earlier");
 	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);
 	if (r < 0)
 		return err_set(e, r, "recovering stream %u", s->id);
@@ -239,6 +253,7 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 		log_error("volume: damage in the log, refused for writing until repaired: "
 			  "stream=%u owner=%" PRIu64 " last_good_lsn=%" PRIu64 ": %s",
 			  s->id, s->owner, rp.end, rp.damage);
+		explain_damage(&rp);
 		s->error = -EUCLEAN;
 	}
 	if (r == 0 && s->abandoned)
@@ -254,25 +269,21 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 
 /* --- the pool ---------------------------------------------------------------------------------- */
 
-static int checkpoint_of(struct pool *p, uint32_t stream, lsn_t *ret_lsn, struct err *e)
+/* The last checkpoint of a stream; of one that never had any: nothing. */
+static int checkpoint_of(struct pool *p, uint32_t stream, struct checkpoint_row *ret_row,
+			 struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_CHECKPOINT, stream);
-	struct checkpoint_row row;
 	struct buf value;
 	int r;
 
+	*ret_row = (struct checkpoint_row){ .lsn = 0 };
 	buf_init(&value, 4096);
 	r = meta_get(p->meta, META_NAMES, &key, &value, e);
 	if (r == 0)
-		r = checkpoint_row_decode(value.data, value.len_bytes, &row, e);
+		r = checkpoint_row_decode(value.data, value.len_bytes, ret_row, e);
 	buf_done(&value);
-	if (r == 0)
-		*ret_lsn = row.lsn;
-	if (r == -ENOENT) {
-		*ret_lsn = 0;
-		r = 0;
-	}
-	return r;
+	return r == -ENOENT ? 0 : r;
 }
 
 struct layer_scan {
@@ -340,17 +351,20 @@ int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 
 	r = ring_find_old(p->env, ring, &old, e);
 	if (r == 0)
-		r = recovery_find_scos(p, e);
+		r = recovery_find_scos(p, old != NULL, e);
 	if (r == 0)
 		r = pool_streams(p, &streams, &count);
 	for (size_t i = 0; i < count && r == 0; i++) {
-		lsn_t lsn;
+		struct checkpoint_row row;
 
-		r = checkpoint_of(p, streams[i]->id, &lsn, e);
+		r = checkpoint_of(p, streams[i]->id, &row, e);
+		/* Damage found once is not forgotten because the log went on behind it. */
+		if (r == 0 && row.damaged)
+			streams[i]->error = -EUCLEAN;
 		if (r == 0)
 			r = find_abandoned(p, streams[i], e);
 		if (r == 0)
-			r = recover_stream(p, streams[i], lsn, old, &sequence, e);
+			r = recover_stream(p, streams[i], row.lsn, old, &sequence, e);
 	}
 	if (r == 0 && sequence > now_sequence)
 		r = err_set(e, -EUCLEAN,

@@ -41,8 +41,9 @@ NODISCARD int replay_add(struct replay *rp, const struct log_entry *entry, struc
 			 const uint8_t *block);
 void replay_damage(struct replay *rp, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Fill the table of SCOs from files and rows; removes what never counted. */
-NODISCARD int recovery_find_scos(struct pool *p, struct err *e);
+/* Fill the table of SCOs from files and rows; removes what never counted. What is damaged stays
+ * and marks its stream. same_boot: there was no power cut since the last process. */
+NODISCARD int recovery_find_scos(struct pool *p, bool same_boot, struct err *e);
 /* Entries of the stream's SCOs above the checkpoint. */
 NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
 /* Entries of the old ring's frames of this stream. */

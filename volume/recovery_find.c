@@ -69,6 +69,7 @@ struct looked {
 	uint64_t bytes;
 	struct sco_header header;
 	bool header_ok;
+	bool header_zero; /* never written */
 	struct sco_footer footer;
 	bool sealed;
 	uint32_t footer_crc;
@@ -114,18 +115,85 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 		return r;
 	}
 	l->bytes = st.size_bytes;
+	memset(block, 0, BLOCK_BYTES);
 	if (env_pread(p->env, l->file, block, BLOCK_BYTES, 0) == BLOCK_BYTES &&
 	    sco_header_decode(block, &l->header, NULL) == 0)
 		l->header_ok = memcmp(&l->header.pool, &p->uuid, sizeof(p->uuid)) == 0 &&
 			       l->header.sco == f->sco && l->header.stream == f->stream &&
 			       l->header.version == f->version &&
 			       l->header.slots_max >= SCO_SLOTS_MIN;
+	l->header_zero = block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
+	if (l->header_ok && l->header.epoch >= p->epoch)
+		r = err_set(e, -EUCLEAN,
+			    "the metadata went back: it is of epoch %" PRIu64 ", SCO %" PRIu64
+			    " was written in epoch %" PRIu64,
+			    p->epoch - 1, f->sco, l->header.epoch);
 	l->sealed = l->header_ok && is_sealed(p, f, l, row);
 	if (l->sealed) {
 		sco_footer_encode(&l->footer, block);
 		l->footer_crc = crc32c(0, block, BLOCK_BYTES);
 	}
 	free(block);
+	if (r < 0)
+		env_close(p->env, l->file);
+	return r;
+}
+
+/*
+ * Whether a file without a good header held something that was synced. Without a power cut a header
+ * that was written is whole, so it is damage. After one, a torn header means that nothing of the
+ * file was synced, unless one of its batches knows that an entry of the file was durable.
+ */
+static int was_synced(struct pool *p, const struct found *f, const struct looked *l, bool same_boot,
+		      bool *ret_synced, struct err *e)
+{
+	uint8_t *block = direct_alloc(BLOCK_BYTES);
+	lsn_t first = UINT64_MAX, durable = 0;
+	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
+
+	for (uint64_t at = 0; r == 0 && at + BLOCK_BYTES <= l->bytes; at += BLOCK_BYTES) {
+		struct batch_header h;
+		ssize_t got = env_pread(p->env, l->file, block, BLOCK_BYTES, at);
+
+		if (got < 0)
+			r = err_set(e, (int)got, "reading SCO %" PRIu64, f->sco);
+		if (got != BLOCK_BYTES || batch_close_decode(block, &h, NULL) < 0 ||
+		    h.sco != f->sco || h.stream != f->stream)
+			continue;
+		durable = max_u64(durable, h.durable_lsn);
+		for (unsigned int i = 0; i < h.entry_count; i++) {
+			struct log_entry entry;
+
+			if (batch_entry_decode(block, i, h.salt, &entry, NULL) == 0)
+				first = min_u64(first, entry.lsn);
+		}
+	}
+	free(block);
+	*ret_synced = durable >= first || (same_boot && (!l->header_zero || first != UINT64_MAX));
+	return r;
+}
+
+/* Not a SCO (any more): garbage of a crash goes, damage stays and marks its stream. */
+static int give_up(struct pool *p, const struct found *f, const struct looked *l,
+		   const struct sco_row *row, bool same_boot, bool last, struct err *e)
+{
+	struct stream *stream = pool_stream(p, f->stream);
+	bool synced = false;
+	int r = 0;
+
+	if (!l->header_ok && f->version == 0)
+		r = was_synced(p, f, l, same_boot, &synced, e);
+	if (r < 0)
+		return r;
+	if (!synced && !(row && row->live_slots && last)) {
+		delete_file(p, f);
+		return 0;
+	}
+	log_error("volume: a SCO is damaged, its stream is refused for writing until repaired: "
+		  "stream=%u sco=%" PRIu64 " version=%u live_clusters=%u",
+		  f->stream, f->sco, f->version, row ? row->live_slots : 0);
+	if (stream)
+		stream->error = -EUCLEAN;
 	return 0;
 }
 
@@ -190,7 +258,8 @@ static int settle_sealed(struct pool *p, const struct found *f, const struct loo
 }
 
 /* One number: the newest version that is whole, or the one that was open; the others go. */
-static int take_group(struct pool *p, const struct found *group, size_t count, struct err *e)
+static int take_group(struct pool *p, const struct found *group, size_t count, bool same_boot,
+		      struct err *e)
 {
 	struct sco_row row;
 	bool has_row, taken = false;
@@ -213,13 +282,10 @@ static int take_group(struct pool *p, const struct found *group, size_t count, s
 			return r;
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
+			r = give_up(p, f, &l, has_row ? &row : NULL, same_boot, i + 1 == count, e);
 			env_close(p->env, l.file);
-			if (has_row && row.live_slots && i + 1 == count)
-				return err_set(e, -EUCLEAN,
-					       "SCO %" PRIu64 " is damaged: %u live clusters are "
-					       "in it",
-					       f->sco, row.live_slots);
-			delete_file(p, f);
+			if (r < 0)
+				return r;
 			continue;
 		}
 		if (l.sealed && !row_seals(has_row ? &row : NULL, f))
@@ -294,7 +360,7 @@ static int check_rows(struct pool *p, struct err *e)
 	return r < 0 ? err_wrap(e, r, "SCO rows") : 0;
 }
 
-int recovery_find_scos(struct pool *p, struct err *e)
+int recovery_find_scos(struct pool *p, bool same_boot, struct err *e)
 {
 	struct found_list l = { 0 };
 	int r;
@@ -305,7 +371,7 @@ int recovery_find_scos(struct pool *p, struct err *e)
 	for (size_t i = 0, n; r == 0 && i < l.count; i += n) {
 		for (n = 1; i + n < l.count && l.found[i + n].sco == l.found[i].sco; n++)
 			continue;
-		r = take_group(p, l.found + i, n, e);
+		r = take_group(p, l.found + i, n, same_boot, e);
 	}
 	free(l.found);
 	return r < 0 ? r : check_rows(p, e);

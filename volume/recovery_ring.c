@@ -60,8 +60,8 @@ int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err
 /* A batch being put together in private memory. */
 struct rewriter {
 	struct replay *rp;
-	struct sco *sco;   /* referenced */
-	uint8_t *mem;	   /* block and BATCH_CLUSTERS_MAX clusters */
+	struct sco *sco; /* referenced */
+	uint8_t *mem;	 /* block and BATCH_CLUSTERS_MAX clusters */
 	struct batch_header h;
 	lsn_t last_lsn;
 };
@@ -213,7 +213,7 @@ static int put_entry(struct rewriter *w, struct log_entry *entry, unsigned int c
 static int rewrite_entry(struct rewriter *w, struct replay_entry *re, struct err *e)
 {
 	struct log_entry *entry = &re->entry;
-	unsigned int clusters = entry->slot == 0	   ? 0 :
+	unsigned int clusters = entry->slot == 0	  ? 0 :
 				entry->kind == ENTRY_DATA ? entry->cluster_count :
 							    1;
 	uint32_t old_slot = entry->slot;

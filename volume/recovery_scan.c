@@ -74,9 +74,10 @@ static int scan_sealed(struct replay *rp, struct sco *s, lsn_t limit, struct err
 		r = sco_read_footer(rp->pool->env, f, s->file_bytes, &footer, e);
 	if (r == 0)
 		r = sco_read_log(rp->pool->env, f, &footer, sealed_entry, &lr, e);
-	if (r == 0) /* sealed means that all of it was made durable */
+	/* What a later epoch gave up was not durable: its cut says how far to believe this one. */
+	if (r == 0)
 		rp->recorded_durable =
-			max_u64(rp->recorded_durable, min_u64(footer.first_lsn, limit));
+			max_u64(rp->recorded_durable, min_u64(footer.durable_lsn, limit));
 	return r;
 }
 
@@ -86,7 +87,7 @@ struct scan {
 	struct replay *rp;
 	struct sco *s;
 	lsn_t limit;
-	uint32_t slots; /* that the file has */
+	uint32_t slots;	 /* that the file has */
 	uint8_t *window; /* SCAN_SLOTS clusters */
 	uint32_t window_slot, window_count;
 };
@@ -232,8 +233,8 @@ static int scan_batches(struct scan *sc, struct err *e)
 
 		if (r < 0)
 			return r;
-		if (!window || batch_close_decode(window, &h, NULL) < 0 ||
-		    !belongs(sc, &h, slot) || h.batch != batch)
+		if (!window || batch_close_decode(window, &h, NULL) < 0 || !belongs(sc, &h, slot) ||
+		    h.batch != batch)
 			return 0;
 		memcpy(block, window, sizeof(block));
 		if (h.closed_lsn > sc->rp->recorded_durable)

@@ -74,6 +74,19 @@ static int record_read(struct env *env, const char *pool_dir, struct ring_record
 	return r < 0 ? err_wrap(e, r, "'%s'", path) : 0;
 }
 
+int ring_create_record(struct env *env, const char *pool_dir, const struct uuid *pool,
+		       struct err *e)
+{
+	/* The path is of no ring yet; clean says that none is missed. */
+	struct ring_record record = {
+		.pool = *pool, .path = "/", .ring_bytes = BLOCK_BYTES, .clean = true
+	};
+	int r = env_boot_id(env, record.boot_id);
+
+	return r < 0 ? err_set(e, r, "reading the boot id") :
+		       record_write(env, pool_dir, &record, e);
+}
+
 /* --- the ring of a process that died ----------------------------------------------------------- */
 
 static int old_check(const struct ring_old *old, const struct ring_options *options,
@@ -96,9 +109,10 @@ static int old_check(const struct ring_old *old, const struct ring_options *opti
 	if (r < 0)
 		return err_set(e, r, "looking at '%s'", options->pool_dir);
 	if (dir.dev != h->pool_dir_dev || dir.ino != h->pool_dir_ino)
-		return err_set(e, -EUCLEAN,
-			       "ring '%s' was made for another directory than '%s': is this a copy?",
-			       old->path, options->pool_dir);
+		return err_set(
+			e, -EUCLEAN,
+			"ring '%s' was made for another directory than '%s': is this a copy?",
+			old->path, options->pool_dir);
 	return 0;
 }
 
@@ -144,10 +158,11 @@ int ring_find_old(struct env *env, const struct ring_options *options, struct ri
 	int r;
 
 	r = record_read(env, options->pool_dir, &record, e);
-	if (r == -ENOENT) {
-		*ret_old = NULL;
-		return 0;
-	}
+	if (r == -ENOENT)
+		return err_set(e, r,
+			       "'%s/" RING_RECORD_NAME "' is missing; writes acknowledged but not "
+			       "synced before the last daemon ended may be lost",
+			       options->pool_dir);
 	if (r < 0)
 		return r;
 	if (memcmp(&record.pool, &options->pool, sizeof(record.pool)) != 0)
@@ -198,8 +213,8 @@ const uint8_t *ring_old_frame(const struct ring_old *old, uint32_t frame)
 
 /* --- the ring in use --------------------------------------------------------------------------- */
 
-static int ring_create_file(struct ring *ring, const struct ring_options *options,
-			    const char *dir, struct err *e)
+static int ring_create_file(struct ring *ring, const struct ring_options *options, const char *dir,
+			    struct err *e)
 {
 	char hex[2 * UUID_BYTES + 1];
 	struct env_space space;
@@ -231,8 +246,7 @@ static int ring_create_file(struct ring *ring, const struct ring_options *option
 	return 0;
 }
 
-static int ring_write_header(struct ring *ring, const struct ring_options *options,
-			     struct err *e)
+static int ring_write_header(struct ring *ring, const struct ring_options *options, struct err *e)
 {
 	struct ring_header h = {
 		.pool = options->pool,
@@ -335,8 +349,7 @@ int ring_open(struct env *env, const struct ring_options *options, struct ring *
 	mutex_init(&ring->lock, LOCK_RING);
 	ring->frame_bytes = options->frame_bytes ? options->frame_bytes : RING_FRAME_DEFAULT;
 	ring->frame_clusters = ring->frame_bytes / BLOCK_BYTES - 1;
-	ring->frame_count =
-		(uint32_t)((options->ring_bytes - BLOCK_BYTES) / ring->frame_bytes);
+	ring->frame_count = (uint32_t)((options->ring_bytes - BLOCK_BYTES) / ring->frame_bytes);
 	ring->len_bytes = BLOCK_BYTES + (size_t)ring->frame_count * ring->frame_bytes;
 	ring->pool_dir = strdup(options->pool_dir);
 	ASSERT(ring->frame_count > 0 && ring->frame_clusters > 0);

@@ -86,6 +86,10 @@ struct ring_old {
 	char path[RING_PATH_MAX + 1];
 };
 
+/* The record of a pool that never had a ring; durable on return. Part of making a pool. */
+NODISCARD int ring_create_record(struct env *env, const char *pool_dir, const struct uuid *pool,
+				 struct err *e);
+
 /*
  * Find the ring that the last process left.
  *

@@ -88,6 +88,10 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 	*ret_next_ns = UINT64_MAX;
 	GUARD(&p->room_lock);
 	for (struct volume_request *r = p->parked_head; r; prev = r, r = r->next) {
+		/* What it waits for may have become less since it was parked. */
+		if (r->resume_ns > now_ns)
+			r->resume_ns = min_u64(r->resume_ns,
+					       now_ns + pool_throttle_ns(p, r->len_bytes));
 		if (r->resume_ns > now_ns) {
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;

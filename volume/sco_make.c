@@ -159,7 +159,7 @@ static int decode_log(const struct buf *log, struct log_entry **ret_entries, siz
 }
 
 static int image_build(struct stream_world *w, const struct sco *s, uint32_t version,
-		       struct index_image *ret_image, struct err *e)
+		       lsn_t durable_lsn, struct index_image *ret_image, struct err *e)
 {
 	uint32_t slot_count = s->next_slot;
 	uint32_t chunks = (uint32_t)div_up_u64(slot_count, SLOTS_PER_CHUNK);
@@ -217,6 +217,7 @@ static int image_build(struct stream_world *w, const struct sco *s, uint32_t ver
 		.log_crc = crc32c(0, p, log_bytes),
 		.batch_count = s->batch_count,
 		.file_bytes = image.file_bytes,
+		.durable_lsn = durable_lsn,
 	};
 	sco_footer_encode(&footer, p + log_room);
 	image.footer_crc = crc32c(0, p + log_room, BLOCK_BYTES);
@@ -255,14 +256,14 @@ static void become_sealed(struct stream_world *w, struct sco *s, const struct in
 	mutex_unlock(&t->lock);
 }
 
-int sco_seal(struct stream_world *w, struct sco *s, struct err *e)
+int sco_seal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, struct err *e)
 {
 	struct index_image image;
 	struct env_file *f;
 	int r;
 
 	ASSERT(s->life == SCO_LIFE_FULL && s->batches_busy == 0);
-	r = image_build(w, s, s->version, &image, e);
+	r = image_build(w, s, s->version, durable_lsn, &image, e);
 	if (r < 0)
 		return r;
 	r = sco_file(w->scos, s, &f, e);
@@ -311,7 +312,7 @@ static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, st
 	return 0;
 }
 
-int sco_reseal(struct stream_world *w, struct sco *s, uint32_t *ret_old_version,
+int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_t *ret_old_version,
 	       uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e)
 {
 	uint32_t old_version = s->version, old_dir = s->dir, dir;
@@ -321,7 +322,7 @@ int sco_reseal(struct stream_world *w, struct sco *s, uint32_t *ret_old_version,
 	int r;
 
 	ASSERT(s->life == SCO_LIFE_LEFTOVER);
-	r = image_build(w, s, old_version + 1, &image, e);
+	r = image_build(w, s, old_version + 1, durable_lsn, &image, e);
 	if (r < 0)
 		return r;
 	r = flash_create(w->flash, s->stream, s->number, old_version + 1, image.file_bytes, true,

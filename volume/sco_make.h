@@ -28,18 +28,20 @@ NODISCARD int sco_make(struct stream_world *w, const struct sco_make_options *o,
 		       struct sco **ret_sco, struct err *e);
 
 /*
+ * durable_lsn: of the stream, as known now; replay takes it for a promise.
  * Put the index behind the data of a FULL SCO whose batches are all durable, sync it, cut the file
  * to its length; then it is SEALED. Errors leave it FULL; may be tried again.
  * Threads:  one caller at a time for one SCO.
  */
-NODISCARD int sco_seal(struct stream_world *w, struct sco *s, struct err *e);
+NODISCARD int sco_seal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, struct err *e);
 
 /*
  * Copy a LEFTOVER into a new file, version + 1, same number and slots, sealed. The caller removes
  * the old file once the new one is in a durable checkpoint; old version and length are returned.
  */
-NODISCARD int sco_reseal(struct stream_world *w, struct sco *s, uint32_t *ret_old_version,
-			 uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e);
+NODISCARD int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn,
+			 uint32_t *ret_old_version, uint32_t *ret_old_dir, uint64_t *ret_old_bytes,
+			 struct err *e);
 
 /* Read and check the footer of a sealed file of that length. */
 NODISCARD int sco_read_footer(struct env *env, struct env_file *f, uint64_t file_bytes,
