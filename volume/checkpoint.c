@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Rows of about this many bytes go in one commit. */
-#define COMMIT_BYTES (1u << 20)
+#define COMMIT_BYTES	    (1u << 20)
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
 
 /* --- what the commit changes ------------------------------------------------------------------- */
@@ -68,6 +68,11 @@ static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
 	so->row.size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
 	so->row.mtime_ns = __atomic_load_n(&o->mtime_ns, __ATOMIC_RELAXED);
 	so->row.mapped_clusters = __atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED);
+	if (o->layer->parent) {
+		mutex_lock(&o->layer->lock);
+		so->parent_limit = o->layer->parent_limit_clusters;
+		mutex_unlock(&o->layer->lock);
+	}
 	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
 	return 0;
 }
@@ -476,6 +481,8 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 		r = put_names_row(p, batch, &key, &row);
 		changed = true;
 	}
+	if (r == 0)
+		r = checkpoint_put_limits(c, batch, &changed, e);
 	mutex_lock(&p->dropped_lock);
 	for (d = p->dropped; d && r == 0; d = d->next) {
 		struct row_key key = row_key_u64(ROW_LAYER, d->id);
@@ -491,6 +498,8 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (batch)
 		meta_batch_free(p->meta, batch);
+	if (r == 0)
+		checkpoint_limits_saved(c);
 	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
 		c->marks[i].stream->checkpoint_lsn = c->marks[i].lsn;
 		c->marks[i].stream->replay_sco = c->marks[i].replay_sco;
@@ -590,6 +599,10 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 		r = stage_page(c, &c->pages[i], e);
 	if (r == 0)
 		r = stage_sco_rows(c, e);
+	if (r == 0)
+		r = commit(c, e);
+	if (r == 0)
+		r = checkpoint_recount(c, e);
 	if (r == 0)
 		r = commit(c, e);
 	if (r == 0 && !MUTANT(MUTANT_DEAD_BEFORE_DURABLE))

@@ -18,6 +18,7 @@ struct staged_object {
 	uint64_t id;
 	struct object *object; /* referenced */
 	struct object_state_row row;
+	uint64_t parent_limit; /* of its live layer, where that has a parent */
 	bool written;
 	UT_hash_handle hh;
 };
@@ -46,6 +47,13 @@ struct checkpoint {
 
 /* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);
+
+/* checkpoint_layers.c: limits that sank, into the commit of the marks; then they are saved. */
+NODISCARD int checkpoint_put_limits(struct checkpoint *c, struct meta_batch *names, bool *changed,
+				    struct err *e);
+void checkpoint_limits_saved(struct checkpoint *c);
+/* Mapped clusters of objects whose limit sank, anew from committed rows. */
+NODISCARD int checkpoint_recount(struct checkpoint *c, struct err *e);
 
 /* What the marks just committed allow to go: dead SCOs among list, old versions, streams. */
 NODISCARD int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e);

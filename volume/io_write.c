@@ -127,23 +127,28 @@ out:
 	return r < 0 ? r : (int)u.count;
 }
 
-static struct stream *stream_of(struct object *o)
+/* The stream to write to now. -EAGAIN: its class is being changed; nothing may be reserved. */
+static int stream_of(struct object *o, struct stream **ret_stream)
 {
-	struct stream *s;
+	int r;
 
 	rwlock_read_lock(&o->gate);
-	s = o->stream;
+	*ret_stream = o->stream;
+	r = o->frozen ? -EAGAIN : 0;
 	rwlock_read_unlock(&o->gate);
-	return s;
+	return r;
 }
 
 static int change_clusters(struct object *o, const struct change *c, struct err *e)
 {
+	struct stream *stream;
 	int r;
 
-	do
-		r = apply_change(o, stream_of(o), c, e);
-	while (r == -EXDEV);
+	do {
+		r = stream_of(o, &stream);
+		if (r == 0)
+			r = apply_change(o, stream, c, e);
+	} while (r == -EXDEV);
 	return r;
 }
 
@@ -390,8 +395,9 @@ static int reserve_waiting(struct object *o, unsigned int want, struct reservati
 		uint64_t generation = pool_room_generation(p);
 		int r;
 
-		*ret_stream = stream_of(o);
-		r = stream_reserve(*ret_stream, want, RESERVE_URGENT, ret_res, e);
+		r = stream_of(o, ret_stream);
+		if (r == 0)
+			r = stream_reserve(*ret_stream, want, RESERVE_URGENT, ret_res, e);
 		if (!must_wait(r))
 			return r;
 		pool_wait_room(p, generation, UINT64_MAX);

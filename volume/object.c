@@ -129,6 +129,7 @@ static int load_layers(struct object *o, uint64_t live, struct err *e)
 		layer = r == 0 ? child : NULL;
 		if (layer)
 			layer->owner = o->id;
+		o->saved_parent_limit = rows[i].parent_limit_clusters;
 	}
 	if (r < 0 && layer)
 		layer_unref(o->pool->map, layer);

@@ -18,11 +18,12 @@ struct object {
 	UT_hash_handle hh;
 	uint32_t refs; /* guarded by pool.objects_lock */
 
-	struct rwlock gate; /* guards the four below: changed alone, read shared */
+	struct rwlock gate; /* guards the five below: changed alone, read shared */
 	enum object_class class;
 	struct stream *stream;
 	struct layer *layer; /* live; referenced */
 	bool deleted;
+	bool frozen; /* its class is being changed: nobody reserves places for it */
 	uint32_t origin_count;
 	struct object_origin *origins; /* streams of its parents with their marks */
 	bool origins_durable;	       /* atomic: their marks were synced once */
@@ -30,11 +31,12 @@ struct object {
 	/* Atomic; changed under the gate. */
 	uint64_t size_bytes;
 	int64_t mtime_ns;
-	lsn_t last_lsn; /* of its newest entry in its stream */
+	lsn_t last_lsn;	 /* of its newest entry in its stream */
 	bool attr_dirty; /* newer than the row */
 
-	uint64_t mapped_clusters; /* atomic; changed by checkpoints */
-	lsn_t row_lsn;		  /* of the state row, while recovering */
+	uint64_t mapped_clusters;    /* atomic; changed by checkpoints */
+	uint64_t saved_parent_limit; /* of the live layer's row; the checkpoint's own */
+	lsn_t row_lsn;		     /* of the state row, while recovering */
 };
 
 /* An entry was published: move size, time and LSN along. Under the lock of the map page. */

@@ -288,7 +288,8 @@ int names_put(struct names_batch *b, const void *key, size_t key_bytes, const vo
 	int r = names_key(key, key_bytes, &k);
 
 	return r < 0 ? r :
-		       b->pool->meta->ops->batch_put(b->batch, k.bytes, k.len_bytes, value, value_bytes);
+		       b->pool->meta->ops->batch_put(b->batch, k.bytes, k.len_bytes, value,
+						     value_bytes);
 }
 
 int names_delete(struct names_batch *b, const void *key, size_t key_bytes)
@@ -421,6 +422,7 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	}
 	layer_unref(p->map, o->layer);
 	o->layer = layer;
+	o->saved_parent_limit = CLUSTER_MAX;
 	o->class = class;
 	o->stream = stream;
 	free(o->origins);
@@ -435,25 +437,46 @@ out:
 	return r;
 }
 
+static bool has_young(struct object *o)
+{
+	return __atomic_load_n(&o->attr_dirty, __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) > o->stream->checkpoint_lsn;
+}
+
+static void set_frozen(struct object *o, bool frozen)
+{
+	rwlock_write_lock(&o->gate);
+	o->frozen = frozen;
+	rwlock_write_unlock(&o->gate);
+}
+
 int object_set_class(struct object *o, enum object_class class, struct err *e)
 {
 	struct pool *p = o->pool;
+	bool done = false;
 	int r = 0;
 
 	mutex_lock(&p->checkpoint_lock);
-	rwlock_write_lock(&o->gate);
-	if (o->deleted)
-		r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
-	else if (o->class != class && o->origin_count >= OBJECT_ORIGINS_MAX)
-		r = err_set(e, -EMLINK, "object %" PRIu64 " changed class too often", o->id);
-	else if (o->class != class) {
-		/* With nothing young behind it the change is one record in the WAL, and LSNs of the
-		 * old stream never meet the new layer. */
-		r = pool_checkpoint_locked(p, e);
-		if (r == 0)
+	/* With nothing young behind it the change is one record in the WAL, and LSNs of the old
+	 * stream never meet the new layer. Writers wait without holding a place in the log, for a
+	 * checkpoint waits for all places held; those that hold one may still publish once. */
+	set_frozen(o, true);
+	while (r == 0 && !done) {
+		rwlock_write_lock(&o->gate);
+		done = o->deleted || o->class == class || !has_young(o);
+		if (o->deleted)
+			r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+		else if (o->class != class && o->origin_count >= OBJECT_ORIGINS_MAX)
+			r = err_set(e, -EMLINK, "object %" PRIu64 " changed class too often",
+				    o->id);
+		else if (o->class != class && done)
 			r = change_class(o, class, e);
+		rwlock_write_unlock(&o->gate);
+		if (r == 0 && !done)
+			r = pool_checkpoint_locked(p, e);
 	}
-	rwlock_write_unlock(&o->gate);
+	set_frozen(o, false);
 	mutex_unlock(&p->checkpoint_lock);
+	pool_made_room(p);
 	return r;
 }

@@ -40,7 +40,8 @@ int recovery_order(struct replay *rp, struct err *e)
 	size_t kept = 0;
 
 	(void)e;
-	qsort(rp->entries, rp->count, sizeof(*rp->entries), entry_order);
+	if (rp->count)
+		qsort(rp->entries, rp->count, sizeof(*rp->entries), entry_order);
 	for (size_t i = 0; i < rp->count; i++) {
 		struct replay_entry *re = &rp->entries[i];
 

@@ -1,0 +1,148 @@
+/*
+ * checkpoint_layers - objects over other layers: what a truncation hides of the parent.
+ *
+ * map_range() lowers the parent limit in RAM. The row of the layer gets it together with the mark
+ * that covers the truncation: not before, for the log may still lose it, and not after, for replay
+ * starts behind it then. (Parents have nothing young: they were frozen by a checkpoint.)
+ */
+#include "volume/checkpoint_impl.h"
+
+#include <stdlib.h>
+
+static bool limit_sank(const struct staged_object *so)
+{
+	return so->object->layer->parent && so->parent_limit < so->object->saved_parent_limit;
+}
+
+static int put_limit(struct pool *p, struct meta_batch *names, const struct staged_object *so,
+		     struct err *e)
+{
+	struct row_key key = row_key_u64(ROW_LAYER, so->object->layer->id);
+	struct layer_row row;
+	struct buf value;
+	int r;
+
+	buf_init(&value, 4096);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = layer_row_decode(value.data, value.len_bytes, &row, e);
+	if (r == 0) {
+		row.parent_limit_clusters = so->parent_limit;
+		buf_clear(&value);
+		r = layer_row_encode(&row, &value);
+	}
+	if (r == 0)
+		r = meta_batch_put(p->meta, names, &key, &value);
+	buf_done(&value);
+	return r == -ENOENT ? 0 : r; /* deleted meanwhile */
+}
+
+int checkpoint_put_limits(struct checkpoint *c, struct meta_batch *names, bool *changed,
+			  struct err *e)
+{
+	struct staged_object *so, *next;
+	int r = 0;
+
+	HASH_ITER (hh, c->objects, so, next) {
+		if (r < 0 || !limit_sank(so))
+			continue;
+		r = put_limit(c->pool, names, so, e);
+		*changed = true;
+	}
+	return r;
+}
+
+void checkpoint_limits_saved(struct checkpoint *c)
+{
+	struct staged_object *so, *next;
+
+	HASH_ITER (hh, c->objects, so, next)
+		if (limit_sank(so))
+			so->object->saved_parent_limit = so->parent_limit;
+}
+
+/* --- counting anew ----------------------------------------------------------------------------- */
+
+struct page_list {
+	uint64_t *pages;
+	size_t count, cap;
+};
+
+static int note_page(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct page_list *l = arg;
+	uint64_t layer, page;
+	int r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &page);
+
+	(void)value;
+	(void)value_bytes;
+	if (r == 0 && l->count == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 256;
+		uint64_t *more = reallocarray(l->pages, cap, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		l->pages = more;
+		l->cap = cap;
+	}
+	if (r == 0)
+		l->pages[l->count++] = page;
+	return r;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int count_pages(struct pool *p, struct layer *l, const struct page_list *list,
+		       uint64_t *ret_mapped, struct err *e)
+{
+	loc_t seen[PAGE_CLUSTERS];
+	int r = 0;
+
+	*ret_mapped = 0;
+	for (size_t i = 0; i < list->count && r == 0; i++) {
+		if (i > 0 && list->pages[i] == list->pages[i - 1])
+			continue;
+		r = map_read_rows(p->map, l, list->pages[i], false, seen, e);
+		for (unsigned int j = 0; r == 0 && j < PAGE_CLUSTERS; j++)
+			*ret_mapped += loc_is_place(seen[j]);
+	}
+	return r;
+}
+
+static int recount(struct checkpoint *c, struct staged_object *so, struct err *e)
+{
+	struct pool *p = c->pool;
+	struct page_list list = { 0 };
+	int r = 0;
+
+	for (struct layer *l = so->object->layer; l && r == 0; l = l->parent) {
+		struct row_key from = row_key_2u64(ROW_PAGE, l->id, 0);
+		struct row_key until = row_key_2u64(ROW_PAGE, l->id, UINT64_MAX);
+
+		r = meta_iterate(p->meta, META_STATE, &from, &until, note_page, &list, e);
+	}
+	if (r == 0 && list.count)
+		qsort(list.pages, list.count, sizeof(*list.pages), by_value);
+	if (r == 0)
+		r = count_pages(p, so->object->layer, &list, &so->row.mapped_clusters, e);
+	so->written = false;
+	free(list.pages);
+	return r;
+}
+
+int checkpoint_recount(struct checkpoint *c, struct err *e)
+{
+	struct staged_object *so, *next;
+	int r = 0;
+
+	HASH_ITER (hh, c->objects, so, next)
+		if (r == 0 && limit_sank(so))
+			r = recount(c, so, e);
+	return r;
+}
