@@ -16,6 +16,22 @@ struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
 	return &c->marks[stream->mark_index];
 }
 
+/*
+ * Whether a SCO of an older process waits to be resealed. Until then it may hold entries that a later
+ * epoch gave up, and the header that says so must stay, too: nothing of the stream goes.
+ */
+static bool has_leftovers(struct pool *p, uint32_t stream)
+{
+	struct sco *s, *next;
+
+	GUARD(&p->scos->lock);
+	HASH_ITER (hh, p->scos->by_number, s, next)
+		if (s->stream == stream && s->epoch < p->epoch &&
+		    (s->life != SCO_LIFE_SEALED || s->row_saved != s->row_change))
+			return true;
+	return false;
+}
+
 static bool is_dead(struct checkpoint *c, struct sco *s)
 {
 	struct stream_mark *mark = checkpoint_mark(c, s);
@@ -70,7 +86,7 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
 
 	for (size_t i = 0; i < count && r == 0; i++) {
-		if (!is_dead(c, list[i]))
+		if (!is_dead(c, list[i]) || has_leftovers(p, list[i]->stream))
 			continue;
 		dead[dead_count++] = list[i];
 		r = bury(c, list[i], names, state, e);

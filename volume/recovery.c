@@ -216,8 +216,8 @@ static int settle_leftovers(struct replay *rp, struct err *e)
 static void explain_damage(const struct replay *rp)
 {
 	for (size_t i = 0; i < rp->sco_count; i++)
-		log_info("volume: damaged stream: stream=%u sco=%" PRIu64
-			 " epoch=%" PRIu64 " life=%d batches=%u slots=%u lsns=%" PRIu64 "..%" PRIu64,
+		log_info("volume: damaged stream: stream=%u sco=%" PRIu64 " epoch=%" PRIu64
+			 " life=%d batches=%u slots=%u lsns=%" PRIu64 "..%" PRIu64,
 			 rp->stream->id, rp->scos[i]->number, rp->scos[i]->epoch,
 			 (int)rp->scos[i]->life, rp->scos[i]->batch_count, rp->scos[i]->next_slot,
 			 rp->scos[i]->first_lsn, rp->scos[i]->last_lsn);
@@ -243,6 +243,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 		r = settle_leftovers(&rp, e);
 	if (r == 0)
 		r = recovery_order(&rp, e);
+	if (r == 0 && !rp.damaged)
+		r = recovery_give_up_behind(&rp, e);
 	if (r == 0) {
 		set_positions(&rp);
 		r = recovery_rewrite(&rp, e);

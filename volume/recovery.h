@@ -13,8 +13,8 @@
 /* An entry to be applied, and where its clusters are. */
 struct replay_entry {
 	struct log_entry entry;
-	struct sco *sco; /* referenced by the replay's list of SCOs; NULL: no clusters */
-	bool from_ring;	 /* its place is the ring's frame until it is rewritten */
+	struct sco *sco;      /* referenced by the replay's list of SCOs; NULL: no clusters */
+	bool from_ring;	      /* its place is the ring's frame until it is rewritten */
 	const uint8_t *block; /* from_ring: that frame */
 };
 
@@ -29,10 +29,10 @@ struct replay {
 	struct replay_entry *entries;
 	size_t count, cap;
 
-	lsn_t recorded_durable;	     /* highest durable LSN that any header tells of */
-	uint64_t recorded_sequence;  /* likewise of the metadata */
-	bool has_ring;		     /* frames of the ring belong to this stream */
-	lsn_t end;		     /* last LSN that counts */
+	lsn_t recorded_durable;	    /* highest durable LSN that any header tells of */
+	uint64_t recorded_sequence; /* likewise of the metadata */
+	bool has_ring;		    /* frames of the ring belong to this stream */
+	lsn_t end;		    /* last LSN that counts */
 	bool damaged;
 	char damage[160];
 };
@@ -50,6 +50,9 @@ NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
 NODISCARD int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e);
 /* Write what is only in the ring to a new SCO; durable on return; entries get their new places. */
 NODISCARD int recovery_rewrite(struct replay *rp, struct err *e);
+/* Entries behind the end leave the logs of SCOs that will be resealed: their LSNs are given out
+ * again. */
+NODISCARD int recovery_give_up_behind(struct replay *rp, struct err *e);
 /* Sort, find the end, fill the map. */
 NODISCARD int recovery_order(struct replay *rp, struct err *e);
 NODISCARD int recovery_apply(struct replay *rp, struct err *e);

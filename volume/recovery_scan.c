@@ -261,43 +261,20 @@ static int scan_init(struct scan *sc, struct replay *rp, struct sco *s, lsn_t li
 
 /* --- the stream -------------------------------------------------------------------------------- */
 
-/* Read a header again, for its cut. */
-static int read_cut(struct replay *rp, struct sco *s, struct sco_header *ret_header, struct err *e)
-{
-	uint8_t *block = direct_alloc(BLOCK_BYTES);
-	int r = block ? 0 : err_set(e, -ENOMEM, "header of a SCO");
-
-	if (r == 0)
-		r = sco_read(rp->pool->scos, s, 0, 1, block, e);
-	if (r == 0)
-		r = sco_header_decode(block, ret_header, e);
-	free(block);
-	return r;
-}
-
 /* limits[i]: entries of SCO i above it were given up by a later epoch. */
-static int read_limits(struct replay *rp, lsn_t *limits, struct err *e)
+static void find_limits(const struct replay *rp, lsn_t *limits)
 {
 	for (size_t i = 0; i < rp->sco_count; i++)
 		limits[i] = UINT64_MAX;
 	for (size_t i = 0; i < rp->sco_count; i++) {
-		struct sco_header h;
-		int r;
+		const struct sco *s = rp->scos[i];
 
-		/* Sealed ones below the checkpoint matter no more, neither they nor their cuts. */
-		if (rp->scos[i]->life == SCO_LIFE_SEALED &&
-		    rp->scos[i]->last_lsn <= rp->checkpoint_lsn)
-			continue;
-		r = read_cut(rp, rp->scos[i], &h, e);
-		if (r < 0)
-			return r;
-		if (!(h.flags & SCO_FIRST_OF_EPOCH) || MUTANT(MUTANT_NO_CUT))
+		if (!s->has_cut || MUTANT(MUTANT_NO_CUT))
 			continue;
 		for (size_t j = 0; j < i; j++)
-			if (rp->scos[j]->epoch < h.epoch)
-				limits[j] = min_u64(limits[j], h.cut_lsn);
+			if (rp->scos[j]->epoch < s->epoch)
+				limits[j] = min_u64(limits[j], s->cut_lsn);
 	}
-	return 0;
 }
 
 static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
@@ -318,7 +295,7 @@ int recovery_scan_stream(struct replay *rp, struct err *e)
 	int r = limits ? 0 : err_set(e, -ENOMEM, "scanning a stream");
 
 	if (r == 0)
-		r = read_limits(rp, limits, e);
+		find_limits(rp, limits);
 	for (size_t i = 0; i < rp->sco_count && r == 0; i++)
 		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER)
 			r = scan_open(rp, rp->scos[i], limits[i], scan_headers, e);
@@ -329,5 +306,37 @@ int recovery_scan_stream(struct replay *rp, struct err *e)
 			r = scan_sealed(rp, rp->scos[i], limits[i], e);
 	}
 	free(limits);
+	return r;
+}
+
+static int keep_counted(struct sco *s, lsn_t end, struct err *e)
+{
+	size_t kept = 0;
+
+	s->first_lsn = s->last_lsn = 0;
+	for (size_t at = 0; at < s->log.len_bytes; at += BATCH_ENTRY_BYTES) {
+		struct log_entry entry;
+		int r = log_entry_decode(s->log.data + at, &entry, e);
+
+		if (r < 0)
+			return r;
+		if (entry.lsn > end)
+			continue;
+		memmove(s->log.data + kept, s->log.data + at, BATCH_ENTRY_BYTES);
+		kept += BATCH_ENTRY_BYTES;
+		s->first_lsn = s->first_lsn ? min_u64(s->first_lsn, entry.lsn) : entry.lsn;
+		s->last_lsn = max_u64(s->last_lsn, entry.lsn);
+	}
+	s->log.len_bytes = kept;
+	return 0;
+}
+
+int recovery_give_up_behind(struct replay *rp, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rp->sco_count && r == 0; i++)
+		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER)
+			r = keep_counted(rp->scos[i], rp->end, e);
 	return r;
 }

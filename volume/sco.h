@@ -27,23 +27,25 @@ struct sco {
 	uint64_t epoch;	    /* constant */
 	uint64_t salt;	    /* constant */
 	uint32_t slots_max; /* constant */
+	bool has_cut;  /* constant: first of its stream in its epoch; of older ones only entries */
+	lsn_t cut_lsn; /* up to here count; constant */
 
 	/* Guarded by the stream's lock while OPEN or FULL, then constant until resealed. */
 	uint32_t next_slot;
 	uint32_t batch_count;
-	uint32_t batches_busy;	/* not yet durable */
-	bool names_durable;	/* its directory entry */
+	uint32_t batches_busy; /* not yet durable */
+	bool names_durable;    /* its directory entry */
 	/* Once sealed these go with the last reference, so whoever holds one may look at them. */
 	uint16_t *frame_of_slot; /* frame + 1 of each slot's batch, 0: none */
-	uint32_t *crcs;		/* of all slots */
-	struct buf log;		/* encoded entries of written batches */
+	uint32_t *crcs;		 /* of all slots */
+	struct buf log;		 /* encoded entries of written batches */
 
 	/* Guarded by the table's lock. */
 	enum sco_life life;
 	uint32_t refs;
 	uint32_t version;
 	uint32_t dir;
-	struct env_file *file; /* NULL: opened when needed */
+	struct env_file *file;	   /* NULL: opened when needed */
 	struct env_file *old_file; /* of the version before; closed with the last reference */
 	uint64_t file_bytes;
 	uint32_t footer_crc;

@@ -60,6 +60,8 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 		.slots_max = w->sco_slots,
 		.next_slot = 1,
 		.life = SCO_LIFE_OPEN,
+		.has_cut = o->first_of_epoch,
+		.cut_lsn = o->cut_lsn,
 		.file_bytes = len_bytes,
 	};
 	int r;
