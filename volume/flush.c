@@ -27,7 +27,7 @@ int pool_flush_streams(struct pool *p, struct err *e)
 		if (!stream_is_dirty(list[i]))
 			continue;
 		stream_prepare(list[i]);
-		r = stream_sync(list[i], stream_last_lsn(list[i]), first_error ? NULL : e);
+		r = stream_flush(list[i], first_error ? NULL : e);
 		if (r < 0 && first_error == 0)
 			first_error = r;
 	}
@@ -35,11 +35,28 @@ int pool_flush_streams(struct pool *p, struct err *e)
 	return first_error;
 }
 
+/* Somebody waits for flash: what open SCOs and those in advance hold, and what is dead. */
+static void relieve_space(struct pool *p)
+{
+	struct stream **list;
+	size_t count;
+
+	if (!__atomic_exchange_n(&p->space_wanted, false, __ATOMIC_ACQ_REL) ||
+	    pool_streams(p, &list, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		stream_give_space(list[i]);
+	free(list);
+	job_kick(&p->sealer);
+	job_kick(&p->checkpointer);
+}
+
 uint64_t flusher_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
 
+	relieve_space(p);
 	if (pool_flush_streams(p, &e) < 0)
 		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
 	if (meta_sync(p->meta, &e) < 0)
@@ -213,7 +230,7 @@ void pool_recount(struct pool *p)
 	HASH_ITER (hh, t->by_number, s, next) {
 		t->live_slots += s->live_slots;
 		t->total_slots += s->file_bytes / CLUSTER_BYTES;
-		if (!(s->row_flags & SCO_UPLOADED))
+		if (!(s->row_flags & SCO_UPLOADED) && s->batch_count)
 			dirty += s->file_bytes;
 		if (s->row_saved && !s->dead) {
 			counted += s->file_bytes;

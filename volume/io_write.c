@@ -96,6 +96,8 @@ static int apply_change(struct object *o, struct stream *stream, const struct ch
 	int r;
 
 	r = stream_reserve(stream, c->src ? c->count : 0, c->reserve_flags, &res, e);
+	if (r == -ENOSPC)
+		pool_want_space(p);
 	if (r < 0)
 		return r;
 	if (c->src) {
@@ -398,6 +400,8 @@ static int reserve_waiting(struct object *o, unsigned int want, struct reservati
 		r = stream_of(o, ret_stream);
 		if (r == 0)
 			r = stream_reserve(*ret_stream, want, RESERVE_URGENT, ret_res, e);
+		if (r == -ENOSPC)
+			pool_want_space(p);
 		if (!must_wait(r))
 			return r;
 		pool_wait_room(p, generation, UINT64_MAX);

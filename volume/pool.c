@@ -27,12 +27,15 @@ static const struct metric_def pool_metric_defs[] = {
 	METRIC_COUNTER(struct pool_metrics, throttled, "requests", "Writes slowed down."),
 	METRIC_COUNTER(struct pool_metrics, checkpoints, "events", "Checkpoints of the maps."),
 	METRIC_COUNTER(struct pool_metrics, checkpoint_pages, "pages", "Map pages in these."),
-	METRIC_COUNTER(struct pool_metrics, checkpoint_entries, "runs", "Runs of clusters in these."),
+	METRIC_COUNTER(struct pool_metrics, checkpoint_entries, "runs",
+		       "Runs of clusters in these."),
 	METRIC_COUNTER(struct pool_metrics, scos_sealed, "SCOs", "SCOs sealed."),
 	METRIC_COUNTER(struct pool_metrics, scos_deleted, "SCOs", "Dead SCOs removed."),
 	METRIC_COUNTER(struct pool_metrics, scos_uploaded, "SCOs", "SCOs put to the backend."),
-	METRIC_COUNTER(struct pool_metrics, scos_resealed, "SCOs", "SCOs of dead processes copied."),
-	METRIC_COUNTER(struct pool_metrics, clean_clusters, "clusters", "Clusters moved by cleaning."),
+	METRIC_COUNTER(struct pool_metrics, scos_resealed, "SCOs",
+		       "SCOs of dead processes copied."),
+	METRIC_COUNTER(struct pool_metrics, clean_clusters, "clusters",
+		       "Clusters moved by cleaning."),
 	METRIC_COUNTER(struct pool_metrics, roots, "events", "Roots committed."),
 	METRIC_COUNTER(struct pool_metrics, crc_failures, "clusters", "Clusters read wrong."),
 	METRIC_HISTOGRAM(struct pool_metrics, sync_ns, "Time of one sync of an object."),
@@ -160,32 +163,41 @@ static int lock_pool(struct pool *p, struct err *e)
 	return 0;
 }
 
-static int open_stores(struct pool *p, struct err *e)
+int pool_open_backend(struct pool *p, struct err *e)
+{
+	struct backend_options bo = {
+		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
+		.concurrency_max = p->options.uploads_max,
+	};
+	int r;
+
+	if (p->backend)
+		return 0;
+	p->backend = p->options.backend;
+	if (p->backend)
+		return 0;
+	r = backend_open(p->env, p->options.backend_url, &bo, &p->backend, e);
+	p->own_backend = r == 0;
+	return r;
+}
+
+static int open_meta(struct pool *p, struct err *e)
 {
 	struct meta_options mo = {
 		.cache_bytes = max_u64(p->options.metadata_cache_bytes / 8, 4u << 20),
 		.write_buffer_bytes = 8u << 20,
 	};
-	struct backend_options bo = {
-		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
-		.concurrency_max = p->options.uploads_max,
-	};
 	const char *meta_dir;
-	int r = 0;
+	int r;
 
 	p->meta = p->options.meta;
-	if (!p->meta) {
-		meta_dir = keep_path(p, "meta");
-		if (!meta_dir)
-			return err_set(e, -ENOMEM, "pool");
-		r = meta_rocksdb_open(meta_dir, &mo, &p->meta, e);
-		p->own_meta = r == 0;
-	}
-	p->backend = p->options.backend;
-	if (r == 0 && !p->backend) {
-		r = backend_open(p->env, p->options.backend_url, &bo, &p->backend, e);
-		p->own_backend = r == 0;
-	}
+	if (p->meta)
+		return 0;
+	meta_dir = keep_path(p, "meta");
+	if (!meta_dir)
+		return err_set(e, -ENOMEM, "pool");
+	r = meta_rocksdb_open(meta_dir, &mo, &p->meta, e);
+	p->own_meta = r == 0;
 	return r;
 }
 
@@ -203,7 +215,7 @@ static int pool_new(struct env *env, const struct pool_options *o, struct pool *
 	if (r == 0)
 		r = lock_pool(p, e);
 	if (r == 0)
-		r = open_stores(p, e);
+		r = open_meta(p, e);
 	if (r < 0) {
 		pool_free(p);
 		return r;
@@ -299,7 +311,8 @@ static int mark_backend(struct pool *p, struct err *e)
 	len += snprintf(text + len, sizeof(text) - (size_t)len, "\"}\n");
 	source.len_bytes = (uint64_t)len;
 	if (backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT) {
-		int r = backend_put(p->backend, POOL_NAME, &source, BACKEND_PUT_IF_ABSENT, &result, e);
+		int r = backend_put(p->backend, POOL_NAME, &source, BACKEND_PUT_IF_ABSENT, &result,
+				    e);
 
 		return r == -EEXIST ? err_set(e, -EEXIST, "backend '%s' holds a pool already",
 					      backend_url(p->backend)) :
@@ -338,10 +351,12 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 		return r;
 	}
 	env_random(env, &p->uuid, sizeof(p->uuid));
+	r = pool_open_backend(p, e);
 	row = (struct pool_row){ .pool = p->uuid,
 				 .sco_bytes = (uint32_t)o->sco_bytes,
 				 .created_ns = env_now_real_ns(env) };
-	r = mark_backend(p, e);
+	if (r == 0)
+		r = mark_backend(p, e);
 	if (r == 0)
 		r = open_flash(p, row.sco_bytes, true, e);
 	if (r == 0)
@@ -374,7 +389,8 @@ static int load_counter(struct pool *p, enum counter_id id, uint64_t first, stru
 		return r;
 	if (r == 0 && MUTANT(MUTANT_NUMBER_REUSE))
 		row.high_water -= COUNTER_BLOCK;
-	p->counters[id].next = p->counters[id].limit = r == 0 ? max_u64(row.high_water, first) : first;
+	p->counters[id].next = p->counters[id].limit =
+		r == 0 ? max_u64(row.high_water, first) : first;
 	return 0;
 }
 
@@ -421,6 +437,12 @@ static int world_new_sco_number(void *arg, uint64_t *ret_number, struct err *e)
 		return err_set(e, -ENOSPC, "SCO numbers are used up");
 	return r;
 }
+static void world_sco_in_use(void *arg, uint64_t bytes)
+{
+	struct pool *p = arg;
+
+	(void)__atomic_add_fetch(&p->dirty_bytes, bytes, __ATOMIC_RELAXED);
+}
 static void world_wants_flush(void *arg)
 {
 	job_kick(&((struct pool *)arg)->flusher);
@@ -458,6 +480,7 @@ static void init_world(struct pool *p, const struct pool_row *row)
 		.meta = p->meta,
 		.writeback = &p->writeback,
 		.new_sco_number = world_new_sco_number,
+		.sco_in_use = world_sco_in_use,
 		.wants_flush = world_wants_flush,
 		.wants_seal = world_wants_seal,
 		.made_room = world_made_room,
@@ -717,9 +740,10 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	if (s.dirty_bytes >= p->dirty_limit_bytes) {
 		s.state = POOL_BLOCKED;
 		(void)snprintf(s.reason, sizeof(s.reason), "%s",
-			       p->backend_failed_ns ? "the backend does not answer and the cache is "
-						      "full of what it lacks" :
-						      "waiting for uploads");
+			       p->backend_failed_ns ?
+				       "the backend does not answer and the cache is "
+				       "full of what it lacks" :
+				       "waiting for uploads");
 	}
 	*ret_status = s;
 }

@@ -116,6 +116,7 @@ struct pool {
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;
 
+	bool space_wanted;    /* atomic: a writer waits for flash */
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes;
 	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
@@ -137,6 +138,8 @@ void pool_made_room(struct pool *p);
 uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes);
 /* Whether a limit is reached: writes wait until it is not. */
 bool pool_must_block(struct pool *p);
+/* A reservation failed with -ENOSPC: have space made. */
+void pool_want_space(struct pool *p);
 /* Wait until something changed since generation or for at most limit_ns. */
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns);
 uint64_t pool_room_generation(struct pool *p);
@@ -177,6 +180,9 @@ NODISCARD int pool_recover(struct pool *p, const struct ring_options *ring, stru
 
 /* cleaner.c */
 uint64_t cleaner_step(void *pool);
+
+/* Open the backend if it is not open; a pool serves without (pool.c). */
+NODISCARD int pool_open_backend(struct pool *p, struct err *e);
 
 /* upload.c */
 uint64_t uploader_step(void *pool);

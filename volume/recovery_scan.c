@@ -219,6 +219,20 @@ static int scan_headers(struct scan *sc, struct err *e)
 	}
 }
 
+/* Not closed_lsn: a writer may have published behind it, into a batch that was closed already. */
+static lsn_t newest_lsn(const uint8_t *block, const struct batch_header *h)
+{
+	lsn_t newest = 0;
+
+	for (unsigned int i = 0; i < h->entry_count; i++) {
+		struct log_entry entry;
+
+		if (batch_entry_decode(block, i, h->salt, &entry, NULL) == 0)
+			newest = max_u64(newest, entry.lsn);
+	}
+	return newest;
+}
+
 /* Second pass: entries, payload verified where nobody recorded it as durable. */
 static int scan_batches(struct scan *sc, struct err *e)
 {
@@ -237,7 +251,7 @@ static int scan_batches(struct scan *sc, struct err *e)
 		    h.batch != batch)
 			return 0;
 		memcpy(block, window, sizeof(block));
-		if (h.closed_lsn > sc->rp->recorded_durable)
+		if (newest_lsn(block, &h) > sc->rp->recorded_durable)
 			r = payload_is_whole(sc, block, &h, e, &whole);
 		if (r < 0 || !whole)
 			return r;

@@ -32,6 +32,12 @@ void pool_made_room(struct pool *p)
 		job_kick(&p->resumer);
 }
 
+void pool_want_space(struct pool *p)
+{
+	__atomic_store_n(&p->space_wanted, true, __ATOMIC_RELEASE);
+	job_kick(&p->flusher);
+}
+
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns)
 {
 	uint64_t deadline = clock_mono_ns() + min_u64(limit_ns, ROOM_RECHECK_NS);
@@ -57,7 +63,7 @@ static uint64_t ramp_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len
 	if (fill >= limit)
 		return THROTTLE_MAX_NS;
 	over = (fill - from) * 1000 / (limit - from); /* 0..1000 */
-	per_mib_ns = over * over * 200; /* up to 200 ms for each MiB */
+	per_mib_ns = over * over * 200;		      /* up to 200 ms for each MiB */
 	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
 }
 
@@ -90,8 +96,8 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 	for (struct volume_request *r = p->parked_head; r; prev = r, r = r->next) {
 		/* What it waits for may have become less since it was parked. */
 		if (r->resume_ns > now_ns)
-			r->resume_ns = min_u64(r->resume_ns,
-					       now_ns + pool_throttle_ns(p, r->len_bytes));
+			r->resume_ns =
+				min_u64(r->resume_ns, now_ns + pool_throttle_ns(p, r->len_bytes));
 		if (r->resume_ns > now_ns) {
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;

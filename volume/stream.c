@@ -9,6 +9,10 @@
 
 /* Most SCOs that one group commit syncs; a longer range is committed in pieces. */
 #define COMMIT_SCOS_MAX 8u
+/* SCOs that must fit before one is made in advance. */
+#define PREPARE_SCOS UINT64_C(8)
+/* Of commit_until(): all batches that are in use at the call. */
+#define RELEASE_ALL UINT64_MAX
 /* Commits into one SCO from which on its stream syncs often: the next one is prewritten. */
 #define COMMITS_OFTEN 32u
 
@@ -124,6 +128,8 @@ void stream_prepare(struct stream *s)
 {
 	struct err e = { 0 };
 
+	if (!flash_has_room(s->world->flash, PREPARE_SCOS * s->world->sco_slots * CLUSTER_BYTES))
+		return;
 	GUARD(&s->lock);
 	if (!s->sco || s->next_sco || s->error || s->abandoned ||
 	    s->sco->next_slot < s->sco->slots_max / 2)
@@ -250,6 +256,7 @@ static void release_locked(struct stream *s, struct batch *last)
 		if (!s->first)
 			s->last = NULL;
 		s->frames--;
+		s->released++;
 		sco->batches_busy--;
 		if (b->direct)
 			s->direct_bytes -= (uint64_t)b->cluster_count * CLUSTER_BYTES;
@@ -399,8 +406,8 @@ void batch_io_prepare(struct batch *b, struct env_file *file)
 	b->io = (struct env_io){
 		.file = file,
 		.buf = b->block,
-		.len_bytes = b->direct ? CLUSTER_BYTES :
-					 (size_t)(1 + b->cluster_count) * CLUSTER_BYTES,
+		.len_bytes =
+			b->direct ? CLUSTER_BYTES : (size_t)(1 + b->cluster_count) * CLUSTER_BYTES,
 		.offset_bytes = (uint64_t)b->slot * CLUSTER_BYTES,
 		.owner = b,
 	};
@@ -466,8 +473,7 @@ static void write_here(struct stream *s, struct batch *b)
 	r = sco_file(s->world->scos, b->sco, &file, NULL);
 	if (r == 0) {
 		batch_io_prepare(b, file);
-		r = env_pwrite(s->world->env, file, b->io.buf, b->io.len_bytes,
-			       b->io.offset_bytes);
+		r = env_pwrite(s->world->env, file, b->io.buf, b->io.len_bytes, b->io.offset_bytes);
 	}
 	stream_batch_written(s, b, r);
 }
@@ -572,13 +578,16 @@ static int commit_round_locked(struct stream *s)
 	return 0;
 }
 
-int stream_sync(struct stream *s, lsn_t lsn, struct err *e)
+/* Lead or wait for rounds until the durable LSN and the count of batches released are reached. */
+static int commit_until(struct stream *s, lsn_t lsn, uint64_t released, struct err *e)
 {
 	bool led = false;
 	int r = 0;
 
 	mutex_lock(&s->lock);
-	while (s->durable_lsn < lsn && r == 0) {
+	if (released == RELEASE_ALL)
+		released = s->released + s->frames;
+	while ((s->durable_lsn < lsn || s->released < released) && r == 0) {
 		if (s->error) {
 			r = s->error;
 		} else if (s->leader) {
@@ -596,6 +605,16 @@ int stream_sync(struct stream *s, lsn_t lsn, struct err *e)
 	if (led)
 		s->world->made_room(s->world->arg);
 	return r < 0 ? err_set(e, r, "stream %u cannot be made durable", s->id) : 0;
+}
+
+int stream_sync(struct stream *s, lsn_t lsn, struct err *e)
+{
+	return commit_until(s, lsn, 0, e);
+}
+
+int stream_flush(struct stream *s, struct err *e)
+{
+	return commit_until(s, 0, RELEASE_ALL, e);
 }
 
 bool stream_is_dirty(struct stream *s)
@@ -629,13 +648,18 @@ static void discard_next_sco(struct stream *s)
 	sco_unref(w->scos, unused);
 }
 
-void stream_abandon(struct stream *s)
+void stream_give_space(struct stream *s)
 {
 	stream_retire_sco(s);
+	discard_next_sco(s);
+}
+
+void stream_abandon(struct stream *s)
+{
 	mutex_lock(&s->lock);
 	s->abandoned = true;
 	mutex_unlock(&s->lock);
-	discard_next_sco(s);
+	stream_give_space(s);
 }
 
 bool stream_is_empty(struct stream *s)

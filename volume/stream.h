@@ -32,22 +32,23 @@ struct stream {
 	UT_hash_handle hh;
 	struct stream *next_retired; /* guarded by pool.objects_lock */
 
-	lsn_t next_lsn; /* atomic: the next to be given out */
+	lsn_t next_lsn;	      /* atomic: the next to be given out */
 	lsn_t checkpoint_lsn; /* guarded by the checkpoint's own thread */
 	uint64_t replay_sco;  /* likewise */
 	size_t mark_index;    /* likewise */
 
 	struct mutex range_lock; /* rank LOCK_RANGE: a range operation, or reading "last LSN" */
 
-	struct mutex lock; /* rank LOCK_STREAM; guards all below */
-	struct cond changed;	/* a batch was written, the durable LSN or the error changed */
-	struct sco *sco;	/* open one; referenced; NULL before the first write */
-	struct sco *next_sco;	/* made in advance; referenced */
+	struct mutex lock;    /* rank LOCK_STREAM; guards all below */
+	struct cond changed;  /* a batch was written, the durable LSN or the error changed */
+	struct sco *sco;      /* open one; referenced; NULL before the first write */
+	struct sco *next_sco; /* made in advance; referenced */
 	bool making_sco;
 	struct batch *first, *last; /* in use, in order; the last may be open */
-	uint32_t frames;	/* in that list */
-	bool leader;		/* somebody runs the group commit */
-	uint32_t commits;	/* into the open SCO */
+	uint32_t frames;	    /* in that list */
+	uint64_t released;	    /* batches that left it, ever */
+	bool leader;		    /* somebody runs the group commit */
+	uint32_t commits;	    /* into the open SCO */
 	lsn_t durable_lsn;
 	uint64_t direct_bytes;	/* written directly and not yet durable */
 	uint64_t last_write_ns; /* when a place was last reserved */
@@ -74,6 +75,8 @@ struct stream_world {
 	/* Next SCO number, below a durable high-water mark. */
 	int (*new_sco_number)(void *arg, uint64_t *ret_number, struct err *e);
 	void *arg;
+	/* Called with the stream's lock held: a SCO of that size takes its first batch. */
+	void (*sco_in_use)(void *arg, uint64_t bytes);
 	/* A batch waits for a flush; a SCO to be sealed, or the next one to be made in advance. May be
 	 * called with the stream's lock held. */
 	void (*wants_flush)(void *arg);
@@ -85,11 +88,11 @@ struct stream_world {
 struct reservation {
 	struct stream *stream;
 	struct batch *batch;
-	struct sco *sco;    /* referenced by the batch */
-	uint16_t entry;	    /* position in the block */
-	uint16_t slot;	    /* of the first cluster */
-	uint16_t count;	    /* clusters; may be fewer than wanted */
-	uint8_t *data;	    /* count clusters in the ring; NULL in a direct batch or without any */
+	struct sco *sco; /* referenced by the batch */
+	uint16_t entry;	 /* position in the block */
+	uint16_t slot;	 /* of the first cluster */
+	uint16_t count;	 /* clusters; may be fewer than wanted */
+	uint8_t *data;	 /* count clusters in the ring; NULL in a direct batch or without any */
 };
 
 void stream_init(struct stream *s, struct stream_world *world, uint32_t id, uint32_t class,
@@ -129,10 +132,19 @@ lsn_t stream_durable_lsn(struct stream *s);
  */
 NODISCARD int stream_sync(struct stream *s, lsn_t lsn, struct err *e);
 
+/*
+ * Commit every batch that is in use now, also those whose entries all came to nothing, which no LSN
+ * asks for; their frames are free on return. Errors: the stream's error.
+ */
+NODISCARD int stream_flush(struct stream *s, struct err *e);
+
 /* Whether the open batch or written batches wait for being made durable. */
 bool stream_is_dirty(struct stream *s);
 /* Close the open SCO, so that it can be sealed and uploaded; the next write starts a new one. */
 void stream_retire_sco(struct stream *s);
+/* The disk is full: close the open SCO (sealing cuts it to what is used), drop the one made in
+ * advance. */
+void stream_give_space(struct stream *s);
 /*
  * Its object is deleted: nothing is written any more. Closes the open SCO and gives back the one
  * made in advance.

@@ -14,11 +14,11 @@
 #include <string.h>
 
 /* Tells the checksum of a condemned name from other uses of the same bytes. */
-#define CONDEMNED_SEED 0x58u
+#define CONDEMNED_SEED	      0x58u
 #define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
 /* Roots after the last change until all that it condemned is deleted. */
-#define IDLE_ROOTS 2u
-#define UPLOAD_RETRY_MAX_NS   UINT64_C(30000000000)
+#define IDLE_ROOTS	    2u
+#define UPLOAD_RETRY_MAX_NS UINT64_C(30000000000)
 
 int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
 		   struct err *e)
@@ -192,10 +192,11 @@ static int claim_epoch(struct pool *p, const char *name, struct err *e)
 		r = claim_is_ours(p, name, &ours, e);
 		if (r == 0 && !ours) {
 			p->fenced = true;
-			log_error("backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
-				  p->epoch);
-			return err_set(e, -ESTALE, "epoch %" PRIu64 " was claimed by another daemon",
-				       p->epoch);
+			log_error(
+				"backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
+				p->epoch);
+			return err_set(e, -ESTALE,
+				       "epoch %" PRIu64 " was claimed by another daemon", p->epoch);
 		}
 	}
 	if (r == 0)
@@ -221,9 +222,10 @@ static int check_owner(struct pool *p, struct err *e)
 		return r;
 	if (c.newest > p->epoch) {
 		p->fenced = true;
-		log_error("backend: a younger daemon owns the pool, uploads stop: own_epoch=%" PRIu64
-			  " newest=%" PRIu64,
-			  p->epoch, c.newest);
+		log_error(
+			"backend: a younger daemon owns the pool, uploads stop: own_epoch=%" PRIu64
+			" newest=%" PRIu64,
+			p->epoch, c.newest);
 		return err_set(e, -ESTALE, "epoch %" PRIu64 " was followed by %" PRIu64, p->epoch,
 			       c.newest);
 	}
@@ -283,8 +285,11 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 	bool swept;
 	int r = 0;
 
+	pool_recount(p);
 	if (seal_all)
 		r = seal_all_streams(p, e);
+	if (r == 0)
+		r = pool_open_backend(p, e);
 	if (r == 0)
 		r = check_owner(p, e);
 	if (r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO))
@@ -326,7 +331,7 @@ uint64_t uploader_step(void *arg)
 	r = upload_round(p, true, &e);
 	if (r == 0) {
 		if (__atomic_exchange_n(&p->backend_failed_ns, 0, __ATOMIC_RELAXED))
-			log_info("backend: answers again: url='%s'", backend_url(p->backend));
+			log_info("backend: answers again: url='%s'", p->options.backend_url);
 		p->upload_retry_ns = 0;
 		return p->options.upload_interval_ns;
 	}
