@@ -1,0 +1,356 @@
+/* `vpool create`: a directory, its vpool.conf, an empty pool. What fails leaves nothing behind. */
+#include "fs/cli.h"
+#include "fs/json_out.h"
+#include "fs/pool_setup.h"
+#include "fs/target.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define REMOVE_FDS 16
+
+static void free_stringp(char **p)
+{
+	free(*p);
+}
+
+/* What this call made and would have to undo. */
+struct made {
+	const char *dir;
+	bool made_dir;
+	bool began;
+};
+
+/* --- the configuration ------------------------------------------------------------------------- */
+
+static int set_cache_dir(struct config *config, const char *item, struct err *e)
+{
+	AUTO(free_stringp) char *absolute = NULL;
+	AUTO(free_stringp) char *here = NULL;
+	char path[CONFIG_STRING_BYTES];
+	uint64_t size_bytes;
+
+	if (config_dir_parse(item, path, &size_bytes) < 0)
+		return err_set(e, -EINVAL, "--cache '%.80s': expected DIR:SIZE, as in /ssd/cache:100G",
+			       item);
+	if (path[0] == '/')
+		return config_set(config, "cache", "dir", item, e);
+	/* The file is read by a daemon that stands elsewhere. */
+	here = getcwd(NULL, 0);
+	if (!here || asprintf(&absolute, "%s/%s", here, item) < 0)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	return config_set(config, "cache", "dir", absolute, e);
+}
+
+static int fill_config(const struct cli *c, struct config *config, struct err *e)
+{
+	int r = 0;
+
+	config_defaults(config);
+	if (c->sco_size)
+		r = config_set(config, "pool", "sco_size", c->sco_size, e);
+	if (r == 0 && c->backend)
+		r = config_set(config, "backend", "url", c->backend, e);
+	for (unsigned int i = 0; i < c->cache_count && r == 0; i++)
+		r = set_cache_dir(config, c->cache[i], e);
+	return r == 0 ? config_check(config, e) : r;
+}
+
+/* "key = value" of a key that is at its default: shown, but as a comment. */
+static bool is_default(const char *section, const char *line)
+{
+	const struct option_def *def;
+	char key[64];
+	const char *equals = strstr(line, " =");
+	const char *value = equals ? equals + 2 + strspn(equals + 2, " ") : "";
+	size_t len = equals ? (size_t)(equals - line) : 0;
+
+	if (len == 0 || len >= sizeof(key))
+		return false;
+	memcpy(key, line, len);
+	key[len] = '\0';
+	def = config_option_find(section, key);
+	return def && strcmp(def->default_text, value) == 0;
+}
+
+static void print_line(FILE *out, char *section, size_t section_size, const char *line)
+{
+	if (line[0] == '[')
+		(void)snprintf(section, section_size, "%.*s", (int)strcspn(line + 1, "]"), line + 1);
+	(void)fprintf(out, "%s%s\n",
+		      line[0] != '[' && line[0] != '#' && line[0] && is_default(section, line) ?
+			      "# " :
+			      "",
+		      line);
+}
+
+/* All keys with their meaning; those at their default as comments, so that later versions may
+ * choose better ones. */
+static int print_config(FILE *out, const struct config *config)
+{
+	char section[64] = "";
+	char *text = NULL, *line;
+	size_t text_bytes = 0;
+	FILE *all = open_memstream(&text, &text_bytes);
+	int r = all ? config_print(all, config) : -ENOMEM;
+
+	if (all && fclose(all) != 0 && r == 0)
+		r = -ENOMEM;
+	(void)fprintf(out, "# Configuration of a vPool; `vpool config show` tells what is in force.\n\n");
+	line = text;
+	while (r == 0 && *line) {
+		char *end = strchrnul(line, '\n');
+		bool last = *end == '\0';
+
+		*end = '\0';
+		print_line(out, section, sizeof(section), line);
+		line = end + !last;
+	}
+	free(text);
+	return r;
+}
+
+static int write_config(const char *dir, const struct config *config, struct err *e)
+{
+	AUTO(free_stringp) char *path = NULL;
+	FILE *out;
+	int fd, r;
+
+	if (asprintf(&path, "%s/%s", dir, POOL_CONF_NAME) < 0)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	out = fd >= 0 ? fdopen(fd, "w") : NULL;
+	if (!out) {
+		r = -errno;
+		if (fd >= 0)
+			(void)close(fd);
+		return err_set(e, r, "'%s': %s", path, err_name(r));
+	}
+	r = print_config(out, config);
+	if (r == 0 && (fflush(out) != 0 || fsync(fd) < 0))
+		r = -errno;
+	if (fclose(out) != 0 && r == 0)
+		r = -errno;
+	return r < 0 ? err_set(e, r, "'%s': %s", path, err_name(r)) : 0;
+}
+
+/* --- the directory ----------------------------------------------------------------------------- */
+
+static int check_empty(const char *dir, struct err *e)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *entry;
+	int r = 0;
+
+	if (!d)
+		return err_set(e, -errno, "%s", err_name(-errno));
+	while (r == 0 && (entry = readdir(d))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    strcmp(entry->d_name, "lost+found") == 0)
+			continue;
+		r = err_set(e, -ENOTEMPTY, "the directory is not empty");
+	}
+	(void)closedir(d); /* was only read */
+	return r;
+}
+
+static int make_dir(struct made *m, struct err *e)
+{
+	if (mkdir(m->dir, 0700) == 0) {
+		m->made_dir = m->began = true;
+		return 0;
+	}
+	if (errno != EEXIST)
+		return err_set(e, -errno, "%s", err_name(-errno));
+	if (pool_setup_is_pool(m->dir))
+		return err_set(e, -EEXIST, "it holds a pool already");
+	m->began = check_empty(m->dir, e) == 0;
+	return m->began ? 0 : e->code;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	if (at->level == 0 || (at->level == 1 && strcmp(path + at->base, "lost+found") == 0))
+		return 0;
+	return remove(path) < 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EACCES ? -1 : 0;
+}
+
+/* The directory was empty, so all that is in it is ours. */
+static void undo(const struct made *m)
+{
+	if (!m->began)
+		return;
+	if (nftw(m->dir, remove_one, REMOVE_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0)
+		(void)fprintf(stderr, "vpool: create: '%s' could not be cleaned up\n", m->dir);
+	if (m->made_dir)
+		(void)rmdir(m->dir); /* what is left in it was told above */
+}
+
+/* --- cache directories ------------------------------------------------------------------------- */
+
+/* Which of these were there before; the others are removed when the creation fails. */
+struct cache_state {
+	bool had_dir, had_sco;
+};
+
+static bool exists(const char *dir, const char *name)
+{
+	AUTO(free_stringp) char *path = NULL;
+	struct stat st;
+
+	return asprintf(&path, "%s/%s", dir, name) >= 0 && lstat(path, &st) == 0;
+}
+
+/* Refused before anything is made, so that an error leaves them as they were. */
+static int look_at_caches(const struct pool_options *o, struct cache_state *states, struct err *e)
+{
+	for (unsigned int i = 0; i < o->cache_count; i++) {
+		const char *path = o->cache[i].path;
+
+		states[i].had_dir = exists(path, ".");
+		states[i].had_sco = exists(path, "sco");
+		if (exists(path, "label"))
+			return err_set(e, -EEXIST,
+				       "cache directory '%s' belongs to another pool already", path);
+		if (states[i].had_dir && access(path, W_OK | X_OK) < 0)
+			return err_set(e, -errno, "cache directory '%s': %s", path,
+				       err_name(-errno));
+	}
+	return 0;
+}
+
+static void undo_caches(const struct pool_options *o, const struct cache_state *states)
+{
+	for (unsigned int i = 0; i < o->cache_count; i++) {
+		int fd = open(o->cache[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		/* What was not made is not there: no errors that matter. */
+		(void)unlinkat(fd, "label", 0);
+		if (!states[i].had_sco)
+			(void)unlinkat(fd, "sco", AT_REMOVEDIR);
+		(void)close(fd);
+		if (!states[i].had_dir)
+			(void)rmdir(o->cache[i].path);
+	}
+}
+
+/* --- the verb ---------------------------------------------------------------------------------- */
+
+static int create_pool(const char *dir, const struct config *config, struct pool_setup **ret_setup,
+		       struct err *e)
+{
+	struct cache_state states[POOL_CACHE_DIRS_MAX] = { 0 };
+	struct pool_setup *setup;
+	int r;
+
+	r = pool_setup_new(dir, config, &setup, e);
+	if (r < 0)
+		return r;
+	r = look_at_caches(&setup->options, states, e);
+	if (r == 0) {
+		r = write_config(setup->dir, config, e);
+		if (r == 0)
+			r = pool_create(env_posix(), &setup->options, e);
+		if (r < 0)
+			undo_caches(&setup->options, states);
+	}
+	if (r < 0) {
+		pool_setup_free(setup);
+		return r;
+	}
+	*ret_setup = setup;
+	return 0;
+}
+
+static int tell_created(const struct cli *c, const struct pool_setup *setup)
+{
+	json_t *document;
+
+	if (!c->json) {
+		(void)printf("created '%s'; mount it with: vpool mount %s MOUNTPOINT\n", setup->dir,
+			     c->args[0]);
+		return cli_finish_output(c);
+	}
+	document = json_object();
+	if (document && json_out_name(document, "pool", setup->dir, strlen(setup->dir)) < 0) {
+		json_decref(document);
+		document = NULL;
+	}
+	return cli_print_json(c, document);
+}
+
+static int create_with(const struct cli *c, const struct config *config)
+{
+	struct made made = { .dir = c->args[0] };
+	struct pool_setup *setup = NULL;
+	struct err e = { 0 };
+	int r;
+
+	(void)umask(077);
+	r = make_dir(&made, &e);
+	if (r == 0)
+		r = create_pool(made.dir, config, &setup, &e);
+	if (r < 0) {
+		char what[120];
+
+		undo(&made);
+		(void)snprintf(what, sizeof(what), "creating '%.90s'", c->args[0]);
+		return cli_fail_err(c, r, &e,
+				    r == -ENOENT && !made.began ? "make its parent directory first" :
+				    r == -ENOTEMPTY		? "take another directory" :
+								  NULL,
+				    what);
+	}
+	r = tell_created(c, setup);
+	pool_setup_free(setup);
+	return r;
+}
+
+static int run_create(struct cli *c)
+{
+	struct config *config = malloc(sizeof(*config)); /* large */
+	struct err e = { 0 };
+	int r;
+
+	if (!config)
+		return cli_fail(c, CLI_FAILED, NULL, "create: %s", err_name(-ENOMEM));
+	if (fill_config(c, config, &e) < 0)
+		r = cli_fail(c, CLI_USAGE, NULL, "create: %s", e.message);
+	else
+		r = create_with(c, config);
+	free(config);
+	return r;
+}
+
+static const struct argp_option options[] = {
+	{ "backend", CLI_KEY_BACKEND, "URL", 0,
+	  "Where the data is kept: file:///DIR. Default: the directory objects in the pool", 0 },
+	{ "sco-size", CLI_KEY_SCO_SIZE, "SIZE", 0,
+	  "Size of a Storage Container Object, 1M to 256M. Default: 16M", 0 },
+	{ "cache", CLI_KEY_CACHE, "DIR:SIZE", 0,
+	  "Use so much of DIR as flash cache; may be given several times. Default: the directory "
+	  "cache in the pool, without a limit",
+	  0 },
+	{ 0 },
+};
+
+const struct cli_verb cli_verb_create = {
+	.name = "create",
+	.args = "POOL",
+	.summary = "make a pool in a new or empty directory",
+	.doc = "POOL/vpool.conf then holds every setting with its meaning; what was given here is set "
+	       "in it, all else is a comment that shows the default.",
+	.args_min = 1,
+	.args_max = 1,
+	.options = options,
+	.run = run_create,
+};

@@ -1,0 +1,131 @@
+/* `vpool list` and `vpool info`: the disks of a pool, and one of them. */
+#include "fs/query.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* --- list -------------------------------------------------------------------------------------- */
+
+static int print_disks(const struct cli *c, const json_t *answer)
+{
+	const json_t *disk;
+	size_t i;
+
+	(void)printf("%10s %10s  %s\n", "SIZE", "USED", "PATH");
+	json_array_foreach(json_object_get(answer, "disks"), i, disk)
+	{
+		const char *path = cli_json_string(disk, "path");
+		char *shown = cli_printable(path, strlen(path));
+		char size[CLI_SIZE_BYTES], used[CLI_SIZE_BYTES];
+
+		(void)printf("%10s %10s  %s\n", cli_size(cli_json_u64(disk, "size_bytes"), size),
+			     cli_size(cli_json_u64(disk, "allocated_bytes"), used),
+			     shown ? shown : "?");
+		free(shown);
+	}
+	return cli_finish_output(c);
+}
+
+static int run_list(struct cli *c)
+{
+	struct target t = { 0 };
+	json_t *answer = NULL;
+	int r;
+
+	r = query_find(c, &t);
+	if (r != CLI_DONE)
+		return r;
+	r = query_target(c, &t, json_pack("{s:s}", "verb", "list"), QUERY_OFFLINE, &answer);
+	if (r == CLI_DONE)
+		r = c->json ? cli_print_json(c, json_incref(answer)) : print_disks(c, answer);
+	json_decref(answer);
+	target_done(&t);
+	return r;
+}
+
+const struct cli_verb cli_verb_list = {
+	.name = "list",
+	.args = "TARGET",
+	.summary = "list the disks of a pool",
+	.doc = "Size as the guest sees it, and what is stored of it. Files that are no disks are not "
+	       "listed.",
+	.args_min = 1,
+	.args_max = 1,
+	.run = run_list,
+};
+
+/* --- info -------------------------------------------------------------------------------------- */
+
+static void print_time(const char *what, const json_t *answer, const char *key)
+{
+	time_t seconds = (time_t)json_real_value(json_object_get(answer, key));
+	char text[64] = "?";
+	struct tm tm;
+
+	if (localtime_r(&seconds, &tm))
+		(void)strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
+	(void)printf("%-14s%s\n", what, text);
+}
+
+static int print_info(const struct cli *c, const json_t *answer)
+{
+	const char *path = cli_json_string(answer, "path");
+	char *shown = cli_printable(path, strlen(path));
+	char size[CLI_SIZE_BYTES];
+
+	(void)printf("%-14s%s\n", "path", shown ? shown : "?");
+	free(shown);
+	(void)printf("%-14s%s\n", "class", cli_json_string(answer, "class"));
+	(void)printf("%-14s%s (%" PRIu64 " bytes)\n", "size",
+		     cli_size(cli_json_u64(answer, "size_bytes"), size),
+		     cli_json_u64(answer, "size_bytes"));
+	(void)printf("%-14s%s\n", "stored", cli_size(cli_json_u64(answer, "allocated_bytes"), size));
+	print_time("modified", answer, "modified");
+	print_time("created", answer, "created");
+	(void)printf("%-14s%" PRIu64 ", stream %" PRIu64 ", log position %" PRIu64 "\n", "inode",
+		     cli_json_u64(answer, "inode"), cli_json_u64(answer, "stream"),
+		     cli_json_u64(answer, "log_position"));
+	return cli_finish_output(c);
+}
+
+static int ask_info(struct cli *c, const struct target *t, json_t **ret_answer)
+{
+	struct stat st;
+
+	if (t->kind != TARGET_FILE)
+		return cli_fail(c, CLI_USAGE, "'vpool status' and 'vpool list' tell about the whole pool",
+				"info: '%s' is not a file in a mount", c->args[0]);
+	if (stat(t->path, &st) < 0)
+		return cli_fail(c, cli_exit_of(-errno), NULL, "info: '%s': %s", c->args[0],
+				err_name(-errno));
+	return query_target(c, t, json_pack("{s:s, s:I}", "verb", "info", "ino", (json_int_t)st.st_ino),
+			    0, ret_answer);
+}
+
+static int run_info(struct cli *c)
+{
+	struct target t = { 0 };
+	json_t *answer = NULL;
+	int r;
+
+	r = query_find(c, &t);
+	if (r != CLI_DONE)
+		return r;
+	r = ask_info(c, &t, &answer);
+	if (r == CLI_DONE)
+		r = c->json ? cli_print_json(c, json_incref(answer)) : print_info(c, answer);
+	json_decref(answer);
+	target_done(&t);
+	return r;
+}
+
+const struct cli_verb cli_verb_info = {
+	.name = "info",
+	.args = "FILE",
+	.summary = "tell about one disk or file of a mount",
+	.doc = "FILE is a path inside a mount.",
+	.args_min = 1,
+	.args_max = 1,
+	.run = run_info,
+};

@@ -1,0 +1,233 @@
+#include "fs/daemon.h"
+
+#include "common/log.h"
+#include "common/thread.h"
+#include "fs/control.h"
+#include "fs/fuse_session.h"
+#include "fs/namespace.h"
+#include "fs/pool_setup.h"
+#include "fs/service.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+struct daemon {
+	const struct daemon_options *o;
+	struct pool *pool;
+	struct ns *ns;
+	struct fs_session *session;
+	struct service *service;
+	struct control *control;
+	int signal_fd;
+	int end_fd; /* an eventfd: readable once the session ended */
+	bool logging;
+	struct thread *signal_thread, *ready_thread;
+};
+
+/* --- threads beside the session ---------------------------------------------------------------- */
+
+static void handle_signals(struct daemon *d)
+{
+	struct signalfd_siginfo info;
+
+	if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP && !d->o->foreground)
+		return; /* a terminal that closes does not concern us */
+	log_info("mount: stopping: mountpoint='%s' signal=%u sender=%u", d->o->mountpoint,
+		 info.ssi_signo, info.ssi_pid);
+	fs_session_stop(d->session);
+}
+
+static void signal_main(void *arg)
+{
+	struct daemon *d = arg;
+	struct pollfd fds[2] = { { .fd = d->signal_fd, .events = POLLIN },
+				 { .fd = d->end_fd, .events = POLLIN } };
+
+	for (;;) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return;
+		if (fds[1].revents)
+			return;
+		if (fds[0].revents)
+			handle_signals(d);
+	}
+}
+
+/* The kernel answers once the session does, or fails once the session is gone. */
+static void ready_main(void *arg)
+{
+	struct daemon *d = arg;
+	struct statvfs space;
+
+	if (statvfs(d->o->mountpoint, &space) < 0)
+		return; /* the session ended before it began: its error is told */
+	log_info("mount: mounted: pool='%s' mountpoint='%s' pid=%d", d->o->setup->dir,
+		 d->o->mountpoint, (int)getpid());
+	d->o->ready(d->o->arg);
+}
+
+/* --- start and end ----------------------------------------------------------------------------- */
+
+static int open_log(struct daemon *d, struct err *e)
+{
+	const struct daemon_options *o = d->o;
+	const char *file = o->setup->config.log.file;
+	char *path = NULL;
+	int r;
+
+	if (!file[0] && !o->foreground)
+		file = DAEMON_LOG_NAME;
+	if (asprintf(&path, "%s%s%s", file[0] && file[0] != '/' ? o->setup->dir : "",
+		     file[0] && file[0] != '/' ? "/" : "", file) < 0)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	r = log_open(path, o->setup->config.log.level);
+	if (r < 0)
+		(void)err_set(e, r, "log '%s': %s", path, err_name(r));
+	free(path);
+	d->logging = r == 0;
+	return r;
+}
+
+/* Before there is a second thread: all of them inherit what is blocked. */
+static int block_signals(struct daemon *d, struct err *e)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return err_set(e, -errno, "signals: %s", err_name(-errno));
+	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	d->end_fd = eventfd(0, EFD_CLOEXEC);
+	if (d->signal_fd < 0 || d->end_fd < 0)
+		return err_set(e, -errno, "signals: %s", err_name(-errno));
+	return 0;
+}
+
+static int open_session(struct daemon *d, struct err *e)
+{
+	const struct daemon_options *o = d->o;
+	const struct config *config = &o->setup->config;
+	struct fs_mount_options mo = {
+		.mountpoint = o->mountpoint,
+		.source = o->setup->dir,
+		.extra = o->extra,
+		.allow_other = o->allow_other,
+		.read_only = o->read_only,
+		.debug = o->debug,
+		.threads = (unsigned int)config->fuse.threads,
+		.max_background = (unsigned int)config->fuse.max_background,
+		.parked_max = (unsigned int)config->fuse.parked_max,
+	};
+
+	return fs_session_open(d->ns, d->pool, &mo, &d->session, e);
+}
+
+static int start(struct daemon *d, struct err *e)
+{
+	struct service_options so = { .pool_dir = d->o->setup->dir,
+				      .mountpoint = d->o->mountpoint,
+				      .read_only = d->o->read_only };
+	int r;
+
+	r = block_signals(d, e);
+	if (r == 0)
+		r = open_log(d, e);
+	if (r == 0)
+		r = pool_setup_open(d->o->setup, &d->pool, &d->ns, e);
+	if (r < 0)
+		return r;
+	so.pool = d->pool;
+	so.ns = d->ns;
+	r = service_new(&so, &d->service, e);
+	if (r == 0)
+		r = open_session(d, e);
+	if (r == 0)
+		r = control_start(so.pool_dir, service_answer, d->service, &d->control, e);
+	if (r < 0)
+		return r;
+	r = thread_start("signals", signal_main, d, &d->signal_thread);
+	if (r == 0)
+		r = thread_start("ready", ready_main, d, &d->ready_thread);
+	return r < 0 ? err_set(e, r, "threads: %s", err_name(r)) : 0;
+}
+
+static void join_threads(struct daemon *d)
+{
+	const uint64_t one = 1;
+
+	if (d->end_fd >= 0)
+		ASSERT(write(d->end_fd, &one, sizeof(one)) == sizeof(one));
+	if (d->signal_thread)
+		thread_join(d->signal_thread);
+	if (d->ready_thread)
+		thread_join(d->ready_thread);
+	d->signal_thread = d->ready_thread = NULL;
+}
+
+/* What was acknowledged is durable first; the rest is orderly farewell. */
+static int stop(struct daemon *d, struct err *e)
+{
+	struct err flushing = { 0 };
+	int r = 0;
+
+	if (d->pool && pool_flush(d->pool, &flushing) < 0)
+		log_error("mount: not all reached the disk: %s", flushing.message);
+	if (d->service)
+		service_unmounted(d->service);
+	fs_session_close(d->session);
+	join_threads(d);
+	if (d->ns)
+		ns_close(d->ns);
+	if (d->service) {
+		service_upload_at_end(d->service);
+		service_closing(d->service);
+	}
+	if (d->pool)
+		r = pool_close(d->pool, e);
+	if (d->service)
+		service_last_words(d->service, r, e);
+	control_stop(d->control);
+	service_free(d->service);
+	if (d->signal_fd >= 0)
+		(void)close(d->signal_fd);
+	if (d->end_fd >= 0)
+		(void)close(d->end_fd);
+	return r;
+}
+
+int daemon_run(const struct daemon_options *options, struct err *e)
+{
+	struct daemon d = { .o = options, .signal_fd = -1, .end_fd = -1 };
+	struct err closing = { 0 };
+	int r, closed;
+
+	(void)umask(077);
+	r = start(&d, e);
+	if (r == 0)
+		r = fs_session_run(d.session, e);
+	closed = stop(&d, &closing);
+	if (r == 0 && closed < 0)
+		r = err_set(e, closed, "closing the pool: %s", closing.message);
+	/* In the foreground the command itself tells it, on the same stream. */
+	if (r < 0 && !options->foreground && d.logging)
+		log_error("mount: failed: pool='%s' mountpoint='%s': %s", options->setup->dir,
+			  options->mountpoint, e->message);
+	if (r == 0)
+		log_info("mount: ended: pool='%s' mountpoint='%s'", options->setup->dir,
+			 options->mountpoint);
+	log_close();
+	return r;
+}

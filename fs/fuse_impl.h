@@ -1,0 +1,218 @@
+/*
+ * fuse_impl - what the files of the FUSE face share: the session, its threads and their buffers,
+ * and the one way to answer a request.
+ *
+ * Threads: a worker owns its buffers while it runs a request. A write that the engine parks takes
+ * the receive buffer with it; the worker gets another one, and whoever completes the write puts the
+ * old one back.
+ */
+#ifndef FS_FUSE_IMPL_H
+#define FS_FUSE_IMPL_H
+
+#include "common/metrics.h"
+#include "fs/fuse_proto.h"
+#include "fs/fuse_session.h"
+#include "fs/namespace.h"
+
+/* Seconds. Names change through this mount only, so the kernel may trust what it was told. */
+#define FS_ENTRY_TIMEOUT_S 3600.0
+/* The kernel forgets these itself when it changes the thing (directory, symlink, node). */
+#define FS_ATTR_TIMEOUT_S 3600.0
+/* Blocks of a file move when the engine makes a checkpoint, which the kernel can't know. */
+#define FS_ATTR_FILE_TIMEOUT_S 1.0
+/* Asynchronous direct writes move the times without the kernel dropping what it has cached. */
+#define FS_ATTR_DISK_TIMEOUT_S 0.0
+
+/* A receive buffer, and the write that waits in it. */
+struct fs_buffer {
+	uint8_t *base; /* mapping of FS_BUFFER_BYTES */
+	struct fs_session *session;
+	struct fs_buffer *next; /* in the list of free ones, or of those that wait for the engine */
+
+	/* A write in flight. */
+	struct volume_request write;
+	fuse_req_t req;
+	int reply_fd;
+	uint64_t ino;
+	uint64_t start_ns;
+	bool sync;  /* durable before the answer */
+	bool held;  /* by a write; else by a worker or free */
+	bool extra; /* beyond the pool: freed, not kept */
+};
+
+struct fs_worker {
+	struct fs_session *session;
+	unsigned int index;
+	int fd; /* own clone of the channel, or the session's */
+	struct thread *thread;
+	pthread_t pthread;
+	struct fs_buffer *buffer;
+	uint8_t *reply; /* page-aligned, FS_REPLY_BYTES: data read, directory entries, xattrs */
+	bool receiving; /* atomic: in read(2) of the channel */
+};
+
+#define FS_REPLY_BYTES	(FS_IO_BYTES_MAX + 4096u)
+#define FS_BUFFER_BYTES (4096u + FS_IO_BYTES_MAX + 4096u)
+
+/* Threads for operations that may wait for room. */
+#define FS_HELPERS 2u
+
+struct fs_session {
+	struct ns *ns;
+	struct pool *pool;
+	struct fuse_session *fuse;
+	char *mountpoint;
+	char *source;
+	uint64_t capacity_bytes;
+	bool mounted;
+	unsigned int threads;
+	unsigned int max_background;
+	unsigned int buffers_max;
+	int wake_fd;	      /* eventfd: a worker ended, or stop */
+	bool stop;	      /* atomic: somebody wants the end */
+	bool leave;	      /* atomic: workers receive no more */
+	bool detached;	      /* atomic: unmount_main() is done */
+	bool abandoned;	      /* the engine still has writes that lie in our buffers */
+	bool ready;	      /* atomic */
+	bool failed;	      /* atomic: the channel broke */
+	unsigned int running; /* atomic */
+	struct thread *unmounter;
+	struct thread *helper[FS_HELPERS];
+	struct fs_worker worker[FS_THREADS_MAX];
+
+	struct mutex lock; /* leaf; guards all below */
+	struct cond buffer_back;
+	struct fs_buffer *free;
+	struct fs_buffer *waiting_head, *waiting_tail; /* the engine had no place for them */
+	unsigned int buffers;			       /* that exist, but for extra ones */
+	unsigned int extras;
+	unsigned int blocked;	  /* workers that wait for a buffer */
+	unsigned int in_flight;	  /* requests that left their worker: writes, slow operations */
+	unsigned int in_engine;	  /* writes handed to the engine and not answered by it yet */
+	struct cond all_answered; /* in_flight is 0 */
+	struct cond slow_more;
+	struct fs_slow *slow_head, *slow_tail; /* for the helpers */
+	unsigned int slow_inline;	       /* run by workers */
+	bool slow_end;
+
+	struct fs_session_metrics metrics;
+	struct metrics_group metrics_group;
+};
+
+/* The worker that runs the calling thread's request. */
+struct fs_worker *fs_worker_current(void);
+
+static inline struct fs_session *fs_session_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* --- fuse_buffers.c ---------------------------------------------------------------------------- */
+
+/* A buffer for a worker. Waits for one only while two other workers are free. NULL: no memory. */
+struct fs_buffer *fs_buffer_get(struct fs_session *s);
+void fs_buffer_put(struct fs_buffer *b);
+void fs_buffers_free(struct fs_session *s);
+
+/*
+ * Run the write described in b->write, b->req, b->sync, whose data lie in b, and answer it, now or
+ * later. b must be the calling worker's buffer.
+ */
+void fs_write_start(struct fs_worker *w, struct fs_buffer *b);
+
+/* Wait until nothing is in flight, at most limit_ns; how many still are. */
+unsigned int fs_writes_wait(struct fs_session *s, uint64_t limit_ns);
+
+/* --- fuse_slow.c ------------------------------------------------------------------------------- */
+
+/* An operation that may wait for room, with all it needs to be run and answered by any thread. */
+struct fs_slow {
+	fuse_req_t req;
+	uint64_t ino;
+	void (*run)(struct fs_session *s, struct fs_slow *job);
+	struct ns_setattr set; /* setattr */
+	int mode;	       /* fallocate */
+	uint64_t offset_bytes, len_bytes;
+
+	int reply_fd; /* private from here on */
+	struct fs_slow *next;
+};
+/* Start and end of the helpers; at the end all jobs must have been run. */
+NODISCARD int fs_slow_init(struct fs_session *s);
+void fs_slow_done(struct fs_session *s);
+/* Run a copy of job, here or by a helper. By a worker. */
+void fs_slow_start(const struct fs_slow *job);
+
+/* --- fuse_reply.c ------------------------------------------------------------------------------ */
+
+/* What the kernel may see of a code: positive, house codes as EIO. */
+int fs_errno(int code);
+
+/* Answer with a negative errno, or 0 for plain success. e: what to log if data are in danger. */
+void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, const struct err *e);
+
+/* Answer with an inode that was looked up once for the purpose (taken back if nobody waits). */
+void fs_reply_entry(fuse_req_t req, const struct ns_attr *attr);
+void fs_reply_attr(fuse_req_t req, const struct ns_attr *attr);
+
+void fs_attr_to_stat(const struct ns_attr *attr, struct stat *ret_stat);
+void fs_attr_to_entry(const struct ns_attr *attr, struct fuse_entry_param *ret_entry);
+struct ns_cred fs_cred(fuse_req_t req);
+
+/* --- operations -------------------------------------------------------------------------------- */
+
+extern const struct fuse_lowlevel_ops fs_fuse_ops;
+
+/* fuse_ops_name.c */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned int flags);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi);
+
+/* fuse_ops_attr.c */
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
+		struct fuse_file_info *fi);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		 size_t value_bytes, int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t room_bytes);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t room_bytes);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* fuse_ops_dir.c */
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t room_bytes, off_t offset,
+		struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t room_bytes, off_t offset,
+		    struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+/* fuse_ops_file.c */
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t len_bytes, off_t offset,
+	     struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t len_bytes, off_t offset,
+	      struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len,
+		  struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
+
+/* How the kernel should treat an open file: by its class. */
+void fs_fill_open(const struct ns_attr *attr, struct fuse_file_info *fi);
+
+#endif

@@ -1,0 +1,161 @@
+#include "fs/fuse_proto.h"
+
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+STATIC_ASSERT(sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) ==
+		      PROTO_WRITE_HEADER_BYTES,
+	      "the payload of a WRITE is page-aligned only if this is its header");
+STATIC_ASSERT(PROTO_RECEIVE_BYTES >= FUSE_MIN_READ_BUFFER, "the kernel refuses less");
+
+/* Bits of flags2 in INIT, newer than the headers of the build machine. */
+#define PROTO_INIT_EXT		   (UINT32_C(1) << 30)
+#define PROTO_DIRECT_IO_ALLOW_MMAP (UINT32_C(1) << (36 - 32))
+
+/* The request that this thread answers. */
+static __thread struct {
+	int fd_plus_1; /* 0: none, so that zeroed memory is right */
+	uint64_t unique;
+	uint32_t opcode;
+	bool allow_mmap; /* INIT: the kernel offers shared mmap of direct_io files */
+} current;
+
+void proto_enter(int fd, const void *request)
+{
+	struct fuse_in_header in;
+	struct fuse_init_in init;
+
+	current.fd_plus_1 = fd + 1;
+	current.unique = 0;
+	if (!request)
+		return;
+	memcpy(&in, request, sizeof(in));
+	current.unique = in.unique;
+	current.opcode = in.opcode;
+	current.allow_mmap = false;
+	if (in.opcode == FUSE_INIT && in.len >= sizeof(in) + sizeof(init)) {
+		memcpy(&init, (const uint8_t *)request + sizeof(in), sizeof(init));
+		current.allow_mmap = (init.flags & PROTO_INIT_EXT) != 0 &&
+				     (init.flags2 & PROTO_DIRECT_IO_ALLOW_MMAP) != 0;
+	}
+}
+
+void proto_leave(void)
+{
+	current.fd_plus_1 = 0;
+	current.unique = 0;
+}
+
+/* Direct writes that don't extend the file need not exclude each other. */
+static void patch_open(struct fuse_open_out *open)
+{
+	if (open->open_flags & FOPEN_DIRECT_IO)
+		open->open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
+}
+
+static void patch_reply(const struct iovec *iov, int count)
+{
+	uint8_t *body;
+
+	if (count < 2)
+		return;
+	body = iov[1].iov_base;
+	if (current.opcode == FUSE_OPEN && iov[1].iov_len == sizeof(struct fuse_open_out)) {
+		struct fuse_open_out open;
+
+		memcpy(&open, body, sizeof(open));
+		patch_open(&open);
+		memcpy(body, &open, sizeof(open));
+	} else if (current.opcode == FUSE_CREATE &&
+		   iov[1].iov_len == sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)) {
+		struct fuse_open_out open;
+
+		body += sizeof(struct fuse_entry_out);
+		memcpy(&open, body, sizeof(open));
+		patch_open(&open);
+		memcpy(body, &open, sizeof(open));
+	} else if (current.opcode == FUSE_INIT && current.allow_mmap &&
+		   iov[1].iov_len == sizeof(struct fuse_init_out)) {
+		struct fuse_init_out init;
+
+		memcpy(&init, body, sizeof(init));
+		init.flags |= PROTO_INIT_EXT;
+		init.flags2 |= PROTO_DIRECT_IO_ALLOW_MMAP;
+		memcpy(body, &init, sizeof(init));
+	}
+}
+
+static ssize_t proto_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct fuse_out_header out;
+
+	(void)userdata;
+	memcpy(&out, iov[0].iov_base, sizeof(out));
+	if (out.unique != 0) { /* else a notification: any channel will do */
+		if (current.fd_plus_1 > 0)
+			fd = current.fd_plus_1 - 1;
+		if (out.unique == current.unique && out.error == 0)
+			patch_reply(iov, count);
+	}
+	return writev(fd, iov, count);
+}
+
+/* libfuse wants one; requests are received by proto_receive(). */
+static ssize_t proto_read(int fd, void *buf, size_t len_bytes, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buf, len_bytes);
+}
+
+const struct fuse_custom_io proto_io = {
+	.writev = proto_writev,
+	.read = proto_read,
+};
+
+int proto_clone(int session_fd, int *ret_fd)
+{
+	uint32_t source_fd = (uint32_t)session_fd;
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, FUSE_DEV_IOC_CLONE, &source_fd) < 0) {
+		int r = -errno;
+
+		(void)close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+ssize_t proto_receive(int fd, void *buf)
+{
+	ssize_t n = read(fd, buf, PROTO_RECEIVE_BYTES);
+	struct fuse_in_header in;
+
+	if (n < 0) {
+		/* ENOENT: the request was interrupted before we had it. */
+		if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
+			return -EAGAIN;
+		return -errno;
+	}
+	if ((size_t)n < sizeof(in))
+		return -EIO;
+	memcpy(&in, buf, sizeof(in));
+	return in.len == (size_t)n ? n : -EIO;
+}
+
+bool proto_is_init(const void *request, size_t len_bytes)
+{
+	struct fuse_in_header in;
+
+	if (len_bytes < sizeof(in))
+		return false;
+	memcpy(&in, request, sizeof(in));
+	return in.opcode == FUSE_INIT;
+}

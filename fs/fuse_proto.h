@@ -1,0 +1,53 @@
+/*
+ * fuse_proto - the FUSE protocol as far as libfuse leaves it to us: the channel and its clones, the
+ * buffer that a request is received into, INIT and OPEN replies with bits that libfuse 3.14 can't
+ * say.
+ *
+ * libfuse builds the replies; all of them pass proto_io's writev on their way to the kernel. There
+ * the bits are added, and the reply goes to the clone that its request came from.
+ */
+#ifndef FS_FUSE_PROTO_H
+#define FS_FUSE_PROTO_H
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+#include "common/base.h"
+
+#include <fuse3/fuse_lowlevel.h>
+
+/* Payload of a READ or WRITE. */
+#define FS_IO_BYTES_MAX (1u << 20)
+
+/* A WRITE's payload begins so far behind the start of the request. */
+#define PROTO_WRITE_HEADER_BYTES 80u
+
+/* Bytes that the receive buffer has: any request fits. */
+#define PROTO_RECEIVE_BYTES (PROTO_WRITE_HEADER_BYTES + FS_IO_BYTES_MAX)
+
+/* For fuse_session_custom_io(). */
+extern const struct fuse_custom_io proto_io;
+
+/*
+ * A channel of its own to the connection of session_fd. The kernel then keeps the requests that
+ * were read from it apart from those of others: less contention.
+ * Errors: as open(2) and ioctl(2) say. Owns: the result, a file descriptor.
+ */
+NODISCARD int proto_clone(int session_fd, int *ret_fd);
+
+/*
+ * Read one request.
+ * Owns:     buf has room for PROTO_RECEIVE_BYTES.
+ * Errors:   -EAGAIN nothing now (interrupted): try again; -ENODEV unmounted; else the channel is
+ *           broken. Returns bytes.
+ */
+NODISCARD ssize_t proto_receive(int fd, void *buf);
+
+/* What is known about a received request without decoding it. */
+bool proto_is_init(const void *request, size_t len_bytes);
+
+/* From now on the calling thread's replies go to fd; request: the one that it runs, or NULL. */
+void proto_enter(int fd, const void *request);
+void proto_leave(void);
+
+#endif

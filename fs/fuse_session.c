@@ -1,0 +1,465 @@
+#include "fs/fuse_session.h"
+
+#include "common/log.h"
+#include "common/units.h"
+#include "fs/fuse_impl.h"
+#include "fs/fuse_mountpoint.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define THREADS_DEFAULT	       8u
+#define MAX_BACKGROUND_DEFAULT 1024u
+#define PARKED_MAX_DEFAULT     256u
+
+/* Stop: how long the unmount may take, and how long open files may hold a detached mount. */
+#define STOP_UNMOUNT_NS	 (10 * NS_PER_SEC)
+#define STOP_DETACHED_NS (1 * NS_PER_SEC)
+/* Stop: how long parked writes may take once no request is read any more. */
+#define STOP_PARKED_NS (20 * NS_PER_SEC)
+/* A worker is told so often that it should leave read(2): a signal may come just before. */
+#define KICK_INTERVAL_MS 5
+#define KICK_SIGNAL	 (SIGRTMIN + 2)
+
+static __thread struct fs_worker *worker_current;
+
+struct fs_worker *fs_worker_current(void)
+{
+	return worker_current;
+}
+
+static const struct metric_def metric_defs[] = {
+	METRIC_COUNTER(struct fs_session_metrics, requests, "requests",
+		       "Requests received from the kernel."),
+	METRIC_COUNTER(struct fs_session_metrics, errors, "requests",
+		       "Requests answered with an error."),
+	METRIC_COUNTER(struct fs_session_metrics, read_bytes, "bytes", "Bytes read by users."),
+	METRIC_COUNTER(struct fs_session_metrics, written_bytes, "bytes",
+		       "Bytes written by users."),
+	METRIC_COUNTER(struct fs_session_metrics, parked_writes, "requests",
+		       "Writes that had to wait for room."),
+	METRIC_HISTOGRAM(struct fs_session_metrics, read_ns, "Time of one READ."),
+	METRIC_HISTOGRAM(struct fs_session_metrics, write_ns, "Time of one WRITE."),
+};
+
+const struct fs_session_metrics *fs_session_metrics(const struct fs_session *s)
+{
+	return &s->metrics;
+}
+
+/* --- workers ----------------------------------------------------------------------------------- */
+
+static void wake(struct fs_session *s)
+{
+	uint64_t one = 1;
+	ssize_t n = write(s->wake_fd, &one, sizeof(one));
+
+	(void)n; /* the counter is full: it wakes all the same */
+}
+
+static bool is_set(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static void set(bool *flag, bool value)
+{
+	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST);
+}
+
+/* One request, from receiving to its answer. -ENODEV: unmounted. */
+static int serve_one(struct fs_worker *w)
+{
+	struct fs_session *s = w->session;
+	struct fuse_buf request = { 0 };
+	uint8_t *start;
+	bool init;
+	ssize_t n;
+
+	if (!w->buffer)
+		w->buffer = fs_buffer_get(s);
+	if (!w->buffer)
+		return is_set(&s->leave) ? -ENODEV : -ENOMEM;
+	start = w->buffer->base + 4096 - PROTO_WRITE_HEADER_BYTES;
+	set(&w->receiving, true);
+	n = proto_receive(w->fd, start);
+	set(&w->receiving, false);
+	if (n < 0)
+		return n == -EAGAIN ? 0 : (int)n;
+	counter_inc(&s->metrics.requests);
+	request.mem = start;
+	request.size = (size_t)n;
+	init = proto_is_init(start, (size_t)n);
+	proto_enter(w->fd, start);
+	fuse_session_process_buf(s->fuse, &request);
+	proto_leave();
+	if (init)
+		set(&s->ready, true);
+	return 0;
+}
+
+static void worker_main(void *arg)
+{
+	struct fs_worker *w = arg;
+	struct fs_session *s = w->session;
+	sigset_t kick;
+	int r = 0;
+
+	w->pthread = pthread_self();
+	(void)sigemptyset(&kick);
+	(void)sigaddset(&kick, KICK_SIGNAL);
+	(void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	worker_current = w;
+	while (r == 0 && !is_set(&s->leave))
+		r = serve_one(w);
+	if (r < 0 && r != -ENODEV) {
+		log_error("fs: a thread stopped serving: %s", err_name(r));
+		set(&s->failed, true);
+	}
+	(void)__atomic_sub_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
+	wake(s);
+}
+
+/* Only its being handled matters: read(2) ends with EINTR. */
+static void on_kick(int signal)
+{
+	(void)signal;
+}
+
+static int worker_init(struct fs_session *s, unsigned int index)
+{
+	struct fs_worker *w = &s->worker[index];
+	void *reply;
+
+	w->session = s;
+	w->index = index;
+	if (proto_clone(fuse_session_fd(s->fuse), &w->fd) < 0)
+		w->fd = fuse_session_fd(s->fuse);
+	reply = mmap(NULL, FS_REPLY_BYTES, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (reply == MAP_FAILED)
+		return -ENOMEM;
+	w->reply = reply;
+	return 0;
+}
+
+static void worker_done(struct fs_worker *w)
+{
+	if (w->buffer)
+		fs_buffer_put(TAKE_PTR(w->buffer));
+	if (w->reply)
+		(void)munmap(w->reply, FS_REPLY_BYTES);
+	w->reply = NULL;
+	if (w->fd >= 0 && w->fd != fuse_session_fd(w->session->fuse))
+		(void)close(w->fd);
+	w->fd = -1;
+}
+
+/* --- open -------------------------------------------------------------------------------------- */
+
+static int add_option(struct fuse_args *args, const char *text)
+{
+	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, text) < 0 ? -ENOMEM : 0;
+}
+
+/* "NAME=VALUE" as one option, whatever the value contains. */
+static int add_escaped(struct fuse_args *args, const char *name, const char *value)
+{
+	size_t name_bytes = strlen(name);
+	char *text = malloc(name_bytes + 2 * strlen(value) + 2), *to = text;
+	int r;
+
+	if (!text)
+		return -ENOMEM;
+	memcpy(to, name, name_bytes);
+	to += name_bytes;
+	*to++ = '=';
+	for (const char *from = value; *from; from++) {
+		if (*from == ',' || *from == '\\')
+			*to++ = '\\';
+		*to++ = *from;
+	}
+	*to = '\0';
+	r = add_option(args, text);
+	free(text);
+	return r;
+}
+
+static int make_args(const struct fs_mount_options *o, struct fuse_args *args)
+{
+	int r = fuse_opt_add_arg(args, "vpool") < 0 ? -ENOMEM : 0;
+
+	if (r == 0)
+		r = add_escaped(args, "fsname", o->source);
+	if (r == 0)
+		r = add_escaped(args, "subtype", o->subtype ? o->subtype : "vpool");
+	if (r == 0)
+		r = add_option(args, "default_permissions,max_read=1048576");
+	if (r == 0 && o->allow_other)
+		r = add_option(args, "allow_other");
+	if (r == 0 && o->read_only)
+		r = add_option(args, "ro");
+	if (r == 0 && o->extra && o->extra[0] != '\0')
+		r = add_option(args, o->extra);
+	if (r == 0 && o->debug)
+		r = fuse_opt_add_arg(args, "-d") < 0 ? -ENOMEM : 0;
+	return r;
+}
+
+static int make_fuse(struct fs_session *s, const struct fs_mount_options *o, struct err *e)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int r = make_args(o, &args);
+
+	if (r == 0) {
+		s->fuse = fuse_session_new(&args, &fs_fuse_ops, sizeof(fs_fuse_ops), s);
+		if (!s->fuse)
+			r = err_set(e, -EINVAL, "mount options are refused");
+	}
+	fuse_opt_free_args(&args);
+	return r;
+}
+
+static int mount_it(struct fs_session *s, struct err *e)
+{
+	int r = mountpoint_prepare(s->mountpoint, e);
+
+	if (r < 0)
+		return r;
+	if (fuse_session_mount(s->fuse, s->mountpoint) < 0)
+		return err_set(e, -EIO, "mounting on '%s' failed", s->mountpoint);
+	s->mounted = true;
+	r = fuse_session_custom_io(s->fuse, &proto_io, fuse_session_fd(s->fuse));
+	if (r < 0)
+		return err_set(e, -ENOMEM, "channel of '%s'", s->mountpoint);
+	for (unsigned int i = 0; i < s->threads && r == 0; i++)
+		r = worker_init(s, i);
+	return r < 0 ? err_set(e, r, "buffers of %u threads", s->threads) : 0;
+}
+
+static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
+{
+	unsigned int parked = o->parked_max ? o->parked_max : PARKED_MAX_DEFAULT;
+
+	s->threads = o->threads ? o->threads : THREADS_DEFAULT;
+	if (s->threads > FS_THREADS_MAX)
+		s->threads = FS_THREADS_MAX;
+	s->max_background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
+	s->buffers_max = s->threads + parked;
+	s->capacity_bytes = o->capacity_bytes;
+}
+
+int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_options *options,
+		    struct fs_session **ret_session, struct err *e)
+{
+	struct fs_session *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return err_set(e, -ENOMEM, "session");
+	s->wake_fd = -1;
+	s->ns = ns;
+	s->pool = pool;
+	set_limits(s, options);
+	for (unsigned int i = 0; i < FS_THREADS_MAX; i++)
+		s->worker[i].fd = -1;
+	mutex_init(&s->lock, 0);
+	cond_init(&s->buffer_back);
+	cond_init(&s->all_answered);
+	cond_init(&s->slow_more);
+	s->metrics_group = (struct metrics_group){
+		.name = "fuse",
+		.defs = metric_defs,
+		.def_count = ARRAY_SIZE(metric_defs),
+		.values = &s->metrics,
+	};
+	metrics_add(pool_metrics(pool), &s->metrics_group);
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->mountpoint = realpath(options->mountpoint, NULL);
+	if (!s->mountpoint && errno == ENOTCONN) /* of a dead mount; its name will do */
+		s->mountpoint = strdup(options->mountpoint);
+	s->source = strdup(options->source);
+	if (s->wake_fd < 0)
+		r = err_set(e, -errno, "eventfd");
+	else if (!s->source)
+		r = err_set(e, -ENOMEM, "session");
+	else if (!s->mountpoint)
+		r = err_set(e, -errno, "mount point '%s'", options->mountpoint);
+	else
+		r = make_fuse(s, options, e);
+	if (r == 0)
+		r = mount_it(s, e);
+	if (r < 0) {
+		fs_session_close(s);
+		return r;
+	}
+	*ret_session = s;
+	return 0;
+}
+
+/* --- run and stop ------------------------------------------------------------------------------ */
+
+static int start_workers(struct fs_session *s, struct err *e)
+{
+	struct sigaction action = { .sa_handler = on_kick };
+
+	(void)sigemptyset(&action.sa_mask);
+	if (sigaction(KICK_SIGNAL, &action, NULL) < 0)
+		return err_set(e, -errno, "signal handler");
+	for (unsigned int i = 0; i < s->threads; i++) {
+		struct fs_worker *w = &s->worker[i];
+		char name[16];
+		int r;
+
+		(void)snprintf(name, sizeof(name), "fuse-%u", i);
+		(void)__atomic_add_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
+		r = thread_start(name, worker_main, w, &w->thread);
+		if (r < 0) {
+			(void)__atomic_sub_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
+			return err_set(e, r, "starting thread %u of %u", i + 1, s->threads);
+		}
+	}
+	return 0;
+}
+
+/* Until the eventfd is written or the time is over. */
+static void wait_wake(struct fs_session *s, int timeout_ms)
+{
+	struct pollfd p = { .fd = s->wake_fd, .events = POLLIN };
+	uint64_t count;
+
+	if (poll(&p, 1, timeout_ms) > 0) {
+		ssize_t n = read(s->wake_fd, &count, sizeof(count));
+
+		(void)n; /* only the wake-up counts */
+	}
+}
+
+static unsigned int running(struct fs_session *s)
+{
+	return __atomic_load_n(&s->running, __ATOMIC_SEQ_CST);
+}
+
+/* Wait for the workers' end; false: the time is over. */
+static bool wait_workers(struct fs_session *s, const bool *until, uint64_t limit_ns)
+{
+	uint64_t deadline_ns = clock_mono_ns() + limit_ns;
+
+	while (running(s) > 0 && !(until && is_set(until))) {
+		if (clock_mono_ns() >= deadline_ns)
+			return false;
+		wait_wake(s, 100);
+	}
+	return true;
+}
+
+static void unmount_main(void *arg)
+{
+	struct fs_session *s = arg;
+
+	mountpoint_detach(s->mountpoint);
+	set(&s->detached, true);
+	wake(s);
+}
+
+/*
+ * Unmount while the workers still serve, so that the kernel can write back what it holds and say
+ * good-bye. Files that are open keep a detached mount alive: they get a moment, not more.
+ */
+static void detach(struct fs_session *s)
+{
+	if (running(s) == 0 || thread_start("unmount", unmount_main, s, &s->unmounter) < 0)
+		return;
+	if (!wait_workers(s, &s->detached, STOP_UNMOUNT_NS))
+		log_warning("fs: unmounting takes too long, cutting it off: mountpoint='%s'",
+			    s->mountpoint);
+	(void)wait_workers(s, NULL, STOP_DETACHED_NS);
+}
+
+/* Workers that wait for a request are sent away; the others end theirs first. */
+static void dismiss_workers(struct fs_session *s)
+{
+	set(&s->leave, true);
+	mutex_lock(&s->lock);
+	cond_broadcast(&s->buffer_back);
+	mutex_unlock(&s->lock);
+	while (running(s) > 0) {
+		for (unsigned int i = 0; i < s->threads; i++)
+			if (is_set(&s->worker[i].receiving))
+				(void)pthread_kill(s->worker[i].pthread, KICK_SIGNAL);
+		wait_wake(s, KICK_INTERVAL_MS);
+	}
+	for (unsigned int i = 0; i < s->threads; i++)
+		if (s->worker[i].thread)
+			thread_join(TAKE_PTR(s->worker[i].thread));
+}
+
+int fs_session_run(struct fs_session *s, struct err *e)
+{
+	unsigned int waiting;
+	int r = fs_slow_init(s);
+
+	r = r < 0 ? err_set(e, r, "starting threads") : start_workers(s, e);
+	while (r == 0 && running(s) == s->threads && !is_set(&s->stop))
+		wait_wake(s, -1);
+	if (r == 0 && is_set(&s->stop))
+		detach(s);
+	dismiss_workers(s);
+	waiting = fs_writes_wait(s, STOP_PARKED_NS);
+	if (waiting > 0) {
+		log_error("fs: requests that were never acknowledged are given up: count=%u",
+			  waiting);
+		s->abandoned = true;
+	} else {
+		fs_slow_done(s);
+	}
+	if (r == 0 && is_set(&s->failed))
+		r = err_set(e, -EIO, "the channel of '%s' broke", s->mountpoint);
+	return r;
+}
+
+void fs_session_stop(struct fs_session *s)
+{
+	set(&s->stop, true);
+	wake(s);
+}
+
+bool fs_session_is_ready(const struct fs_session *s)
+{
+	return is_set(&s->ready);
+}
+
+void fs_session_close(struct fs_session *s)
+{
+	if (!s)
+		return;
+	metrics_remove(pool_metrics(s->pool), &s->metrics_group);
+	/* All ends of the channel first: an unmount that nobody serves would wait for ever. */
+	for (unsigned int i = 0; i < FS_THREADS_MAX; i++)
+		if (s->worker[i].session)
+			worker_done(&s->worker[i]);
+	if (s->mounted)
+		fuse_session_unmount(s->fuse);
+	if (s->unmounter)
+		thread_join(s->unmounter);
+	if (s->fuse)
+		fuse_session_destroy(s->fuse);
+	if (s->wake_fd >= 0)
+		(void)close(s->wake_fd);
+	free(s->mountpoint);
+	free(s->source);
+	if (s->abandoned) /* the engine still holds requests that lie in our buffers */
+		return;
+	fs_buffers_free(s);
+	cond_done(&s->slow_more);
+	cond_done(&s->all_answered);
+	cond_done(&s->buffer_back);
+	mutex_done(&s->lock);
+	free(s);
+}

@@ -1,0 +1,87 @@
+/*
+ * fuse_session - a namespace mounted: the receive loop, the threads, the start and the end.
+ *
+ * A session lives open -> run -> close. While it runs, each of its threads reads one request at a
+ * time from its own clone of the FUSE channel, into a buffer whose WRITE payload is page-aligned,
+ * and answers it before it reads the next one, unless a write had to be parked in the engine: then
+ * the buffer stays with the request and the thread goes on with another.
+ *
+ * The kernel's protocol is known to fuse_session.c and fuse_proto.c; everything else in fs/ sees
+ * libfuse's requests (fuse_ops.h) or only the namespace.
+ */
+#ifndef FS_FUSE_SESSION_H
+#define FS_FUSE_SESSION_H
+
+#include "common/err.h"
+#include "common/metrics.h"
+
+struct fs_session;
+struct ns;
+struct pool;
+
+/* Threads that receive requests. */
+#define FS_THREADS_MAX 64u
+
+struct fs_mount_options {
+	const char *mountpoint; /* an existing directory */
+	const char *source;	/* shown in /proc/mounts: the pool directory */
+	const char *subtype;	/* the type is "fuse.SUBTYPE"; NULL: "vpool" */
+	const char *extra;	/* more -o options for the kernel, comma-separated; NULL: none */
+	bool allow_other;
+	bool read_only;
+	bool debug;		     /* libfuse prints every request on standard error */
+	uint64_t capacity_bytes;     /* statfs; 0: that of the filesystem under source */
+	unsigned int threads;	     /* 0: 8; at most FS_THREADS_MAX */
+	unsigned int max_background; /* 0: 1024 */
+	unsigned int parked_max; /* requests that wait in the engine, each with a buffer; 0: 256 */
+};
+
+/*
+ * Mount. A mount point whose server died ("Transport endpoint is not connected") is unmounted
+ * first. Requests wait in the kernel until fs_session_run().
+ *
+ * Owns:     ns, pool and the strings of options are borrowed until fs_session_close().
+ * Errors:   -ENOENT, -ENOTDIR mount point; -EBUSY something is served there already; -EINVAL
+ *           options that libfuse or the kernel refuses; -EIO mounting failed (libfuse said why on
+ *           standard error); -ENOMEM.
+ */
+NODISCARD int fs_session_open(struct ns *ns, struct pool *pool,
+			      const struct fs_mount_options *options,
+			      struct fs_session **ret_session, struct err *e);
+
+/*
+ * Serve until somebody unmounts or fs_session_stop(). On return every request that was received is
+ * answered, and no thread of the session runs. Writes that the engine can't place for lack of room
+ * get 20 s more, then they stay without an answer (one line in the log says how many).
+ *
+ * Errors:   -EAGAIN threads could not be started; -EIO the channel broke.
+ * Threads:  once a session; not under a scheduler.
+ */
+NODISCARD int fs_session_run(struct fs_session *s, struct err *e);
+
+/*
+ * Let fs_session_run() unmount and return soon; files that are still open lose their mount.
+ * Threads:  any; also from a signal handler.
+ */
+void fs_session_stop(struct fs_session *s);
+
+/* Unmount if still mounted, free all. s may be NULL. */
+void fs_session_close(struct fs_session *s);
+
+/*
+ * Whether the kernel has started to talk to the session (INIT is answered): from then on the mount
+ * answers. Threads: any.
+ */
+bool fs_session_is_ready(const struct fs_session *s);
+
+/* What the session counts and times; the group hangs in the pool's registry while it is open. */
+struct fs_session_metrics {
+	struct counter requests;
+	struct counter errors;
+	struct counter read_bytes, written_bytes;
+	struct counter parked_writes;
+	struct histogram read_ns, write_ns;
+};
+const struct fs_session_metrics *fs_session_metrics(const struct fs_session *s);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * json_out - pieces of the documents that the command and the daemon give out.
+ *
+ * Numbers are numbers, in bytes and seconds. JSON text is UTF-8: a name that is not gets U+FFFD for
+ * each byte that does not fit, and beside it the exact bytes in hexadecimal, under KEY_hex.
+ */
+#ifndef FS_JSON_OUT_H
+#define FS_JSON_OUT_H
+
+#include "common/base.h"
+
+#include <jansson.h>
+
+struct metrics_registry;
+
+/* {"error", "code", "hint"}; hint may be NULL. NULL: no memory. Owns: the result. */
+json_t *json_out_error(const char *message, int code, const char *hint);
+
+/* Set document[key] to the name, and document[key_hex] where it is not UTF-8. Errors: -ENOMEM. */
+NODISCARD int json_out_name(json_t *document, const char *key, const char *name, size_t len_bytes);
+
+/* Set document[key]; 63 bits are enough for all that we count. Errors: -ENOMEM. */
+NODISCARD int json_out_u64(json_t *document, const char *key, uint64_t value);
+
+/* {"counters":{}, "gauges":{}, "histograms":{NAME:{count,p50,p99,p999,max}}}, names GROUP.NAME, times
+ * in seconds. NULL: no memory. Owns: the result. */
+json_t *json_out_metrics(struct metrics_registry *registry);
+
+/* Bytes of the UTF-8 character that text starts with; 0: it starts with none. */
+size_t json_out_utf8_length(const char *text, size_t len_bytes);
+
+#endif

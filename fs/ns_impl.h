@@ -1,0 +1,215 @@
+/*
+ * ns_impl - the inode table and the shape of an operation. Private to namespace.
+ *
+ * Locks, taken downwards only: ns.rename_lock (moves of directories to another parent), then
+ * stripes in ascending order (the right to change the rows of the inodes that fall on them; held
+ * over the commit), then the engine's. A shard's lock and queue.lock are leaves.
+ *
+ * An inode in RAM is LIVE, or DYING while a commit removes it (who finds it so waits on its
+ * stripe), or GONE and no longer in the table. Its row changes under stripe and shard lock, so
+ * either is enough to read it. It is in the table while it is used: by a pin (one call), by
+ * look-ups of the kernel, by handles, by uses of its object (each has a pin).
+ */
+#ifndef FS_NS_IMPL_H
+#define FS_NS_IMPL_H
+
+#include "common/endian.h"
+#include "fs/ns_rows.h"
+
+/* All tables here are keyed by a number of 64 bits. */
+static inline unsigned int ns_hash(const void *key)
+{
+	return (unsigned int)(le64_get(key) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+#define HASH_FUNCTION(key_, key_bytes_, ret_hash_) ((ret_hash_) = ns_hash(key_))
+#include <uthash.h>
+
+#define NS_STRIPES	   1024u
+#define NS_SHARDS	   64u
+#define NS_CLASS_QUEUE_MAX 1024u
+#define NS_PATTERNS_MAX	   64u
+/* An operation finds names, locks, looks again. Each new round means that another one got ahead. */
+#define NS_ROUNDS_MAX 10000u
+/* Parents that a walk to the root follows. */
+#define NS_DEPTH_MAX 1000000u
+
+enum ns_state { NS_LIVE, NS_DYING, NS_GONE };
+
+struct ns_inode {
+	uint64_t ino;
+	uint32_t type; /* S_IFMT part of the mode */
+	char *target;  /* what row.target points to */
+
+	/* Guarded by the shard's lock; row see the top. */
+	enum ns_state state;
+	struct ns_inode_row row;
+	uint64_t nlookup;
+	uint64_t handles;
+	uint64_t pins;
+	struct object *object; /* open while object_uses > 0 */
+	uint64_t object_uses;  /* handles of regular files, and ns_object_get() */
+	bool class_asked;      /* for having grown */
+	UT_hash_handle hh;
+};
+
+struct ns_shard {
+	struct mutex lock; /* leaf */
+	struct ns_inode *inodes;
+};
+
+struct ns_class_wish {
+	uint64_t ino;
+	enum object_class class;
+};
+
+struct ns_class_queue {
+	struct mutex lock; /* leaf; guards all below */
+	struct cond changed;
+	struct ns_class_wish wishes[NS_CLASS_QUEUE_MAX];
+	unsigned int first, count;
+	bool busy, stop;
+	struct thread *thread;
+};
+
+struct ns {
+	struct env *env;
+	struct pool *pool;
+	char *patterns_text;
+	const char *patterns[NS_PATTERNS_MAX];
+	unsigned int pattern_count;
+	uint64_t disk_threshold_bytes;
+	uint32_t link_max;
+	struct ns_inode *root; /* pinned */
+
+	struct mutex rename_lock;	  /* unranked; before stripes */
+	struct mutex stripes[NS_STRIPES]; /* unranked; in order of their index */
+	struct ns_shard shards[NS_SHARDS];
+	struct ns_class_queue queue;
+
+	struct ns_metrics metrics;
+	struct metrics_group group;
+};
+
+static inline void ns_buf_donep(struct buf *b)
+{
+	buf_done(b);
+}
+
+/* --- ns_inode.c -------------------------------------------------------------------------------- */
+
+static inline struct ns_shard *ns_shard_of(struct ns *ns, uint64_t ino)
+{
+	return &ns->shards[ino * UINT64_C(0x9e3779b97f4a7c15) >> 58 & (NS_SHARDS - 1)];
+}
+static inline unsigned int ns_stripe_of(uint64_t ino)
+{
+	return (unsigned int)(ino * UINT64_C(0x9e3779b97f4a7c15) >> 48 & (NS_STRIPES - 1));
+}
+
+/* Pin an inode, from RAM or its row. No stripe may be held. Errors: -ESTALE. */
+NODISCARD int ns_inode_get(struct ns *ns, uint64_t ino, struct ns_inode **ret_inode, struct err *e);
+/* Let go of a pin; the last user of an inode without a name removes it. No stripe may be held. */
+void ns_inode_put(struct ns *ns, struct ns_inode *i);
+/* An inode that is to be made: in no table until ns_inode_publish(). NULL: no memory. */
+struct ns_inode *ns_inode_new(uint64_t ino, const struct ns_inode_row *row);
+void ns_inode_free(struct ns_inode *i);
+/* Put it into the table with one pin. Its stripe is held. */
+void ns_inode_publish(struct ns *ns, struct ns_inode *i);
+struct ns_inode_row ns_inode_row(struct ns *ns, struct ns_inode *i);
+void ns_inode_count_lookup(struct ns *ns, struct ns_inode *i);
+/* Whether only the caller's pin holds it: it is then DYING, until ns_inode_died(). Stripe held. */
+bool ns_inode_kill(struct ns *ns, struct ns_inode *i);
+/* The commit that removes it is done (GONE) or failed (LIVE again). Stripe held. */
+void ns_inode_died(struct ns *ns, struct ns_inode *i, bool gone);
+void ns_inode_set_row(struct ns *ns, struct ns_inode *i, const struct ns_inode_row *row);
+/* Whether the row's mtime holds against the object's. */
+bool ns_row_mtime_rules(const struct ns_inode_row *row, const struct object_stat *stat);
+NODISCARD int ns_inode_attr(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr,
+			    struct err *e);
+/* All of the table but the root; nothing may be in use by a call. */
+void ns_inodes_drop_all(struct ns *ns);
+
+/* --- ns_op.c ----------------------------------------------------------------------------------- */
+
+#define NS_OP_INODES_MAX 4u
+
+/*
+ * One operation: inodes are added (each pin is the operation's from then on), locked, their rows
+ * changed here, and put by one commit with all else.
+ */
+struct ns_op {
+	struct ns *ns;
+	struct names_batch *batch;
+	int64_t now_ns;
+	unsigned int count;
+	struct ns_op_inode {
+		struct ns_inode *inode;
+		struct ns_inode_row row; /* from ns_op_lock() on: as it is, then as it shall be */
+		bool changed;
+		bool dying;  /* goes with the commit */
+		bool orphan; /* gets an orphan row */
+	} inodes[NS_OP_INODES_MAX];
+	unsigned int lock_count;
+	uint16_t locks[NS_OP_INODES_MAX];
+};
+
+NODISCARD int ns_op_begin(struct ns_op *op, struct ns *ns, struct err *e);
+/* Pin and add. The same inode twice is one. */
+NODISCARD int ns_op_add(struct ns_op *op, uint64_t ino, struct ns_op_inode **ret_inode,
+			struct err *e);
+/* Lock all that were added, and new_ino if it is not 0; read rows and clock. */
+void ns_op_lock(struct ns_op *op, uint64_t new_ino);
+/* The inode has one name less (row.nlink is already lowered): if that was the last, its removal or
+ * its orphan row is put into the batch. */
+NODISCARD int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, struct err *e);
+/* Put changed rows, commit, and let others see it. */
+NODISCARD int ns_op_commit(struct ns_op *op, struct err *e);
+/* Unlock, let go of all pins; done or not. */
+void ns_op_end(struct ns_op *op);
+
+NODISCARD int ns_put_inode_row(struct names_batch *b, uint64_t ino, const struct ns_inode_row *row,
+			       struct err *e);
+/* Both rows of an entry: new, or over old ones. */
+NODISCARD int ns_put_entry(struct names_batch *b, const struct ns_name *name, uint64_t cookie,
+			   uint64_t ino, uint32_t type, struct err *e);
+NODISCARD int ns_delete_entry(struct names_batch *b, const struct ns_name *name, uint64_t cookie,
+			      struct err *e);
+/* All rows of an inode without a name, its object with them; not the orphan row. */
+NODISCARD int ns_delete_inode(struct ns *ns, struct names_batch *b, uint64_t ino,
+			      const struct ns_inode_row *row, struct err *e);
+
+/*
+ * Data that gets a name by which others find it is made durable first: most of it by this call,
+ * before any lock is taken; what comes after that by names_publish_object(), if there is data.
+ */
+NODISCARD int ns_sync_data(struct ns *ns, uint64_t ino, bool *ret_has_data, struct err *e);
+
+/* --- finding ----------------------------------------------------------------------------------- */
+
+/* Errors: -ENAMETOOLONG, -EINVAL. */
+NODISCARD int ns_name_check(const char *name, size_t name_bytes, struct err *e);
+static inline bool ns_name_is_dot(const char *name, size_t name_bytes)
+{
+	return name_bytes == 1 && name[0] == '.';
+}
+static inline bool ns_name_is_dotdot(const char *name, size_t name_bytes)
+{
+	return name_bytes == 2 && name[0] == '.' && name[1] == '.';
+}
+/* The row of a name. Errors: -ENOENT. */
+NODISCARD int ns_find_name(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
+			   struct ns_name_row *ret_row, struct err *e);
+/* The row of an inode as it was committed last, from RAM or the store, not kept; target is NULL.
+ * Errors: -ESTALE. */
+NODISCARD int ns_peek_row(struct ns *ns, uint64_t ino, struct ns_inode_row *ret_row, struct err *e);
+/* -ENOTDIR, or -ENOENT for a removed one. */
+NODISCARD int ns_check_parent(const struct ns_inode_row *row, struct err *e);
+
+/* --- ns_class.c -------------------------------------------------------------------------------- */
+
+NODISCARD int ns_class_start(struct ns *ns, const char *patterns, struct err *e);
+void ns_class_stop(struct ns *ns);
+/* A file got a new name: whatever class fits it is asked for. */
+void ns_class_renamed(struct ns *ns, uint64_t ino, const char *name, size_t name_bytes);
+
+#endif

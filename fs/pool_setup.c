@@ -1,0 +1,196 @@
+#include "fs/pool_setup.h"
+
+#include "common/log.h"
+#include "fs/control.h"
+#include "fs/namespace.h"
+#include "fs/target.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool is_there(const char *dir, const char *name)
+{
+	struct stat st;
+	char *path;
+	bool there;
+
+	if (asprintf(&path, "%s/%s", dir, name) < 0)
+		return false;
+	there = stat(path, &st) == 0;
+	free(path);
+	return there;
+}
+
+bool pool_setup_is_pool(const char *dir)
+{
+	return is_there(dir, POOL_CONF_NAME) || is_there(dir, "meta/CURRENT");
+}
+
+bool path_is_inside(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	while (len > 0 && dir[len - 1] == '/')
+		len--;
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+void pool_setup_free(struct pool_setup *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(s->cache_path); i++)
+		free(s->cache_path[i]);
+	free(s->dir);
+	free(s);
+}
+
+static int add_cache_dirs(struct pool_setup *s, struct err *e)
+{
+	const struct config_list *dirs = &s->config.cache.dir;
+	char path[CONFIG_STRING_BYTES];
+	uint64_t size_bytes;
+
+	STATIC_ASSERT(CONFIG_LIST_MAX <= POOL_CACHE_DIRS_MAX, "every directory has its place");
+	for (uint32_t i = 0; i < dirs->count; i++) {
+		if (config_dir_parse(dirs->item[i], path, &size_bytes) < 0)
+			return err_set(e, -EINVAL, "[cache] dir = '%.80s': expected PATH:SIZE",
+				       dirs->item[i]);
+		if (asprintf(&s->cache_path[i], "%s%s%s", path[0] == '/' ? "" : s->dir,
+			     path[0] == '/' ? "" : "/", path) < 0) {
+			s->cache_path[i] = NULL;
+			return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+		}
+		s->options.cache[i].path = s->cache_path[i];
+		s->options.cache[i].size_bytes = size_bytes;
+	}
+	s->options.cache_count = dirs->count;
+	return 0;
+}
+
+static int fill(struct pool_setup *s, const struct config *config, struct err *e)
+{
+	struct pool_options *o = &s->options;
+
+	s->config = *config;
+	config = &s->config;
+	pool_options_default(o, s->dir);
+	o->backend_url = config->backend.url;
+	o->backend_copy = (unsigned int)config->backend.copy;
+	o->sco_bytes = config->pool.sco_size_bytes;
+	o->ring_bytes = config->cache.ring_size_bytes;
+	o->metadata_cache_bytes = config->cache.metadata_cache_bytes;
+	o->dirty_limit_bytes = config->cache.dirty_limit_bytes;
+	o->reserve_bytes = config->cache.reserve_bytes;
+	o->flush_interval_ns = config->cache.flush_interval_ns;
+	o->checkpoint_interval_ns = config->cache.checkpoint_interval_ns;
+	o->upload_interval_ns = config->backend.upload_interval_ns;
+	o->grace_time_ns = config->backend.grace_time_ns;
+	o->uploads_max = (unsigned int)config->backend.uploads_max;
+	o->clean_target_percent = (unsigned int)config->cache.clean_target_percent;
+	o->parked_max = (unsigned int)config->fuse.parked_max;
+	return add_cache_dirs(s, e);
+}
+
+int pool_setup_new(const char *dir, const struct config *config, struct pool_setup **ret_setup,
+		   struct err *e)
+{
+	struct pool_setup *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	s->dir = realpath(dir, NULL);
+	r = s->dir ? fill(s, config, e) : err_set(e, -errno, "'%s': %s", dir, err_name(-errno));
+	if (r < 0) {
+		pool_setup_free(s);
+		return r;
+	}
+	*ret_setup = s;
+	return 0;
+}
+
+int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *e)
+{
+	struct config *config = malloc(sizeof(*config)); /* large */
+	struct stat st;
+	char *path = NULL;
+	int r = 0;
+
+	if (!config || asprintf(&path, "%s/%s", dir, POOL_CONF_NAME) < 0) {
+		free(config);
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	}
+	if (stat(dir, &st) < 0)
+		r = err_set(e, -errno, "'%s': %s", dir, err_name(-errno));
+	else if (!S_ISDIR(st.st_mode))
+		r = err_set(e, -ENOTDIR, "'%s' is not a directory, so not a pool", dir);
+	else if (!pool_setup_is_pool(dir))
+		r = err_set(e, -ENOENT, "'%s' holds no pool", dir);
+	if (r == 0) {
+		r = config_load(path, config, e);
+		/* Without it nobody knows where cache and backend are; defaults could be wrong. */
+		if (r == -ENOENT)
+			(void)err_set(e, r, "'%s' is missing: put it back, or an empty file if all "
+					    "was at its default", path);
+	}
+	if (r == 0)
+		r = pool_setup_new(dir, config, ret_setup, e);
+	free(path);
+	free(config);
+	return r;
+}
+
+/* --- opening ----------------------------------------------------------------------------------- */
+
+static int tell_busy(const char *dir, struct err *e)
+{
+	struct target t = { 0 };
+	pid_t pid;
+
+	if (control_find_daemon(dir, &pid) < 0)
+		return err_set(e, -EBUSY, "'%s' is in use by another process", dir);
+	if (target_find(dir, &t, NULL) == 0 && t.mountpoint)
+		(void)err_set(e, -EBUSY, "'%s' is mounted at '%s' by process %d", dir, t.mountpoint,
+			      (int)pid);
+	else
+		(void)err_set(e, -EBUSY, "'%s' is in use by process %d", dir, (int)pid);
+	target_done(&t);
+	return -EBUSY;
+}
+
+int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct ns **ret_ns,
+		    struct err *e)
+{
+	struct ns_options no;
+	struct pool *pool;
+	int r;
+
+	r = pool_open(env_posix(), &s->options, &pool, e);
+	if (r == -EBUSY)
+		return tell_busy(s->dir, e);
+	if (r < 0)
+		return r;
+	ns_options_default(&no);
+	no.disk_patterns = s->config.pool.disk_patterns;
+	no.disk_threshold_bytes = s->config.pool.disk_threshold_bytes;
+	r = ns_open(env_posix(), pool, &no, ret_ns, e);
+	if (r < 0) {
+		struct err closing = { 0 };
+
+		r = err_wrap(e, r, "names of '%s'", s->dir);
+		if (pool_close(pool, &closing) < 0) /* the first error is the one to tell */
+			log_warning("volume: closing after a failed start: %s", closing.message);
+		return r;
+	}
+	*ret_pool = pool;
+	return 0;
+}
+
+int pool_setup_close(struct pool *pool, struct ns *ns, struct err *e)
+{
+	if (ns)
+		ns_close(ns);
+	return pool_close(pool, e);
+}

@@ -1,0 +1,54 @@
+/*
+ * pool_setup - a pool's vpool.conf turned into what the engine takes.
+ *
+ * Paths in the file are absolute, or relative to the pool directory.
+ */
+#ifndef FS_POOL_SETUP_H
+#define FS_POOL_SETUP_H
+
+#include "common/config.h"
+#include "volume/volume.h"
+
+#define POOL_CONF_NAME "vpool.conf"
+
+struct pool_setup {
+	char *dir; /* absolute */
+	struct config config;
+	char *cache_path[CONFIG_LIST_MAX];
+	struct pool_options options; /* its strings are those above */
+};
+
+/* Whether a directory looks like a pool: its configuration or its metadata is there. */
+bool pool_setup_is_pool(const char *dir);
+
+/*
+ * Read DIR/vpool.conf.
+ *
+ * Owns:     dir is copied, absolute; the result is freed by pool_setup_free().
+ * Errors:   -ENOENT no pool, or no vpool.conf in it; -EINVAL, -ERANGE with FILE:LINE; what the
+ *           reader of the file says.
+ */
+NODISCARD int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *e);
+
+/* The same from a configuration in memory. Errors: -ENOMEM, -EINVAL. */
+NODISCARD int pool_setup_new(const char *dir, const struct config *config,
+			     struct pool_setup **ret_setup, struct err *e);
+
+void pool_setup_free(struct pool_setup *s);
+
+struct ns;
+
+/*
+ * Open the pool and its namespace.
+ * Owns:     both are closed by pool_setup_close(); s must outlive them.
+ * Errors:   as pool_open() and ns_open(); -EBUSY says which process has it, and where it is mounted.
+ */
+NODISCARD int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool,
+			      struct ns **ret_ns, struct err *e);
+/* Errors: as pool_close(). ns may be NULL. */
+NODISCARD int pool_setup_close(struct pool *pool, struct ns *ns, struct err *e);
+
+/* Whether path is dir or lies in it; both absolute and resolved. */
+bool path_is_inside(const char *path, const char *dir);
+
+#endif

@@ -1,0 +1,95 @@
+#include "fs/query.h"
+
+#include "fs/control.h"
+#include "fs/pool_setup.h"
+#include "fs/service.h"
+
+#include <string.h>
+
+int query_find(const struct cli *c, struct target *ret_target)
+{
+	struct err e = { 0 };
+	int r = target_find(c->args[0], ret_target, &e);
+
+	return r < 0 ? cli_fail_err(c, r, &e, NULL, c->verb->name) : CLI_DONE;
+}
+
+/* The answer, unless it is an error document, which is told. */
+static int accept(const struct cli *c, json_t *answer, json_t **ret_answer)
+{
+	int r;
+
+	if (answer && !json_object_get(answer, "error")) {
+		*ret_answer = answer;
+		return CLI_DONE;
+	}
+	r = answer ? cli_fail_document(c, c->verb->name, answer) :
+		     cli_fail(c, CLI_FAILED, NULL, "%s: %s", c->verb->name, err_name(-ENOMEM));
+	json_decref(answer);
+	return r;
+}
+
+static int ask_pool(const struct cli *c, const struct target *target, json_t *request,
+		    json_t **ret_answer)
+{
+	struct service_options so = { .pool_dir = target->pool_dir };
+	struct pool_setup *setup;
+	struct service *service = NULL;
+	json_t *answer = NULL;
+	struct err e = { 0 }, closing = { 0 };
+	int r;
+
+	r = pool_setup_load(target->pool_dir, &setup, &e);
+	if (r < 0)
+		return cli_fail_err(c, r, &e, NULL, c->verb->name);
+	r = pool_setup_open(setup, &so.pool, &so.ns, &e);
+	if (r < 0) {
+		pool_setup_free(setup);
+		return cli_fail_err(c, r, &e, NULL, c->verb->name);
+	}
+	r = service_new(&so, &service, &e);
+	if (r == 0)
+		answer = service_answer(service, request, -1);
+	service_free(service);
+	if (pool_setup_close(so.pool, so.ns, &closing) < 0 && answer) {
+		json_decref(answer);
+		answer = NULL;
+		r = err_set(&e, closing.code, "closing the pool: %s", closing.message);
+	}
+	pool_setup_free(setup);
+	return r < 0 ? cli_fail_err(c, r, &e, NULL, c->verb->name) : accept(c, answer, ret_answer);
+}
+
+static const char *hint_of(const struct target *target)
+{
+	if (!target->mountpoint)
+		return "mount it first";
+	return mount_is_dead(target->mountpoint) ?
+		       "its daemon died: 'vpool mount' it again, which recovers it" :
+		       NULL;
+}
+
+int query_target(const struct cli *c, const struct target *target, json_t *request,
+		 unsigned int flags, json_t **ret_answer)
+{
+	json_t *answer = NULL;
+	struct err e = { 0 };
+	pid_t pid;
+	int r;
+
+	r = control_ask(target->pool_dir, json_incref(request), CONTROL_NO_TIMEOUT, &answer, &e);
+	if (r == 0)
+		r = accept(c, answer, ret_answer);
+	else if (r == -ECONNREFUSED && flags & QUERY_OFFLINE && !target->mountpoint)
+		r = ask_pool(c, target, request, ret_answer);
+	else if (r == -ECONNREFUSED && control_find_daemon(target->pool_dir, &pid) == 0)
+		r = cli_fail(c, CLI_BUSY, NULL,
+			     "%s: process %d has the pool '%s' and takes no questions yet, or no "
+			     "longer",
+			     c->verb->name, (int)pid, target->pool_dir);
+	else
+		r = cli_fail(c, r == -ECONNREFUSED ? CLI_NOT_FOUND : CLI_FAILED, hint_of(target),
+			     "%s: %s", c->verb->name, e.message);
+	json_decref(request);
+	return r;
+}

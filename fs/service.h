@@ -1,0 +1,51 @@
+/*
+ * service - what a pool that is open answers to the verbs of the command: status, list, info, sync,
+ * stats. The daemon's control socket asks it, and a command on a pool that is not mounted, which
+ * then opens the pool itself.
+ */
+#ifndef FS_SERVICE_H
+#define FS_SERVICE_H
+
+#include "common/err.h"
+
+#include <jansson.h>
+
+struct ns;
+struct pool;
+struct service;
+
+struct service_options {
+	struct pool *pool;
+	struct ns *ns;
+	const char *pool_dir;
+	const char *mountpoint; /* NULL: not mounted */
+	bool read_only;
+};
+
+/* Owns: all options are borrowed until service_free(). Errors: -ENOMEM, -EMFILE. */
+NODISCARD int service_new(const struct service_options *options, struct service **ret_service,
+			  struct err *e);
+void service_free(struct service *s);
+
+/*
+ * Answer {"verb": ...}: status, list, info (ino), sync, stats, and of a daemon that is about to be
+ * unmounted leave (upload, cancel) and end. A control_handler: fd is the connection, -1: none.
+ */
+json_t *service_answer(void *service, const json_t *request, int fd);
+
+/* The mount is gone: the namespace is asked no more after this returned, the pool still is. */
+void service_unmounted(struct service *s);
+
+/*
+ * If `leave` asked for it, bring what is dirty to the backend; a backend that does not answer ends
+ * it. What is left waits for the next mount; it is safe on flash. After service_unmounted().
+ */
+void service_upload_at_end(struct service *s);
+
+/* Nothing asks the pool any more after this returned, so that it can be closed. */
+void service_closing(struct service *s);
+
+/* The pool is closed (r, e: how): tell whoever waits in `end`. */
+void service_last_words(struct service *s, int r, const struct err *e);
+
+#endif

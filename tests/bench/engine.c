@@ -1,0 +1,384 @@
+/*
+ * bench_engine - the engine under load, without FUSE: real files, RocksDB, a ring in /dev/shm.
+ *
+ * Each run makes a pool in a directory of its own, writes random data whose every 512 bytes say
+ * which disk, address and generation they are, counts the last sync into the time, then reads the
+ * whole disk back and compares. README.md beside this file tells how to read the figures.
+ */
+#include "engine_load.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define THREADS_MAX 64u
+/* What a process may use beside ring and metadata cache (mode bigmap). */
+#define RSS_EXTRA_BYTES (150 * MIB)
+
+/* --- verification ------------------------------------------------------------------------------ */
+
+/* A unit that was being written when the process died holds the old or the new generation. */
+static bool unit_is_right(const struct bench *b, const uint8_t *buf, uint64_t unit)
+{
+	uint32_t bytes = b->mode->unit_bytes, g = b->generation[unit];
+
+	if (g & UNIT_BUSY) {
+		g &= ~UNIT_BUSY;
+		if (stamp_is(buf, bytes, b->object_id, unit * bytes, g + 1))
+			return true;
+	}
+	return stamp_is(buf, bytes, b->object_id, unit * bytes, g);
+}
+
+static void verify(struct bench *b)
+{
+	uint8_t *buf = aligned_random(CHUNK_BYTES, &b->seed);
+	uint32_t bytes = b->mode->unit_bytes;
+	struct err e = { 0 };
+
+	for (uint64_t at = 0; at < b->disk_bytes; at += CHUNK_BYTES) {
+		if (object_read(b->object, at, buf, CHUNK_BYTES, &e) != (ssize_t)CHUNK_BYTES)
+			fail("reading back", &e);
+		for (uint64_t in = 0; in < CHUNK_BYTES; in += bytes)
+			if (!unit_is_right(b, buf + in, (at + in) / bytes)) {
+				err_set(&e, -EBADMSG, "address %" PRIu64, at + in);
+				fail("the disk does not hold what was acknowledged", &e);
+			}
+	}
+	free(buf);
+}
+
+/* --- what came out ----------------------------------------------------------------------------- */
+
+static void report(struct bench *b)
+{
+	struct histogram_snapshot l;
+	double s = (double)b->elapsed_ns / 1e9, ops = (double)b->ops;
+	double engine_cpu = b->process_cpu - b->caller_cpu;
+	double mb = ops * b->mode->unit_bytes / 1e6;
+	const char *format =
+		"%s: %.0f IOPS, %.1f MB/s, %" PRIu64 " operations in %.3f s (last sync %.3f s)\n"
+		"  latency us: p50 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n"
+		"  CPU us/op: %.3f (callers %.3f, engine's threads %.3f)\n"
+		"  allocations/op: callers %.5f, process %.5f; device: %.1f MB written, %.3f a byte\n";
+
+	if (b->json)
+		format = "{\"mode\":\"%s\",\"iops\":%.1f,\"mb_per_s\":%.2f,\"ops\":%" PRIu64
+			 ",\"seconds\":%.4f,\"last_sync_seconds\":%.4f,"
+			 "\"p50_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"max_us\":%.2f,"
+			 "\"cpu_us_per_op\":%.4f,\"caller_cpu_us_per_op\":%.4f,"
+			 "\"engine_cpu_us_per_op\":%.4f,\"caller_allocs_per_op\":%.6f,"
+			 "\"allocs_per_op\":%.6f,\"device_mb\":%.2f,\"device_per_byte\":%.4f}\n";
+	histogram_snapshot(&b->latency, &l);
+	ops = ops > 0 ? ops : 1;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	(void)printf(format, b->mode->name, ops / s, mb / s, b->ops, s, (double)b->sync_ns / 1e9,
+		     (double)l.p50_ns / 1e3, (double)l.p99_ns / 1e3, (double)l.p999_ns / 1e3,
+		     (double)l.max_ns / 1e3, b->process_cpu * 1e6 / ops, b->caller_cpu * 1e6 / ops,
+		     engine_cpu * 1e6 / ops, (double)b->thread_allocations / ops,
+		     (double)b->all_allocations / ops, (double)b->device_bytes / 1e6,
+		     mb > 0 ? (double)b->device_bytes / 1e6 / mb : 0);
+#pragma GCC diagnostic pop
+	(void)fflush(stdout);
+}
+
+/* --- modes ------------------------------------------------------------------------------------- */
+
+static void run_ordinary(struct bench *b)
+{
+	make_pool(b);
+	open_pool(b);
+	open_object(b, true);
+	if (b->prefill) {
+		prefill(b);
+		close_pool(b); /* read from flash, with cold caches */
+		open_pool(b);
+		open_object(b, false);
+	}
+	measure(b);
+	report(b);
+	if (b->verify && b->mode->writes)
+		verify(b);
+	close_pool(b);
+}
+
+static void write_and_die(struct bench *b)
+{
+	open_pool(b);
+	open_object(b, true);
+	sync_object(b);
+	b->stop_ns = UINT64_MAX;
+	run_workers(b);
+	(void)kill(getpid(), SIGKILL);
+}
+
+/* The time to open a pool whose process was killed with much log since its last checkpoint. */
+static void run_recovery(struct bench *b)
+{
+	uint64_t start_ns, took_ns;
+	double cpu;
+	pid_t child;
+	int status;
+
+	if (b->bytes_max == 0)
+		b->bytes_max = UINT64_C(4) << 30;
+	b->options.checkpoint_interval_ns = UINT64_C(3600000000000);
+	b->options.upload_interval_ns = UINT64_C(3600000000000);
+	make_pool(b);
+	child = fork();
+	if (child < 0)
+		fail("fork", NULL);
+	if (child == 0)
+		write_and_die(b);
+	if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status) ||
+	    WTERMSIG(status) != SIGKILL)
+		fail("the writer did not get as far as being killed", NULL);
+	start_ns = clock_mono_ns();
+	cpu = cpu_seconds(RUSAGE_SELF);
+	open_pool(b);
+	took_ns = clock_mono_ns() - start_ns;
+	cpu = cpu_seconds(RUSAGE_SELF) - cpu;
+	if (b->json)
+		(void)printf("{\"mode\":\"recovery\",\"log_mb\":%.1f,\"open_seconds\":%.4f,"
+			     "\"cpu_seconds\":%.4f,\"rss_mb\":%.1f}\n",
+			     (double)b->bytes_max / 1e6, (double)took_ns / 1e9, cpu,
+			     (double)status_bytes("VmHWM") / 1e6);
+	else
+		(void)printf("recovery: %.1f MB of log, open again in %.3f s (CPU %.3f s), "
+			     "most memory %.1f MB\n",
+			     (double)b->bytes_max / 1e6, (double)took_ns / 1e9, cpu,
+			     (double)status_bytes("VmHWM") / 1e6);
+	open_object(b, false);
+	if (b->verify)
+		verify(b);
+	close_pool(b);
+}
+
+/* A pool made by tool_mapbuild: memory while its map is read and changed all over. */
+static void run_bigmap(struct bench *b)
+{
+	uint64_t limit = b->options.ring_bytes + b->options.metadata_cache_bytes + RSS_EXTRA_BYTES;
+	uint64_t opened, rss, peak, start_ns = clock_mono_ns();
+	double open_seconds;
+	struct object_stat st;
+
+	open_pool(b);
+	open_seconds = (double)(clock_mono_ns() - start_ns) / 1e9;
+	opened = status_bytes("VmRSS");
+	open_object(b, false);
+	object_stat(b->object, &st);
+	b->units = st.size_bytes / b->mode->unit_bytes;
+	if (b->units == 0)
+		fail("the disk is empty", NULL);
+	measure(b);
+	rss = status_bytes("VmRSS");
+	peak = status_bytes("VmHWM");
+	report(b);
+	if (b->json)
+		(void)printf("{\"mode\":\"rss\",\"disk_bytes\":%" PRIu64 ",\"open_seconds\":%.3f,"
+			     "\"open_rss_mb\":%.1f,\"rss_mb\":%.1f,\"peak_rss_mb\":%.1f,"
+			     "\"limit_mb\":%.1f,\"within\":%s}\n",
+			     st.size_bytes, open_seconds, (double)opened / 1e6, (double)rss / 1e6,
+			     (double)peak / 1e6, (double)limit / 1e6,
+			     peak <= limit ? "true" : "false");
+	else
+		(void)printf("  memory: opened in %.2f s with %.1f MB, now %.1f MB, most %.1f MB, "
+			     "limit (ring + cache + 150 MiB) %.1f MB: %s\n",
+			     open_seconds, (double)opened / 1e6, (double)rss / 1e6,
+			     (double)peak / 1e6, (double)limit / 1e6,
+			     peak <= limit ? "within" : "ABOVE");
+	close_pool(b);
+}
+
+/* --- command line ------------------------------------------------------------------------------ */
+
+static const char usage[] =
+	"usage: bench_engine --dir DIR [OPTIONS] MODE\n"
+	"modes: randwrite4k write1m sync4k randread4k read1m null4k recovery bigmap\n"
+	"  --dir DIR             pool directory; made, and removed at the end (bigmap: is there)\n"
+	"  --disk SIZE           size of the disk (4G)\n"
+	"  --seconds N           length of a run (10)\n"
+	"  --bytes SIZE          stop after so many bytes written instead\n"
+	"  --threads N           callers; each runs its requests to the end\n"
+	"  --inflight N          requests in flight over all threads, by volume_submit()\n"
+	"  --ring SIZE           ring (64M)    --metadata-cache SIZE  map cache (default of pools)\n"
+	"  --sco-size SIZE       of new SCOs   --cache DIR            cache directory\n"
+	"  --upload-interval S   --checkpoint-interval S              (defaults of pools)\n"
+	"  --prefill             write the disk in order first        --no-verify\n"
+	"  --seed N              --keep  leave the pool there         --json  one line of JSON\n";
+
+enum option_id {
+	OPT_DIR = 1,
+	OPT_DISK,
+	OPT_SECONDS,
+	OPT_BYTES,
+	OPT_THREADS,
+	OPT_INFLIGHT,
+	OPT_RING,
+	OPT_CACHE_BYTES,
+	OPT_SCO,
+	OPT_CACHE,
+	OPT_UPLOAD,
+	OPT_CHECKPOINT,
+	OPT_PREFILL,
+	OPT_NO_VERIFY,
+	OPT_SEED,
+	OPT_KEEP,
+	OPT_JSON,
+	OPT_HELP,
+};
+static const struct option long_options[] = {
+	{ "dir", 1, NULL, OPT_DIR },
+	{ "disk", 1, NULL, OPT_DISK },
+	{ "seconds", 1, NULL, OPT_SECONDS },
+	{ "bytes", 1, NULL, OPT_BYTES },
+	{ "threads", 1, NULL, OPT_THREADS },
+	{ "inflight", 1, NULL, OPT_INFLIGHT },
+	{ "ring", 1, NULL, OPT_RING },
+	{ "metadata-cache", 1, NULL, OPT_CACHE_BYTES },
+	{ "sco-size", 1, NULL, OPT_SCO },
+	{ "cache", 1, NULL, OPT_CACHE },
+	{ "upload-interval", 1, NULL, OPT_UPLOAD },
+	{ "checkpoint-interval", 1, NULL, OPT_CHECKPOINT },
+	{ "prefill", 0, NULL, OPT_PREFILL },
+	{ "no-verify", 0, NULL, OPT_NO_VERIFY },
+	{ "seed", 1, NULL, OPT_SEED },
+	{ "keep", 0, NULL, OPT_KEEP },
+	{ "json", 0, NULL, OPT_JSON },
+	{ "help", 0, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+static NORETURN void wrong_usage(void)
+{
+	(void)fputs(usage, stderr);
+	exit(2);
+}
+
+static uint64_t size_argument(const char *text)
+{
+	uint64_t bytes;
+
+	if (size_parse(text, &bytes) < 0)
+		wrong_usage();
+	return bytes;
+}
+
+static void take_option(struct bench *b, int id, const char *arg)
+{
+	switch (id) {
+	case OPT_DIR:
+		b->dir = b->options.dir = arg;
+		break;
+	case OPT_DISK:
+		b->disk_bytes = size_argument(arg);
+		break;
+	case OPT_SECONDS:
+		b->seconds = strtod(arg, NULL);
+		break;
+	case OPT_BYTES:
+		b->bytes_max = size_argument(arg);
+		break;
+	case OPT_THREADS:
+		b->threads = (unsigned int)strtoul(arg, NULL, 10);
+		break;
+	case OPT_INFLIGHT:
+		b->inflight = (unsigned int)strtoul(arg, NULL, 10);
+		break;
+	case OPT_RING:
+		b->options.ring_bytes = size_argument(arg);
+		break;
+	case OPT_CACHE_BYTES:
+		b->options.metadata_cache_bytes = size_argument(arg);
+		break;
+	case OPT_SCO:
+		b->options.sco_bytes = size_argument(arg);
+		break;
+	case OPT_CACHE:
+		b->options.cache[0] = (struct pool_cache_dir){ .path = arg };
+		b->options.cache_count = 1;
+		break;
+	case OPT_UPLOAD:
+		b->options.upload_interval_ns = (uint64_t)(strtod(arg, NULL) * 1e9);
+		break;
+	case OPT_CHECKPOINT:
+		b->options.checkpoint_interval_ns = (uint64_t)(strtod(arg, NULL) * 1e9);
+		break;
+	case OPT_PREFILL:
+		b->prefill = true;
+		break;
+	case OPT_NO_VERIFY:
+		b->verify = false;
+		break;
+	case OPT_SEED:
+		b->seed = strtoull(arg, NULL, 10);
+		break;
+	case OPT_KEEP:
+		b->keep = true;
+		break;
+	case OPT_JSON:
+		b->json = true;
+		break;
+	case OPT_HELP:
+		(void)fputs(usage, stdout);
+		exit(0);
+	default:
+		wrong_usage();
+	}
+}
+
+static void take_mode(struct bench *b, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
+		if (strcmp(modes[i].name, name) == 0)
+			b->mode = &modes[i];
+	if (!b->mode)
+		wrong_usage();
+	b->prefill |= b->mode->prefill;
+	if (b->threads == 0)
+		b->threads = b->mode->threads;
+	if (b->threads > THREADS_MAX || (b->inflight && b->inflight < b->threads))
+		wrong_usage();
+	if (b->disk_bytes < CHUNK_BYTES || b->disk_bytes % CHUNK_BYTES)
+		wrong_usage();
+	b->units = b->disk_bytes / b->mode->unit_bytes;
+}
+
+int main(int argc, char **argv)
+{
+	static struct bench bench = {
+		.disk_bytes = UINT64_C(4) << 30, .seconds = 10, .verify = true, .seed = 1
+	};
+	struct bench *b = &bench;
+	bool bigmap, recovery;
+	int id;
+
+	pool_options_default(&b->options, NULL);
+	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+		take_option(b, id, optarg);
+	if (optind + 1 != argc || !b->dir)
+		wrong_usage();
+	take_mode(b, argv[optind]);
+	bigmap = strcmp(b->mode->name, "bigmap") == 0;
+	recovery = strcmp(b->mode->name, "recovery") == 0;
+	if (!bigmap) {
+		/* Shared: the writer that is killed tells what it was told. */
+		void *mem = mmap(NULL, b->units * sizeof(*b->generation), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+		if (mem == MAP_FAILED)
+			fail("memory", NULL);
+		b->generation = mem;
+	}
+	if (bigmap)
+		run_bigmap(b);
+	else if (recovery)
+		run_recovery(b);
+	else
+		run_ordinary(b);
+	if (!b->keep && !bigmap)
+		remove_tree(b->dir);
+	return 0;
+}

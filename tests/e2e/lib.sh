@@ -1,0 +1,171 @@
+# Sourced by the scripts of this directory: a pool on a mount of its own, tests that are functions,
+# and an end that leaves nothing behind. Programs come from $VPOOL_BIN_DIR (a build directory).
+#
+#	test_it NAME_OF_FUNCTION	runs it in a subshell under `set -e`; the name is the sentence
+#	skip_it NAME "what is missing"
+#	finish				the counting line, and the exit code
+# shellcheck shell=bash disable=SC2034,SC2317 # what is unused here is for those who source it
+set -u -o pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+bin=${VPOOL_BIN_DIR:-$root/build/gcc}
+find_program() {
+	local p
+	for p in "$bin/$1" "$bin/tests/$1"; do
+		[[ -x $p ]] && echo "$p" && return
+	done
+	echo "$1"
+}
+fsmount=$(find_program tool_fsmount)
+probe=$(find_program tool_fsprobe)
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/vpool-e2e.XXXXXX")
+pool=$work/pool
+mnt=$work/mnt
+log=$work/log
+mkdir "$mnt"
+daemon=0
+loops=()
+passed=0
+failed=0
+skipped=0
+
+now_ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+
+# wait_for SECONDS COMMAND...: until it succeeds.
+wait_for() {
+	local until_ms=$(($(now_ms) + $1 * 1000))
+	shift
+	until "$@" 2>/dev/null; do
+		(($(now_ms) < until_ms)) || return 1
+		sleep 0.02
+	done
+}
+
+is_ready() { grep -q '^ready' "$work/ready"; }
+is_gone() { ! kill -0 "$1"; }
+
+# mount_pool [SETTING=VALUE]...
+mount_pool() {
+	: >"$work/ready"
+	"$fsmount" "$pool" "$mnt" check=1 "$@" >"$work/ready" 2>>"$log" &
+	daemon=$!
+	if ! wait_for 30 is_ready; then
+		echo "the mount does not answer:"
+		tail -n 5 "$log"
+		return 1
+	fi
+}
+
+# Unmount; the daemon must end by itself and find nothing wrong with the names.
+umount_pool() {
+	local r
+	umount "$mnt" || return 1
+	wait "$daemon"
+	r=$?
+	daemon=0
+	((r == 0)) || tail -n 5 "$log"
+	return $r
+}
+
+remount_pool() { umount_pool && mount_pool "$@"; }
+
+cleanup() {
+	local l
+	for l in "${loops[@]}"; do
+		umount "$l" 2>/dev/null
+		losetup -d "$l" 2>/dev/null
+	done
+	if ((daemon)); then
+		kill -TERM "$daemon" 2>/dev/null
+		if ! wait_for 40 is_gone "$daemon"; then
+			kill -KILL "$daemon" 2>/dev/null
+		fi
+		wait "$daemon" 2>/dev/null
+	fi
+	mountpoint -q "$mnt" 2>/dev/null && umount -l "$mnt" 2>/dev/null
+	umount -l "$mnt" 2>/dev/null
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+test_it() {
+	local r start_ms
+	start_ms=$(now_ms)
+	(
+		set -e
+		cd "$mnt" || exit 1
+		"$1"
+	) >"$work/out" 2>&1
+	r=$?
+	if ((r == 0)); then
+		passed=$((passed + 1))
+		echo "ok: ${1//_/ } ($(($(now_ms) - start_ms)) ms)"
+	else
+		failed=$((failed + 1))
+		echo "FAILED: ${1//_/ } (exit $r)"
+		tail -n 20 "$work/out" | sed 's/^/    /'
+	fi
+}
+
+skip_it() {
+	skipped=$((skipped + 1))
+	echo "skipped: ${1//_/ }: $2 is missing"
+}
+
+# test_with PROGRAM FUNCTION
+test_with() {
+	if command -v "$1" >/dev/null; then
+		test_it "$2"
+	else
+		skip_it "$2" "$1"
+	fi
+}
+
+# same A B [WHAT]: equal texts
+same() {
+	[[ $1 == "$2" ]] || {
+		echo "${3:-values differ}: '$1' is not '$2'"
+		return 1
+	}
+}
+
+# refused ERRNO COMMAND...: it must fail and name that error.
+refused() {
+	local want=$1 said
+	shift
+	if said=$("$@" 2>&1); then
+		echo "not refused: $*"
+		return 1
+	fi
+	[[ $said == *"$want"* ]] || {
+		echo "refused, but not with '$want': $said"
+		return 1
+	}
+}
+
+# Bytes that don't repeat: random_file PATH MIB
+random_file() {
+	dd if=/dev/urandom of="$1" bs=1M count="$2" status=none
+}
+
+hash_of() { sha256sum <"$1" | cut -d ' ' -f 1; }
+
+finish() {
+	if ((failed > 0)) && [[ -s $log ]]; then
+		echo "the daemon said:"
+		tail -n 20 "$log" | sed 's/^/    /'
+	fi
+	echo "$passed passed, $failed failed, $skipped skipped"
+	exit $((failed > 0))
+}
+
+need_mount() {
+	if [[ $(id -u) != 0 || ! -e /dev/fuse ]]; then
+		echo "needs root and /dev/fuse"
+		echo "0 passed, 0 failed, 1 skipped"
+		exit 77
+	fi
+}
+need_mount

@@ -1,0 +1,211 @@
+/* fs/fuse_proto: what passes between the kernel and libfuse, over a socket instead of /dev/fuse. */
+#include "fs/fuse_proto.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int kernel_fd, server_fd, other_fd;
+static uint8_t *request;
+
+static void setup(void)
+{
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+	kernel_fd = pair[0];
+	server_fd = pair[1];
+	other_fd = open("/dev/null", O_WRONLY);
+	ck_assert_int_ge(other_fd, 0);
+	request = malloc(PROTO_RECEIVE_BYTES);
+	ck_assert_ptr_nonnull(request);
+}
+
+static void teardown(void)
+{
+	proto_leave();
+	free(request);
+	(void)close(kernel_fd);
+	(void)close(server_fd);
+	(void)close(other_fd);
+}
+
+static void send_request(uint32_t opcode, uint32_t len, size_t really)
+{
+	uint8_t bytes[256] = { 0 };
+	struct fuse_in_header in = { .len = len, .opcode = opcode, .unique = 77 };
+
+	memcpy(bytes, &in, sizeof(in));
+	ck_assert_int_eq(write(kernel_fd, bytes, really), (ssize_t)really);
+}
+
+/* Send a reply as libfuse does; what the kernel gets is put into body. */
+static void reply(uint64_t unique, int32_t error, const void *out, size_t out_bytes, void *body)
+{
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + out_bytes),
+		.error = error,
+		.unique = unique,
+	};
+	uint8_t copy[256], got[512];
+	struct iovec iov[2] = { { &header, sizeof(header) }, { copy, out_bytes } };
+	ssize_t n;
+
+	memcpy(copy, out, out_bytes);
+	/* libfuse knows only one channel; ours is the one that was entered. */
+	n = proto_io.writev(other_fd, iov, 2, NULL);
+	ck_assert_int_eq(n, (ssize_t)header.len);
+	ck_assert_int_eq(read(kernel_fd, got, sizeof(got)), n);
+	memcpy(body, got + sizeof(header), out_bytes);
+}
+
+START_TEST(request_is_received_whole)
+{
+	send_request(FUSE_GETATTR, 56, 56);
+	ck_assert_int_eq(proto_receive(server_fd, request), 56);
+	ck_assert(!proto_is_init(request, 56));
+}
+END_TEST
+
+START_TEST(request_of_another_length_than_it_says_is_refused)
+{
+	send_request(FUSE_GETATTR, 57, 56);
+	ck_assert_int_eq(proto_receive(server_fd, request), -EIO);
+	send_request(FUSE_GETATTR, 20, 20);
+	ck_assert_int_eq(proto_receive(server_fd, request), -EIO);
+}
+END_TEST
+
+START_TEST(nothing_to_receive_is_no_failure)
+{
+	ck_assert_int_eq(proto_receive(server_fd, request), -EAGAIN);
+}
+END_TEST
+
+START_TEST(init_is_recognised)
+{
+	send_request(FUSE_INIT, 56, 56);
+	ck_assert_int_eq(proto_receive(server_fd, request), 56);
+	ck_assert(proto_is_init(request, 56));
+	ck_assert(!proto_is_init(request, 8));
+}
+END_TEST
+
+START_TEST(open_reply_of_a_disk_allows_parallel_writes)
+{
+	struct fuse_open_out open = { .fh = 5, .open_flags = FOPEN_DIRECT_IO };
+
+	send_request(FUSE_OPEN, 48, 48);
+	ck_assert_int_eq(proto_receive(server_fd, request), 48);
+	proto_enter(server_fd, request);
+	reply(77, 0, &open, sizeof(open), &open);
+	ck_assert_uint_eq(open.open_flags, FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES);
+	ck_assert_uint_eq(open.fh, 5);
+}
+END_TEST
+
+START_TEST(open_reply_of_a_file_stays_as_it_is)
+{
+	struct fuse_open_out open = { .fh = 5, .open_flags = FOPEN_KEEP_CACHE };
+
+	send_request(FUSE_OPEN, 48, 48);
+	ck_assert_int_eq(proto_receive(server_fd, request), 48);
+	proto_enter(server_fd, request);
+	reply(77, 0, &open, sizeof(open), &open);
+	ck_assert_uint_eq(open.open_flags, FOPEN_KEEP_CACHE);
+}
+END_TEST
+
+START_TEST(create_reply_of_a_disk_allows_parallel_writes)
+{
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out = { .entry.nodeid = 9, .open.open_flags = FOPEN_DIRECT_IO };
+
+	send_request(FUSE_CREATE, 60, 60);
+	ck_assert_int_eq(proto_receive(server_fd, request), 60);
+	proto_enter(server_fd, request);
+	reply(77, 0, &out, sizeof(out), &out);
+	ck_assert_uint_eq(out.entry.nodeid, 9);
+	ck_assert_uint_eq(out.open.open_flags, FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES);
+}
+END_TEST
+
+START_TEST(reply_to_another_request_stays_as_it_is)
+{
+	struct fuse_open_out open = { .open_flags = FOPEN_DIRECT_IO };
+
+	send_request(FUSE_OPEN, 48, 48);
+	ck_assert_int_eq(proto_receive(server_fd, request), 48);
+	proto_enter(server_fd, request);
+	reply(78, 0, &open, sizeof(open), &open);
+	ck_assert_uint_eq(open.open_flags, FOPEN_DIRECT_IO);
+}
+END_TEST
+
+static uint32_t init_flags2(bool offered)
+{
+	struct fuse_in_header in = { .len = 104, .opcode = FUSE_INIT, .unique = 77 };
+	struct fuse_init_in init = {
+		.major = 7,
+		.minor = 38,
+		.flags = UINT32_C(1) << 30,
+		.flags2 = offered ? UINT32_C(1) << 4 : 0,
+	};
+	struct fuse_init_out out = { .major = 7 };
+
+	memcpy(request, &in, sizeof(in));
+	memcpy(request + sizeof(in), &init, sizeof(init));
+	proto_enter(server_fd, request);
+	reply(77, 0, &out, sizeof(out), &out);
+	ck_assert_uint_eq(out.flags, offered ? UINT32_C(1) << 30 : 0);
+	return out.flags2;
+}
+
+START_TEST(shared_mappings_of_disks_are_asked_for_where_offered)
+{
+	ck_assert_uint_eq(init_flags2(true), UINT32_C(1) << 4);
+	ck_assert_uint_eq(init_flags2(false), 0);
+}
+END_TEST
+
+START_TEST(parked_reply_goes_to_the_channel_of_its_request)
+{
+	struct fuse_write_out out = { .size = 4096 };
+
+	proto_enter(server_fd, NULL);
+	reply(77, 0, &out, sizeof(out), &out);
+	ck_assert_uint_eq(out.size, 4096);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fs/fuse_proto");
+	TCase *c = tcase_create("channel");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_test(c, request_is_received_whole);
+	tcase_add_test(c, request_of_another_length_than_it_says_is_refused);
+	tcase_add_test(c, nothing_to_receive_is_no_failure);
+	tcase_add_test(c, init_is_recognised);
+	tcase_add_test(c, open_reply_of_a_disk_allows_parallel_writes);
+	tcase_add_test(c, open_reply_of_a_file_stays_as_it_is);
+	tcase_add_test(c, create_reply_of_a_disk_allows_parallel_writes);
+	tcase_add_test(c, reply_to_another_request_stays_as_it_is);
+	tcase_add_test(c, shared_mappings_of_disks_are_asked_for_where_offered);
+	tcase_add_test(c, parked_reply_goes_to_the_channel_of_its_request);
+	suite_add_tcase(s, c);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,200 @@
+/* Files written in advance: made, taken, given back, and gone after a crash. */
+#include "volume/flash.h"
+
+#include <check.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LEN (UINT64_C(64) << 10)
+
+static struct {
+	char dir[64], cache[96];
+	struct uuid pool;
+	struct flash *flash;
+	struct env_file *file;
+	uint32_t in_dir;
+	struct err e;
+} fx;
+
+static struct flash *open_flash(uint64_t size_bytes, bool make)
+{
+	struct flash_dir_option o = { .path = fx.cache, .size_bytes = size_bytes };
+	struct flash *flash = NULL;
+
+	ck_assert_int_eq(flash_open(env_posix(), &fx.pool, &o, 1, 0, make, &flash, &fx.e), 0);
+	return flash;
+}
+
+static void begin(void)
+{
+	memset(&fx, 0, sizeof(fx));
+	(void)snprintf(fx.dir, sizeof(fx.dir), "stock-test-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(fx.dir));
+	(void)snprintf(fx.cache, sizeof(fx.cache), "%s/cache", fx.dir);
+	fx.pool.bytes[0] = 7;
+	fx.flash = open_flash(0, true);
+}
+
+static int remove_one(const char *path, UNUSED const struct stat *st, UNUSED int flag,
+		      UNUSED struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void end(void)
+{
+	if (fx.file)
+		env_close(env_posix(), fx.file);
+	flash_close(fx.flash);
+	ck_assert_int_eq(nftw(fx.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static int count_stock(void *arg, const char *name)
+{
+	*(unsigned int *)arg += strncmp(name, "stock-", 6) == 0;
+	return 0;
+}
+
+static unsigned int stock_names(void)
+{
+	unsigned int n = 0;
+
+	ck_assert_int_eq(env_list_dir(env_posix(), fx.cache, count_stock, &n), 0);
+	return n;
+}
+
+static unsigned int fill(void)
+{
+	unsigned int made = 0;
+
+	while (flash_fill_stock(fx.flash, &fx.e) == 1)
+		made++;
+	return made;
+}
+
+static int take(uint64_t len_bytes)
+{
+	return flash_take_stock(fx.flash, 16, 5, len_bytes, &fx.file, &fx.in_dir);
+}
+
+START_TEST(nothing_is_made_before_somebody_wants_it)
+{
+	ck_assert_uint_eq(fill(), 0);
+	ck_assert_int_eq(take(LEN), -ENOENT);
+}
+END_TEST
+
+START_TEST(the_stock_has_a_limit)
+{
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	ck_assert_uint_eq(stock_names(), FLASH_STOCK_MAX);
+	ck_assert_uint_eq(flash_used_bytes(fx.flash), FLASH_STOCK_MAX * LEN);
+}
+END_TEST
+
+START_TEST(a_taken_file_is_the_sco_and_all_zeros)
+{
+	char *path = flash_path(fx.flash, 0, 16, 5, 0);
+	struct env_stat st;
+	uint8_t *mem;
+
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	ck_assert_int_eq(take(LEN), 0);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	ck_assert_int_eq(env_stat(env_posix(), fx.file, &st), 0);
+	ck_assert_uint_eq(st.size_bytes, LEN);
+	ck_assert_uint_ge(st.allocated_bytes, LEN);
+	mem = aligned_alloc(ENV_DIRECT_ALIGN, LEN);
+	ck_assert_int_eq(env_pread(env_posix(), fx.file, mem, LEN, 0), (int)LEN);
+	for (size_t i = 0; i < LEN; i++)
+		ck_assert_uint_eq(mem[i], 0);
+	ck_assert_uint_eq(stock_names(), FLASH_STOCK_MAX - 1);
+	ck_assert_uint_eq(flash_used_bytes(fx.flash), FLASH_STOCK_MAX * LEN);
+	free(mem);
+	free(path);
+}
+END_TEST
+
+START_TEST(a_file_of_another_length_is_not_taken)
+{
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	ck_assert_int_eq(take(2 * LEN), -ENOENT);
+	ck_assert_uint_eq(stock_names(), FLASH_STOCK_MAX);
+}
+END_TEST
+
+START_TEST(what_a_dead_process_left_goes_at_the_next_open)
+{
+	struct flash *next;
+
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	ck_assert_int_eq(take(LEN), 0);
+	next = open_flash(0, false); /* the first one is not asked */
+	ck_assert_uint_eq(stock_names(), 0);
+	ck_assert_uint_eq(flash_used_bytes(next), 0);
+	flash_close(next);
+}
+END_TEST
+
+START_TEST(closing_leaves_no_stock)
+{
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	flash_close(fx.flash);
+	fx.flash = NULL;
+	ck_assert_uint_eq(stock_names(), 0);
+}
+END_TEST
+
+START_TEST(where_room_is_tight_the_stock_is_room)
+{
+	unsigned int made;
+
+	flash_close(fx.flash);
+	fx.flash = open_flash(10 * LEN, false);
+	flash_want_stock(fx.flash, LEN);
+	made = fill(); /* leaves twice its own share free */
+	ck_assert_uint_eq(made, 3);
+	for (uint64_t sco = 10; sco < 20; sco++) {
+		ck_assert_int_eq(flash_create(fx.flash, 16, sco, 0, LEN, false, &fx.file,
+					      &fx.in_dir, &fx.e),
+				 0);
+		env_close(env_posix(), fx.file);
+		fx.file = NULL;
+	}
+	ck_assert_uint_eq(stock_names(), 0);
+	ck_assert_int_eq(flash_create(fx.flash, 16, 20, 0, LEN, false, &fx.file, &fx.in_dir, &fx.e),
+			 -EAGAIN);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("flash_stock");
+	TCase *t = tcase_create("stock");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(t, begin, end);
+	tcase_add_test(t, nothing_is_made_before_somebody_wants_it);
+	tcase_add_test(t, the_stock_has_a_limit);
+	tcase_add_test(t, a_taken_file_is_the_sco_and_all_zeros);
+	tcase_add_test(t, a_file_of_another_length_is_not_taken);
+	tcase_add_test(t, what_a_dead_process_left_goes_at_the_next_open);
+	tcase_add_test(t, closing_leaves_no_stock);
+	tcase_add_test(t, where_room_is_tight_the_stock_is_room);
+	suite_add_tcase(s, t);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

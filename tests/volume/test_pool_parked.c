@@ -1,0 +1,367 @@
+/* Requests that must not sleep on their thread: parked, completed once, in order, limited. */
+#include "support_pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PARKED_MAX 8u
+
+static char blocked_by[PATH_BYTES], objects_dir[PATH_BYTES];
+
+static void begin(void)
+{
+	pf.options.parked_max = PARKED_MAX;
+	pf.options.dirty_limit_bytes = 4 * MIB;
+	pf.options.upload_interval_ns = 50 * MS_NS;
+}
+
+/* A backend that takes nothing: a file stands where its directory was. */
+static void block_backend(void)
+{
+	(void)pool_path(objects_dir, "objects");
+	(void)root_path(blocked_by, "objects-away");
+	ck_assert_int_eq(rename(objects_dir, blocked_by), 0);
+	make_file(objects_dir, NULL, 0);
+}
+
+static void unblock_backend(void)
+{
+	ck_assert_int_eq(unlink(objects_dir), 0);
+	ck_assert_int_eq(rename(blocked_by, objects_dir), 0);
+}
+
+/* --- requests ----------------------------------------------------------------------------------- */
+
+struct request {
+	struct volume_request r; /* first */
+	unsigned int number;
+	unsigned int done_calls; /* atomic */
+};
+
+static struct {
+	struct mutex lock; /* guards all below */
+	unsigned int order[64];
+	unsigned int count;
+} finished;
+
+static void finish(struct volume_request *r)
+{
+	struct request *q = (struct request *)r;
+
+	__atomic_fetch_add(&q->done_calls, 1, __ATOMIC_SEQ_CST);
+	GUARD(&finished.lock);
+	ck_assert_uint_lt(finished.count, ARRAY_SIZE(finished.order));
+	finished.order[finished.count++] = q->number;
+}
+
+static unsigned int finished_count(void)
+{
+	GUARD(&finished.lock);
+	return finished.count;
+}
+
+static bool finished_at_least(void *arg)
+{
+	return finished_count() >= *(const unsigned int *)arg;
+}
+
+static int submit(struct request *q, struct object *o, bool write, uint64_t offset, void *buf,
+		  size_t len)
+{
+	q->r = (struct volume_request){ .object = o,
+					.write = write,
+					.offset_bytes = offset,
+					.buf = buf,
+					.len_bytes = len,
+					.done = finish,
+					.result = -12345 };
+	q->done_calls = 0;
+	return volume_submit(&q->r);
+}
+
+static void open_fresh(void)
+{
+	mutex_init(&finished.lock, 0);
+	finished.count = 0;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+}
+
+/* Filling requests that were parked and are not finished. */
+static unsigned int filling;
+
+static bool is_blocked_or_finished(void *arg)
+{
+	struct pool_status st;
+
+	pool_status(pf.pool, &st);
+	return st.state == POOL_BLOCKED || finished_at_least(arg);
+}
+
+static bool backend_is_blamed(UNUSED void *arg)
+{
+	struct pool_status st;
+
+	pool_status(pf.pool, &st);
+	return st.state == POOL_BLOCKED && strstr(st.reason, "backend does not answer");
+}
+
+/* A disk written with so much that the dirty limit holds everything up. */
+static struct object *fill_to_the_limit(void)
+{
+	static struct request q[64]; /* parked ones outlive this call */
+	static uint8_t *mem;
+	struct object *o = make_object(OBJECT_DISK);
+	struct pool_status st;
+
+	mem = pattern_mem(256 * KIB, 1);
+	filling = 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(q); i++) {
+		if (submit(&q[i], o, true, i * 256 * KIB, mem, 256 * KIB) == 0)
+			filling++;
+		ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0); /* counts what is dirty */
+		wait_until(is_blocked_or_finished, &filling, 20, "the throttle");
+		pool_status(pf.pool, &st);
+		if (st.state == POOL_BLOCKED)
+			return o;
+	}
+	ck_abort_msg("%zu MiB did not reach the dirty limit", ARRAY_SIZE(q) / 4);
+}
+
+START_TEST(requests_that_need_not_wait_finish_inline)
+{
+	uint8_t *mem = pattern_mem(MIB, 1), *back = aligned_mem(MIB);
+	struct object *o;
+	struct request q;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	ck_assert_int_eq(submit(&q, o, true, 77, mem, 100000), 1);
+	ck_assert_int_eq(q.r.result, 100000);
+	ck_assert_int_eq(submit(&q, o, true, 4 * MIB, mem, MIB), 1);
+	ck_assert_int_eq(q.r.result, MIB);
+	ck_assert_int_eq(submit(&q, o, false, 77, back, 100000), 1);
+	ck_assert_int_eq(q.r.result, 100000);
+	ck_assert_int_eq(memcmp(back, mem, 100000), 0);
+	ck_assert_int_eq(submit(&q, o, false, 5 * MIB - 10, back, 100), 1);
+	ck_assert_int_eq(q.r.result, 10);
+	ck_assert_int_eq(submit(&q, o, false, 9 * MIB, back, 100), 1);
+	ck_assert_int_eq(q.r.result, 0);
+	ck_assert_int_eq(submit(&q, o, true, OBJECT_BYTES_MAX, mem, 1), 1);
+	ck_assert_int_eq(q.r.result, -EFBIG);
+	ck_assert_uint_eq(finished_count(), 0); /* done was never called */
+	object_close(o);
+	free(mem);
+	free(back);
+}
+END_TEST
+
+/* Writes block at a dirty limit that the backend keeps from falling. */
+START_TEST(parked_writes_finish_once_and_in_order_when_the_backend_is_back)
+{
+	struct request q[PARKED_MAX + 1];
+	uint8_t *mem[PARKED_MAX + 1], *back = aligned_mem(64 * KIB);
+	unsigned int parked = 0, want;
+	struct object *full, *o;
+	struct pool_status st;
+	int r;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, "before", 6);
+	block_backend();
+	full = fill_to_the_limit();
+	do { /* all to the same place: the last one must win */
+		ck_assert_uint_le(parked, PARKED_MAX);
+		mem[parked] = pattern_mem(4096, 100 + parked);
+		q[parked].number = parked + 1;
+		r = submit(&q[parked], o, true, 4096, mem[parked], 4096);
+		parked += r == 0;
+	} while (r == 0);
+	ck_assert_int_eq(r, -EBUSY);
+	ck_assert_uint_ge(parked, PARKED_MAX - 1);
+	free(mem[parked]);
+	wait_until(backend_is_blamed, NULL, 20, "the backend to be blamed");
+	pool_status(pf.pool, &st);
+	ck_assert_uint_ge(st.parked, parked);
+
+	{ /* reads are not held up */
+		struct request more = { .number = 63 };
+
+		ck_assert_int_eq(submit(&more, o, false, 0, back, 6), 1);
+		ck_assert_int_eq(memcmp(back, "before", 6), 0);
+		ck_assert_int_eq(more.done_calls, 0);
+	}
+	ck_assert_uint_le(finished_count(), filling);
+	unblock_backend();
+	want = parked + filling;
+	wait_until(finished_at_least, &want, 25, "parked requests");
+	for (unsigned int i = 0; i < parked; i++) {
+		ck_assert_uint_eq(q[i].done_calls, 1);
+		ck_assert_int_eq(q[i].r.result, 4096);
+	}
+	for (unsigned int i = 0, last = 0; i < finished.count; i++) {
+		if (finished.order[i] == 0)
+			continue;
+		ck_assert_uint_eq(finished.order[i], last + 1);
+		last++;
+	}
+	expect_bytes(o, 4096, mem[parked - 1], 4096);
+	pool_status(pf.pool, &st);
+	ck_assert_uint_eq(st.parked, 0);
+	for (unsigned int i = 0; i < parked; i++)
+		free(mem[i]);
+	free(back);
+	object_close(full);
+	object_close(o);
+}
+END_TEST
+
+START_TEST(the_dirty_limit_is_not_overshot_by_much)
+{
+	struct request *q = calloc(512, sizeof(*q));
+	uint8_t *mem = pattern_mem(256 * KIB, 1);
+	unsigned int i = 0, parked = 0;
+	struct object *o;
+
+	pf.options.parked_max = 2;
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	block_backend();
+	for (int r = 1; r >= 0 && i < 512; i++) {
+		r = submit(&q[i], o, true, i * 256 * KIB, mem, 256 * KIB);
+		parked += r == 0;
+	}
+	unblock_backend();
+	wait_until(finished_at_least, &parked, 25, "parked requests");
+	/* The limit, what is throttled on the way there, and a ring full. */
+	ck_assert_uint_le(i * 256 * KIB, 16 * MIB);
+	object_close(o);
+	free(mem);
+	free(q);
+}
+END_TEST
+
+/* --- a full ring -------------------------------------------------------------------------------- */
+
+#define STORM 4000u
+
+static struct request storm[STORM];
+
+static unsigned int storm_in_flight(void)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < STORM; i++)
+		n += storm[i].r.done != NULL && storm[i].r.result == -12345 &&
+		     __atomic_load_n(&storm[i].done_calls, __ATOMIC_SEQ_CST) == 0;
+	return n;
+}
+
+static void finish_storm(struct volume_request *r)
+{
+	__atomic_fetch_add(&((struct request *)r)->done_calls, 1, __ATOMIC_SEQ_CST);
+}
+
+static bool storm_is_over(UNUSED void *arg)
+{
+	return storm_in_flight() == 0;
+}
+
+/* A ring of few frames is full most of the time: whatever way each request takes, it ends once. */
+START_TEST(a_storm_of_writes_through_a_tiny_ring_loses_none)
+{
+	uint8_t *mem = aligned_mem((size_t)STORM * 4096);
+	unsigned int busy = 0, inline_count = 0, parked = 0;
+	struct object *o;
+
+	pf.options.ring_bytes = 4096 + 8 * 128 * KIB;
+	pf.options.dirty_limit_bytes = UINT64_C(1) << 40;
+	pf.options.parked_max = 64;
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	for (unsigned int i = 0; i < STORM; i++) {
+		int r;
+
+		pattern_fill(mem + (size_t)i * 4096, 4096, i);
+		storm[i] = (struct request){
+			.r = { .object = o,
+			       .write = true,
+			       .offset_bytes = i * UINT64_C(4096) + i % 2 * 100,
+			       .buf = mem + (size_t)i * 4096,
+			       .len_bytes = i % 2 ? 3000 : 4096,
+			       .done = finish_storm,
+			       .result = -12345 },
+		};
+		while ((r = volume_submit(&storm[i].r)) == -EBUSY) {
+			busy++;
+			sleep_ns(MS_NS / 10);
+		}
+		inline_count += r == 1;
+		parked += r == 0;
+		if (r == 1)
+			ck_assert_uint_eq(storm[i].done_calls, 0);
+	}
+	wait_until(storm_is_over, NULL, 20, "parked writes");
+	printf("%u writes: %u inline, %u parked, %u refused first\n", STORM, inline_count, parked,
+	       busy);
+	ck_assert_uint_gt(parked, 0);
+	for (unsigned int i = 0; i < STORM; i++) {
+		size_t len = i % 2 ? 3000 : 4096;
+
+		ck_assert_uint_le(storm[i].done_calls, 1);
+		ck_assert_int_eq(storm[i].r.result, (ssize_t)len);
+		expect_bytes(o, i * UINT64_C(4096) + i % 2 * 100, mem + (size_t)i * 4096, len);
+	}
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
+START_TEST(a_parked_write_to_a_deleted_object_ends_with_estale)
+{
+	uint8_t *mem = pattern_mem(4096, 1);
+	struct request q = { .number = 1 };
+	struct object *full, *o;
+	unsigned int want;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	block_backend();
+	full = fill_to_the_limit();
+	want = filling + 1;
+	ck_assert_int_eq(submit(&q, o, true, 0, mem, 4096), 0);
+	ck_assert_int_eq(object_delete(pf.pool, id_of(o), NULL), 0);
+	unblock_backend();
+	wait_until(finished_at_least, &want, 25, "the parked write");
+	ck_assert_uint_eq(q.done_calls, 1);
+	ck_assert_int_eq(q.r.result, -ESTALE);
+	object_close(o);
+	object_close(full);
+	free(mem);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("pool_parked");
+	TCase *t = tcase_create("parked");
+	SRunner *runner;
+	int failed;
+
+	pool_fixture_add(t, begin);
+	tcase_add_test(t, requests_that_need_not_wait_finish_inline);
+	tcase_add_test(t, parked_writes_finish_once_and_in_order_when_the_backend_is_back);
+	tcase_add_test(t, the_dirty_limit_is_not_overshot_by_much);
+	tcase_add_test(t, a_storm_of_writes_through_a_tiny_ring_loses_none);
+	tcase_add_test(t, a_parked_write_to_a_deleted_object_ends_with_estale);
+	suite_add_tcase(s, t);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
