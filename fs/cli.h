@@ -104,6 +104,9 @@ const char *cli_seconds(double seconds, char text[CLI_SIZE_BYTES]);
  * by the caller; NULL: no memory. */
 char *cli_printable(const char *name, size_t len_bytes);
 
+/* A name of a document for a terminal, from its exact bytes. Freed by the caller; NULL: no memory. */
+char *cli_json_printable(const json_t *document, const char *key);
+
 /* Members of a document; 0, "" where there is none of that type. */
 uint64_t cli_json_u64(const json_t *document, const char *key);
 const char *cli_json_string(const json_t *document, const char *key);

@@ -128,10 +128,9 @@ static void print_problems(const struct check_run *k)
 
 	json_array_foreach(k->problems, i, problem)
 	{
-		const char *what = cli_json_string(problem, "what");
 		const char *where = cli_json_string(problem, "where");
-		char *shown_what = cli_printable(what, strlen(what));
-		char *shown_where = cli_printable(where, strlen(where));
+		char *shown_what = cli_json_printable(problem, "what");
+		char *shown_where = cli_json_printable(problem, "where");
 
 		(void)printf("%s: %s%s%s%s\n",
 			     json_is_true(json_object_get(problem, "repaired")) ?
@@ -156,11 +155,12 @@ static int tell_result(const struct check_run *k, const struct pool_check_result
 		print_problems(k);
 		(void)printf("%" PRIu64 " inodes, %" PRIu64 " objects, %" PRIu64
 			     " containers, %s live, %s read and compared%s\n",
-			     ns->inodes, pool->objects, pool->scos, cli_size(pool->live_bytes, live),
-			     cli_size(pool->data_bytes, data),
+			     ns->inodes, pool->objects, pool->scos,
+			     cli_size(pool->live_bytes, live), cli_size(pool->data_bytes, data),
 			     pool->backend_checked ? "" : "; the backend did not answer");
 		if (pool->single_copy_scos)
-			(void)printf("%" PRIu64 " containers have one copy only, shared by cache and "
+			(void)printf("%" PRIu64
+				     " containers have one copy only, shared by cache and "
 				     "backend; [backend] copy = copy makes two of later ones\n",
 				     pool->single_copy_scos);
 		(void)printf("%" PRIu64 " errors, %" PRIu64 " warnings, %" PRIu64 " repaired\n",

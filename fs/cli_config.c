@@ -19,7 +19,7 @@ static json_t *value_document(const struct config *config, const struct option_d
 		return json_boolean(*(const bool *)at);
 	case OPTION_U64:
 	case OPTION_SIZE:
-		return json_integer((json_int_t)*(const uint64_t *)at);
+		return json_integer((json_int_t) * (const uint64_t *)at);
 	case OPTION_TIME:
 		return json_real((double)*(const uint64_t *)at / 1e9);
 	case OPTION_ENUM:
@@ -43,9 +43,10 @@ static json_t *key_document(const struct config *config, const struct option_def
 		[OPTION_TIME] = "seconds",
 	};
 	const char *unit = (size_t)def->type < ARRAY_SIZE(units) ? units[def->type] : NULL;
-	json_t *document = json_pack("{s:s, s:s, s:o, s:s, s:b, s:s}", "section", def->section, "key",
-				     def->key, "value", value_document(config, def), "default",
-				     def->default_text, "live", def->live, "meaning", def->prose);
+	json_t *document =
+		json_pack("{s:s, s:s, s:o, s:s, s:b, s:s}", "section", def->section, "key",
+			  def->key, "value", value_document(config, def), "default",
+			  def->default_text, "live", def->live, "meaning", def->prose);
 
 	if (document && unit)
 		(void)json_object_set_new(document, "unit", json_string(unit));

@@ -1,8 +1,8 @@
 /* `vpool create`: a directory, its vpool.conf, an empty pool. What fails leaves nothing behind. */
+#include "common/units.h"
 #include "fs/cli.h"
 #include "fs/json_out.h"
 #include "fs/pool_setup.h"
-#include "fs/target.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,6 +13,10 @@
 #include <unistd.h>
 
 #define REMOVE_FDS 16
+/* A pool works with a few open containers, its log, and RocksDB, which ends the process when it has
+ * no room at its first steps. */
+#define SCOS_MIN       4u
+#define METADATA_BYTES (32 * MIB)
 
 static void free_stringp(char **p)
 {
@@ -36,8 +40,8 @@ static int set_cache_dir(struct config *config, const char *item, struct err *e)
 	uint64_t size_bytes;
 
 	if (config_dir_parse(item, path, &size_bytes) < 0)
-		return err_set(e, -EINVAL, "--cache '%.80s': expected DIR:SIZE, as in /ssd/cache:100G",
-			       item);
+		return err_set(e, -EINVAL,
+			       "--cache '%.80s': expected DIR:SIZE, as in /ssd/cache:100G", item);
 	if (path[0] == '/')
 		return config_set(config, "cache", "dir", item, e);
 	/* The file is read by a daemon that stands elsewhere. */
@@ -61,58 +65,72 @@ static int fill_config(const struct cli *c, struct config *config, struct err *e
 	return r == 0 ? config_check(config, e) : r;
 }
 
+/* Of a file that is printed: what it would be without the line that is looked at. */
+struct printing {
+	FILE *out;
+	struct config defaults, changed;
+	char section[64];
+};
+
 /* "key = value" of a key that is at its default: shown, but as a comment. */
-static bool is_default(const char *section, const char *line)
+static bool is_default(struct printing *p, const char *line)
 {
-	const struct option_def *def;
 	char key[64];
 	const char *equals = strstr(line, " =");
-	const char *value = equals ? equals + 2 + strspn(equals + 2, " ") : "";
 	size_t len = equals ? (size_t)(equals - line) : 0;
 
 	if (len == 0 || len >= sizeof(key))
 		return false;
 	memcpy(key, line, len);
 	key[len] = '\0';
-	def = config_option_find(section, key);
-	return def && strcmp(def->default_text, value) == 0;
+	p->changed = p->defaults;
+	return config_set(&p->changed, p->section, key, equals + 2 + strspn(equals + 2, " "),
+			  NULL) == 0 &&
+	       memcmp(&p->changed, &p->defaults, sizeof(p->changed)) == 0;
 }
 
-static void print_line(FILE *out, char *section, size_t section_size, const char *line)
+static void print_line(struct printing *p, const char *line)
 {
+	bool is_key = line[0] && line[0] != '[' && line[0] != '#';
+
 	if (line[0] == '[')
-		(void)snprintf(section, section_size, "%.*s", (int)strcspn(line + 1, "]"), line + 1);
-	(void)fprintf(out, "%s%s\n",
-		      line[0] != '[' && line[0] != '#' && line[0] && is_default(section, line) ?
-			      "# " :
-			      "",
-		      line);
+		(void)snprintf(p->section, sizeof(p->section), "%.*s", (int)strcspn(line + 1, "]"),
+			       line + 1);
+	(void)fprintf(p->out, "%s%s\n", is_key && is_default(p, line) ? "# " : "", line);
 }
 
 /* All keys with their meaning; those at their default as comments, so that later versions may
  * choose better ones. */
 static int print_config(FILE *out, const struct config *config)
 {
-	char section[64] = "";
+	struct printing *p = calloc(1, sizeof(*p)); /* large */
 	char *text = NULL, *line;
 	size_t text_bytes = 0;
-	FILE *all = open_memstream(&text, &text_bytes);
+	FILE *all = p ? open_memstream(&text, &text_bytes) : NULL;
 	int r = all ? config_print(all, config) : -ENOMEM;
 
 	if (all && fclose(all) != 0 && r == 0)
 		r = -ENOMEM;
-	(void)fprintf(out, "# Configuration of a vPool; `vpool config show` tells what is in force.\n\n");
-	line = text;
-	while (r == 0 && *line) {
+	if (r < 0) {
+		free(text);
+		free(p);
+		return r;
+	}
+	p->out = out;
+	config_defaults(&p->defaults);
+	(void)fprintf(
+		out, "# Configuration of a vPool; `vpool config show` tells what is in force.\n\n");
+	for (line = text; *line;) {
 		char *end = strchrnul(line, '\n');
 		bool last = *end == '\0';
 
 		*end = '\0';
-		print_line(out, section, sizeof(section), line);
+		print_line(p, line);
 		line = end + !last;
 	}
 	free(text);
-	return r;
+	free(p);
+	return 0;
 }
 
 static int write_config(const char *dir, const struct config *config, struct err *e)
@@ -179,7 +197,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	(void)type;
 	if (at->level == 0 || (at->level == 1 && strcmp(path + at->base, "lost+found") == 0))
 		return 0;
-	return remove(path) < 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EACCES ? -1 : 0;
+	return remove(path) < 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EACCES ? -1 :
+											      0;
 }
 
 /* The directory was empty, so all that is in it is ours. */
@@ -194,6 +213,21 @@ static void undo(const struct made *m)
 }
 
 /* --- cache directories ------------------------------------------------------------------------- */
+
+static int check_room(const struct pool_setup *setup, struct err *e)
+{
+	uint64_t need_bytes = SCOS_MIN * setup->options.sco_bytes + METADATA_BYTES;
+	char need[CLI_SIZE_BYTES], has[CLI_SIZE_BYTES];
+	struct env_space space;
+	int r = env_space(env_posix(), setup->dir, &space);
+
+	if (r < 0)
+		return err_set(e, r, "%s", err_name(r));
+	if (space.free_bytes >= need_bytes)
+		return 0;
+	return err_set(e, -ENOSPC, "%s are free there, a pool needs %s to begin with",
+		       cli_size(space.free_bytes, has), cli_size(need_bytes, need));
+}
 
 /* Which of these were there before; the others are removed when the creation fails. */
 struct cache_state {
@@ -218,7 +252,8 @@ static int look_at_caches(const struct pool_options *o, struct cache_state *stat
 		states[i].had_sco = exists(path, "sco");
 		if (exists(path, "label"))
 			return err_set(e, -EEXIST,
-				       "cache directory '%s' belongs to another pool already", path);
+				       "cache directory '%s' belongs to another pool already",
+				       path);
 		if (states[i].had_dir && access(path, W_OK | X_OK) < 0)
 			return err_set(e, -errno, "cache directory '%s': %s", path,
 				       err_name(-errno));
@@ -255,7 +290,9 @@ static int create_pool(const char *dir, const struct config *config, struct pool
 	r = pool_setup_new(dir, config, &setup, e);
 	if (r < 0)
 		return r;
-	r = look_at_caches(&setup->options, states, e);
+	r = check_room(setup, e);
+	if (r == 0)
+		r = look_at_caches(&setup->options, states, e);
 	if (r == 0) {
 		r = write_config(setup->dir, config, e);
 		if (r == 0)
@@ -305,9 +342,10 @@ static int create_with(const struct cli *c, const struct config *config)
 		undo(&made);
 		(void)snprintf(what, sizeof(what), "creating '%.90s'", c->args[0]);
 		return cli_fail_err(c, r, &e,
-				    r == -ENOENT && !made.began ? "make its parent directory first" :
-				    r == -ENOTEMPTY		? "take another directory" :
-								  NULL,
+				    r == -ENOENT && !made.began ?
+					    "make its parent directory first" :
+				    r == -ENOTEMPTY ? "take another directory" :
+						      NULL,
 				    what);
 	}
 	r = tell_created(c, setup);

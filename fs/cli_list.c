@@ -1,7 +1,7 @@
 /* `vpool list` and `vpool info`: the disks of a pool, and one of them. */
 #include "fs/query.h"
 
-#include <string.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -15,8 +15,7 @@ static int print_disks(const struct cli *c, const json_t *answer)
 	(void)printf("%10s %10s  %s\n", "SIZE", "USED", "PATH");
 	json_array_foreach(json_object_get(answer, "disks"), i, disk)
 	{
-		const char *path = cli_json_string(disk, "path");
-		char *shown = cli_printable(path, strlen(path));
+		char *shown = cli_json_printable(disk, "path");
 		char size[CLI_SIZE_BYTES], used[CLI_SIZE_BYTES];
 
 		(void)printf("%10s %10s  %s\n", cli_size(cli_json_u64(disk, "size_bytes"), size),
@@ -70,8 +69,7 @@ static void print_time(const char *what, const json_t *answer, const char *key)
 
 static int print_info(const struct cli *c, const json_t *answer)
 {
-	const char *path = cli_json_string(answer, "path");
-	char *shown = cli_printable(path, strlen(path));
+	char *shown = cli_json_printable(answer, "path");
 	char size[CLI_SIZE_BYTES];
 
 	(void)printf("%-14s%s\n", "path", shown ? shown : "?");
@@ -80,7 +78,8 @@ static int print_info(const struct cli *c, const json_t *answer)
 	(void)printf("%-14s%s (%" PRIu64 " bytes)\n", "size",
 		     cli_size(cli_json_u64(answer, "size_bytes"), size),
 		     cli_json_u64(answer, "size_bytes"));
-	(void)printf("%-14s%s\n", "stored", cli_size(cli_json_u64(answer, "allocated_bytes"), size));
+	(void)printf("%-14s%s\n", "stored",
+		     cli_size(cli_json_u64(answer, "allocated_bytes"), size));
 	print_time("modified", answer, "modified");
 	print_time("created", answer, "created");
 	(void)printf("%-14s%" PRIu64 ", stream %" PRIu64 ", log position %" PRIu64 "\n", "inode",
@@ -94,12 +93,14 @@ static int ask_info(struct cli *c, const struct target *t, json_t **ret_answer)
 	struct stat st;
 
 	if (t->kind != TARGET_FILE)
-		return cli_fail(c, CLI_USAGE, "'vpool status' and 'vpool list' tell about the whole pool",
+		return cli_fail(c, CLI_USAGE,
+				"'vpool status' and 'vpool list' tell about the whole pool",
 				"info: '%s' is not a file in a mount", c->args[0]);
 	if (stat(t->path, &st) < 0)
 		return cli_fail(c, cli_exit_of(-errno), NULL, "info: '%s': %s", c->args[0],
 				err_name(-errno));
-	return query_target(c, t, json_pack("{s:s, s:I}", "verb", "info", "ino", (json_int_t)st.st_ino),
+	return query_target(c, t,
+			    json_pack("{s:s, s:I}", "verb", "info", "ino", (json_int_t)st.st_ino),
 			    0, ret_answer);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "common/buf.h"
 #include "fs/cli.h"
+#include "fs/control.h"
 #include "fs/daemon.h"
 #include "fs/json_out.h"
 #include "fs/pool_setup.h"
@@ -43,9 +44,20 @@ static bool is_one_of(const char *word, size_t len, const char *const *words)
 /* Words of fstab that are for mount(8) and systemd, not for us. */
 static bool is_for_others(const char *word, size_t len)
 {
-	static const char *const words[] = { "rw",    "auto",	"noauto",   "user",  "nouser",
-					     "users", "nousers", "defaults", "owner", "group",
-					     "_netdev", "nofail", "default_permissions", NULL };
+	static const char *const words[] = { "rw",
+					     "auto",
+					     "noauto",
+					     "user",
+					     "nouser",
+					     "users",
+					     "nousers",
+					     "defaults",
+					     "owner",
+					     "group",
+					     "_netdev",
+					     "nofail",
+					     "default_permissions",
+					     NULL };
 	static const char *const starts[] = { "x-", "comment=", "fsname=", "subtype=" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(starts); i++)
@@ -64,10 +76,11 @@ static int take_mount_option(struct mount_job *j, const char *word, size_t len, 
 	static const char *const ro[] = { "ro", NULL };
 	static const char *const allow_other[] = { "allow_other", NULL };
 	static const char *const debug[] = { "debug", NULL };
-	static const char *const kernel[] = { "dev",	 "nodev",   "suid",	"nosuid",    "exec",
-					      "noexec",	 "atime",   "noatime",	"diratime",
-					      "nodiratime", "relatime", "norelatime", "sync",
-					      "async",	 "dirsync", "auto_unmount", NULL };
+	static const char *const kernel[] = { "dev",	  "nodev",	"suid",	    "nosuid",
+					      "exec",	  "noexec",	"atime",    "noatime",
+					      "diratime", "nodiratime", "relatime", "norelatime",
+					      "sync",	  "async",	"dirsync",  "auto_unmount",
+					      NULL };
 
 	if (len == 0 || is_for_others(word, len))
 		return 0;
@@ -80,7 +93,8 @@ static int take_mount_option(struct mount_job *j, const char *word, size_t len, 
 	else if (is_one_of(word, len, kernel))
 		return add_extra(j, word, len);
 	else
-		return err_set(e, -EINVAL, "-o %.*s: unknown mount option", (int)min_u64(len, 80), word);
+		return err_set(e, -EINVAL, "-o %.*s: unknown mount option", (int)min_u64(len, 80),
+			       word);
 	return 0;
 }
 
@@ -239,6 +253,9 @@ static int run_child(struct mount_job *j)
 	int r;
 
 	(void)setsid(); /* cannot fail: a child leads no group */
+	/* What a shell had open besides is not to be held for as long as the mount lives. */
+	(void)close_range(3, (unsigned int)j->report_fd - 1, 0);
+	(void)close_range((unsigned int)j->report_fd + 1, ~0u, 0);
 	(void)!chdir("/");
 	j->options.ready = child_is_ready;
 	r = daemon_run(&j->options, &e);
@@ -337,6 +354,7 @@ static int prepare(struct mount_job *j)
 {
 	const struct cli *c = j->c;
 	struct err e = { 0 };
+	pid_t pid;
 	int r;
 
 	r = take_mount_options(j, c->mount_options, &e);
@@ -361,6 +379,9 @@ static int prepare(struct mount_job *j)
 				r == -EBUSY ? "'vpool umount' it first, or take another directory" :
 					      NULL,
 				"mount point '%s': %s", c->args[1], e.message);
+	/* The daemon finds out for sure; this keeps a refusal out of the log of the one that runs. */
+	if (control_find_daemon(j->setup->dir, &pid) == 0)
+		return fail_mount(j, pool_setup_tell_busy(j->setup->dir, &e), &e);
 	j->options.setup = j->setup;
 	j->options.mountpoint = j->mountpoint;
 	j->options.arg = j;

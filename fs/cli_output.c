@@ -74,7 +74,9 @@ int cli_fail_document(const struct cli *c, const char *what, json_t *document)
 	const char *hint = cli_json_string(document, "hint");
 	uint64_t code = cli_json_u64(document, "code");
 
-	return cli_fail(c, code >= CLI_FAILED && code <= CLI_DAMAGED ? (enum cli_exit)code : CLI_FAILED,
+	return cli_fail(c,
+			code >= CLI_FAILED && code <= CLI_DAMAGED ? (enum cli_exit)code :
+								    CLI_FAILED,
 			hint[0] ? hint : NULL, "%s: %s", what,
 			message[0] ? message : "the daemon gave no reason");
 }
@@ -154,6 +156,32 @@ char *cli_printable(const char *name, size_t len_bytes)
 	}
 	text[out] = '\0';
 	return text;
+}
+
+/* Value of a hexadecimal digit that json_out_name() wrote. */
+static unsigned int digit(char c)
+{
+	return (unsigned int)(c >= 'a' ? c - 'a' + 10 : c - '0') & 0xfu;
+}
+
+char *cli_json_printable(const json_t *document, const char *key)
+{
+	char hex_key[64], *bytes, *shown;
+	const char *text = cli_json_string(document, key);
+	const char *hex;
+	size_t len;
+
+	(void)snprintf(hex_key, sizeof(hex_key), "%s_hex", key);
+	hex = cli_json_string(document, hex_key);
+	len = strlen(hex) / 2;
+	if (len == 0)
+		return cli_printable(text, strlen(text));
+	bytes = malloc(len);
+	for (size_t i = 0; bytes && i < len; i++)
+		bytes[i] = (char)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+	shown = bytes ? cli_printable(bytes, len) : NULL;
+	free(bytes);
+	return shown;
 }
 
 uint64_t cli_json_u64(const json_t *document, const char *key)

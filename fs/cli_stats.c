@@ -43,8 +43,9 @@ static void print_histograms(json_t *histograms)
 
 		(void)printf("%-32s%12" PRIu64, name, cli_json_u64(h, "count"));
 		for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-			(void)printf("%12s", cli_seconds(json_real_value(json_object_get(h, keys[i])),
-							 text));
+			(void)printf("%12s",
+				     cli_seconds(json_real_value(json_object_get(h, keys[i])),
+						 text));
 		(void)putchar('\n');
 	}
 }

@@ -12,9 +12,9 @@ static void print_row(const char *what, const char *value)
 	(void)printf("%-12s%s\n", what, value);
 }
 
-static void print_name(const char *what, const char *name)
+static void print_name(const char *what, const json_t *document, const char *key)
 {
-	char *shown = cli_printable(name, strlen(name));
+	char *shown = cli_json_printable(document, key);
 
 	print_row(what, shown ? shown : "?");
 	free(shown);
@@ -24,8 +24,7 @@ static void print_backend(const json_t *document)
 {
 	const json_t *backend = json_object_get(document, "backend");
 	const char *state = cli_json_string(backend, "state");
-	char *url = cli_printable(cli_json_string(backend, "url"),
-				  strlen(cli_json_string(backend, "url")));
+	char *url = cli_json_printable(backend, "url");
 
 	(void)printf("%-12s%s%s%s\n", "backend", url ? url : "?", state[0] ? ", " : "", state);
 	free(url);
@@ -40,9 +39,9 @@ static int print_status(const struct cli *c, const json_t *document)
 
 	(void)printf("%-12s%s%s%s\n", "state", cli_json_string(document, "state"),
 		     reason[0] ? ": " : "", reason);
-	print_name("pool", cli_json_string(document, "pool"));
+	print_name("pool", document, "pool");
 	if (cli_json_string(document, "mountpoint")[0])
-		print_name("mounted at", cli_json_string(document, "mountpoint"));
+		print_name("mounted at", document, "mountpoint");
 	if (json_object_get(document, "pid"))
 		(void)printf("%-12s%" PRIu64 "\n", "process", cli_json_u64(document, "pid"));
 	if (json_object_get(document, "disks"))
@@ -63,7 +62,8 @@ static int print_status(const struct cli *c, const json_t *document)
 
 /* --- not mounted ------------------------------------------------------------------------------- */
 
-static int offline_document(const struct target *t, const struct pool_setup *setup, json_t *document)
+static int offline_document(const struct target *t, const struct pool_setup *setup,
+			    json_t *document)
 {
 	const struct config *config = &setup->config;
 	json_t *backend = json_object();
@@ -88,9 +88,9 @@ static int offline_document(const struct target *t, const struct pool_setup *set
 	r |= json_object_set_new(document, "state", json_string("offline"));
 	r |= json_object_set_new(document, "reason", json_string(reason));
 	r |= json_out_name(document, "pool", setup->dir, strlen(setup->dir));
-	r |= t->mountpoint ? json_out_name(document, "mountpoint", t->mountpoint,
-					   strlen(t->mountpoint)) :
-			     json_object_set_new(document, "mountpoint", json_null());
+	r |= t->mountpoint ?
+		     json_out_name(document, "mountpoint", t->mountpoint, strlen(t->mountpoint)) :
+		     json_object_set_new(document, "mountpoint", json_null());
 	r |= json_out_name(backend, "url", url, strlen(url));
 	return r ? -ENOMEM : 0;
 }

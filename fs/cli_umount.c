@@ -4,6 +4,7 @@
  */
 #include "fs/cli.h"
 #include "fs/control.h"
+#include "fs/json_out.h"
 #include "fs/target.h"
 
 #include <poll.h>
@@ -25,9 +26,9 @@ extern char **environ;
 struct leaving {
 	const struct cli *c;
 	struct target target;
-	pid_t pid;   /* of the daemon; 0: none */
-	int pid_fd;  /* -1: none */
-	int end_fd;  /* connection that gets its last words; -1: none */
+	pid_t pid;  /* of the daemon; 0: none */
+	int pid_fd; /* -1: none */
+	int end_fd; /* connection that gets its last words; -1: none */
 };
 
 static int fail_at(const struct leaving *l, enum cli_exit exit, const char *hint, const char *why)
@@ -72,13 +73,19 @@ static int unmount(const char *mountpoint, bool is_dead)
 
 static int ask_leave(struct leaving *l, bool cancel, struct err *e)
 {
+	json_t *request = json_pack("{s:s, s:b, s:b}", "verb", "leave", "upload", !l->c->no_upload,
+				    "cancel", cancel);
 	json_t *answer = NULL;
 	int r;
 
-	r = control_ask(l->target.pool_dir,
-			json_pack("{s:s, s:b, s:b}", "verb", "leave", "upload", !l->c->no_upload,
-				  "cancel", cancel),
-			LEAVE_TIMEOUT_MS, &answer, e);
+	if (request && json_out_name(request, "mountpoint", l->target.mountpoint,
+				     strlen(l->target.mountpoint)) < 0) {
+		json_decref(request);
+		request = NULL;
+	}
+	r = control_ask(l->target.pool_dir, request, LEAVE_TIMEOUT_MS, &answer, e);
+	if (r == 0 && json_object_get(answer, "error"))
+		r = err_set(e, -EIO, "%s", cli_json_string(answer, "error"));
 	if (r == 0)
 		l->pid = (pid_t)cli_json_u64(answer, "pid");
 	json_decref(answer);
@@ -152,10 +159,11 @@ static int tell_done(const struct leaving *l, json_t *words)
 		return cli_print_json(l->c, json_incref(words)) == CLI_DONE ? r : CLI_FAILED;
 	}
 	if (reason[0])
-		(void)fprintf(stderr,
-			      "vpool: unmounted, but %s are not on the backend yet: %s (they are safe "
-			      "in the pool and go there after the next mount)\n",
-			      cli_size(dirty_bytes, size), reason);
+		(void)fprintf(
+			stderr,
+			"vpool: unmounted, but %s are not on the backend yet: %s (they are safe "
+			"in the pool and go there after the next mount)\n",
+			cli_size(dirty_bytes, size), reason);
 	return r;
 }
 
@@ -187,12 +195,13 @@ static int unmount_dead(struct leaving *l)
 	if (r < 0)
 		return fail_at(l, cli_exit_of(r), NULL, err_name(r));
 	if (l->c->json)
-		return cli_print_json(l->c, json_pack("{s:b, s:b, s:I, s:s}", "unmounted", true,
-						      "uploaded", false, "dirty_bytes",
-						      (json_int_t)0, "reason",
-						      "the daemon had died"));
-	(void)fprintf(stderr, "vpool: unmounted; the daemon had died, the next mount recovers what it "
-			      "acknowledged\n");
+		return cli_print_json(l->c,
+				      json_pack("{s:b, s:b, s:I, s:s}", "unmounted", true,
+						"uploaded", false, "dirty_bytes", (json_int_t)0,
+						"reason", "the daemon had died"));
+	(void)fprintf(stderr,
+		      "vpool: unmounted; the daemon had died, the next mount recovers what it "
+		      "acknowledged\n");
 	return CLI_DONE;
 }
 
@@ -214,9 +223,10 @@ static int unmount_live(struct leaving *l)
 	if (r < 0) {
 		(void)ask_leave(l, true, &e); /* at worst a later end uploads, too */
 		return fail_at(l, cli_exit_of(r),
-			       r == -EBUSY ? "files in it are open, or somebody stands in it: 'fuser "
-					     "-vm' tells who" :
-					     NULL,
+			       r == -EBUSY ?
+				       "files in it are open, or somebody stands in it: 'fuser "
+				       "-vm' tells who" :
+				       NULL,
 			       err_name(r));
 	}
 	return finish(l);

@@ -41,7 +41,8 @@ static bool wait_for(const struct control *c, int fd, short events, uint64_t dea
 
 		if (now_ns >= deadline_ns)
 			return false;
-		n = poll(fds, events == POLLIN ? 2 : 1, (int)((deadline_ns - now_ns) / 1000000) + 1);
+		n = poll(fds, events == POLLIN ? 2 : 1,
+			 (int)((deadline_ns - now_ns) / 1000000) + 1);
 		if (n < 0 && errno != EINTR)
 			return false;
 		if (n > 0)
@@ -86,7 +87,7 @@ static void send_answer(const struct control *c, int fd, json_t *answer)
 
 	json_decref(answer);
 	if (!text)
-		return; /* no memory: the peer sees the connection end without an answer */
+		return;	  /* no memory: the peer sees the connection end without an answer */
 	text[len] = '\n'; /* over the NUL; sent by length */
 	while (done < len + 1 && wait_for(c, fd, POLLOUT, peer_deadline_ns())) {
 		ssize_t n = send(fd, text + done, len + 1 - done, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -113,8 +114,8 @@ static json_t *answer_line(struct control *c, int fd, const struct buf *line)
 	json_error_t why;
 	char message[256];
 
-	request = json_loadb((const char *)line->data, line->len_bytes,
-			     JSON_REJECT_DUPLICATES, &why);
+	request =
+		json_loadb((const char *)line->data, line->len_bytes, JSON_REJECT_DUPLICATES, &why);
 	if (!json_is_object(request)) {
 		(void)snprintf(message, sizeof(message), "the request is not a JSON object: %s",
 			       request ? "it is something else" : why.text);
@@ -196,9 +197,9 @@ static int listen_at(const char *pool_dir, int *ret_fd, struct err *e)
 	if (r == 0 && unlinkat(dir_fd, CONTROL_SOCKET_NAME, 0) < 0 && errno != ENOENT)
 		r = -errno;
 	/* Nobody can connect before listen(), so the mode is right from the first moment on. */
-	if (r == 0 && (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-		       fchmodat(dir_fd, CONTROL_SOCKET_NAME, 0600, 0) < 0 ||
-		       listen(fd, BACKLOG) < 0))
+	if (r == 0 &&
+	    (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	     fchmodat(dir_fd, CONTROL_SOCKET_NAME, 0600, 0) < 0 || listen(fd, BACKLOG) < 0))
 		r = -errno;
 	(void)close(dir_fd);
 	if (r < 0) {

@@ -21,7 +21,8 @@ static int connect_to(const char *pool_dir, int *ret_fd, struct err *e)
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	r = fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	r = fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno :
+											    0;
 	(void)close(dir_fd);
 	if (r == 0) {
 		*ret_fd = fd;

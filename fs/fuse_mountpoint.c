@@ -33,13 +33,16 @@ static int unmount_by_helper(const char *path)
 
 static int unmount_lazily(const char *path)
 {
-	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+	if (umount2(path, MNT_DETACH) == 0)
 		return 0;
 	return errno == EPERM ? unmount_by_helper(path) : -errno;
 }
 
-/* Whether path is the root of a mounted FUSE filesystem. */
-static int is_served(const char *path, bool *ret_served)
+/*
+ * Look at path: a directory, and whether the root of a mounted FUSE filesystem. Attributes may come
+ * from the kernel's memory even if the server is dead; what statfs(2) says does not.
+ */
+static int look(const char *path, bool *ret_served)
 {
 	struct stat st, parent;
 	struct statfs fs;
@@ -47,7 +50,7 @@ static int is_served(const char *path, bool *ret_served)
 
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0 || fstatat(fd, "..", &parent, 0) < 0 || fstatfs(fd, &fs) < 0)
+	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0 || fstatat(fd, "..", &parent, 0) < 0)
 		r = -errno;
 	else
 		*ret_served = st.st_dev != parent.st_dev && fs.f_type == FUSE_MAGIC;
@@ -57,23 +60,18 @@ static int is_served(const char *path, bool *ret_served)
 
 int mountpoint_prepare(const char *path, struct err *e)
 {
-	struct stat st;
 	bool served = false;
 	int r;
 
-	for (int i = 0; stat(path, &st) < 0; i++) {
-		if (errno != ENOTCONN || i == DEAD_MOUNTS_MAX)
-			return err_set(e, -errno, "mount point '%s'", path);
+	for (int i = 0; (r = look(path, &served)) < 0; i++) {
+		/* The first to notice that the server died is told "aborted". */
+		if ((r != -ENOTCONN && r != -ECONNABORTED) || i == DEAD_MOUNTS_MAX)
+			return err_set(e, r, "mount point '%s': %s", path, err_name(r));
 		log_warning("fs: clearing what a dead process left: mountpoint='%s'", path);
 		r = unmount_lazily(path);
 		if (r < 0)
-			return err_set(e, r, "unmounting dead '%s'", path);
+			return err_set(e, r, "unmounting dead '%s': %s", path, err_name(r));
 	}
-	if (!S_ISDIR(st.st_mode))
-		return err_set(e, -ENOTDIR, "mount point '%s'", path);
-	r = is_served(path, &served);
-	if (r < 0)
-		return err_set(e, r, "mount point '%s'", path);
 	if (served)
 		return err_set(e, -EBUSY, "'%s' is a mounted FUSE filesystem already", path);
 	return 0;

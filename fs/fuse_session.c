@@ -5,8 +5,10 @@
 #include "fs/fuse_impl.h"
 #include "fs/fuse_mountpoint.h"
 
+#include <fuse3/fuse_log.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,7 @@
 #define KICK_SIGNAL	 (SIGRTMIN + 2)
 
 static __thread struct fs_worker *worker_current;
+static __thread bool libfuse_is_quiet;
 
 struct fs_worker *fs_worker_current(void)
 {
@@ -212,11 +215,28 @@ static int make_args(const struct fs_mount_options *o, struct fuse_args *args)
 	return r;
 }
 
+/* What libfuse says, on one line of ours. */
+__attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_level level,
+								 const char *fmt, va_list ap)
+{
+	char text[512];
+
+	if (libfuse_is_quiet || vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	if (level <= FUSE_LOG_WARNING)
+		log_warning("fs: libfuse: %s", text);
+	else
+		log_debug("fs: libfuse: %s", text);
+}
+
 static int make_fuse(struct fs_session *s, const struct fs_mount_options *o, struct err *e)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = make_args(o, &args);
 
+	if (!o->debug)
+		fuse_set_log_func(on_libfuse_log);
 	if (r == 0) {
 		s->fuse = fuse_session_new(&args, &fs_fuse_ops, sizeof(fs_fuse_ops), s);
 		if (!s->fuse)
@@ -226,21 +246,42 @@ static int make_fuse(struct fs_session *s, const struct fs_mount_options *o, str
 	return r;
 }
 
-static int mount_it(struct fs_session *s, struct err *e)
+/* What can go wrong before the kernel is asked. */
+static int prepare(struct fs_session *s, const struct fs_mount_options *o, struct err *e)
 {
-	int r = mountpoint_prepare(s->mountpoint, e);
+	int r = mountpoint_prepare(o->mountpoint, e);
 
 	if (r < 0)
 		return r;
+	s->source = strdup(o->source);
+	if (!s->source)
+		return err_set(e, -ENOMEM, "no memory for a session");
+	s->mountpoint = realpath(o->mountpoint, NULL);
+	if (!s->mountpoint) {
+		r = -errno;
+		return err_set(e, r, "mount point '%s': %s", o->mountpoint, err_name(r));
+	}
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->wake_fd < 0) {
+		r = -errno;
+		return err_set(e, r, "eventfd: %s", err_name(r));
+	}
+	return 0;
+}
+
+static int mount_it(struct fs_session *s, struct err *e)
+{
+	int r = 0;
+
 	if (fuse_session_mount(s->fuse, s->mountpoint) < 0)
 		return err_set(e, -EIO, "mounting on '%s' failed", s->mountpoint);
 	s->mounted = true;
 	r = fuse_session_custom_io(s->fuse, &proto_io, fuse_session_fd(s->fuse));
 	if (r < 0)
-		return err_set(e, -ENOMEM, "channel of '%s'", s->mountpoint);
+		return err_set(e, r, "channel of '%s': %s", s->mountpoint, err_name(r));
 	for (unsigned int i = 0; i < s->threads && r == 0; i++)
 		r = worker_init(s, i);
-	return r < 0 ? err_set(e, r, "buffers of %u threads", s->threads) : 0;
+	return r < 0 ? err_set(e, r, "no memory for %u threads", s->threads) : 0;
 }
 
 static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
@@ -262,7 +303,7 @@ int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_opti
 	int r;
 
 	if (!s)
-		return err_set(e, -ENOMEM, "session");
+		return err_set(e, -ENOMEM, "no memory for a session");
 	s->wake_fd = -1;
 	s->ns = ns;
 	s->pool = pool;
@@ -280,18 +321,8 @@ int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_opti
 		.values = &s->metrics,
 	};
 	metrics_add(pool_metrics(pool), &s->metrics_group);
-	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->mountpoint = realpath(options->mountpoint, NULL);
-	if (!s->mountpoint && errno == ENOTCONN) /* of a dead mount; its name will do */
-		s->mountpoint = strdup(options->mountpoint);
-	s->source = strdup(options->source);
-	if (s->wake_fd < 0)
-		r = err_set(e, -errno, "eventfd");
-	else if (!s->source)
-		r = err_set(e, -ENOMEM, "session");
-	else if (!s->mountpoint)
-		r = err_set(e, -errno, "mount point '%s'", options->mountpoint);
-	else
+	r = prepare(s, options, e);
+	if (r == 0)
 		r = make_fuse(s, options, e);
 	if (r == 0)
 		r = mount_it(s, e);
@@ -311,7 +342,7 @@ static int start_workers(struct fs_session *s, struct err *e)
 
 	(void)sigemptyset(&action.sa_mask);
 	if (sigaction(KICK_SIGNAL, &action, NULL) < 0)
-		return err_set(e, -errno, "signal handler");
+		return err_set(e, -EINVAL, "no handler for signal %d", KICK_SIGNAL);
 	for (unsigned int i = 0; i < s->threads; i++) {
 		struct fs_worker *w = &s->worker[i];
 		char name[16];
@@ -322,7 +353,8 @@ static int start_workers(struct fs_session *s, struct err *e)
 		r = thread_start(name, worker_main, w, &w->thread);
 		if (r < 0) {
 			(void)__atomic_sub_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
-			return err_set(e, r, "starting thread %u of %u", i + 1, s->threads);
+			return err_set(e, r, "starting thread %u of %u: %s", i + 1, s->threads,
+				       err_name(r));
 		}
 	}
 	return 0;
@@ -405,7 +437,7 @@ int fs_session_run(struct fs_session *s, struct err *e)
 	unsigned int waiting;
 	int r = fs_slow_init(s);
 
-	r = r < 0 ? err_set(e, r, "starting threads") : start_workers(s, e);
+	r = r < 0 ? err_set(e, r, "starting threads: %s", err_name(r)) : start_workers(s, e);
 	while (r == 0 && running(s) == s->threads && !is_set(&s->stop))
 		wait_wake(s, -1);
 	if (r == 0 && is_set(&s->stop))
@@ -444,8 +476,12 @@ void fs_session_close(struct fs_session *s)
 	for (unsigned int i = 0; i < FS_THREADS_MAX; i++)
 		if (s->worker[i].session)
 			worker_done(&s->worker[i]);
-	if (s->mounted)
+	if (s->mounted) {
+		/* If files were open, libfuse does not see that the path is no mount any more. */
+		libfuse_is_quiet = is_set(&s->detached);
 		fuse_session_unmount(s->fuse);
+		libfuse_is_quiet = false;
+	}
 	if (s->unmounter)
 		thread_join(s->unmounter);
 	if (s->fuse)

@@ -7,7 +7,7 @@
  * the buffer stays with the request and the thread goes on with another.
  *
  * The kernel's protocol is known to fuse_session.c and fuse_proto.c; everything else in fs/ sees
- * libfuse's requests (fuse_ops.h) or only the namespace.
+ * libfuse's requests or only the namespace.
  */
 #ifndef FS_FUSE_SESSION_H
 #define FS_FUSE_SESSION_H
@@ -42,8 +42,8 @@ struct fs_mount_options {
  *
  * Owns:     ns, pool and the strings of options are borrowed until fs_session_close().
  * Errors:   -ENOENT, -ENOTDIR mount point; -EBUSY something is served there already; -EINVAL
- *           options that libfuse or the kernel refuses; -EIO mounting failed (libfuse said why on
- *           standard error); -ENOMEM.
+ *           options that libfuse or the kernel refuses; -EIO mounting failed (the log says what
+ *           libfuse said); -ENOMEM.
  */
 NODISCARD int fs_session_open(struct ns *ns, struct pool *pool,
 			      const struct fs_mount_options *options,

@@ -17,8 +17,8 @@ json_t *json_out_error(const char *message, int code, const char *hint)
 
 	if (r == 0 && json_object_set_new(document, "code", json_integer(code)) < 0)
 		r = -ENOMEM;
-	if (r == 0 && json_object_set_new(document, "hint",
-					  hint ? json_string(hint) : json_null()) < 0)
+	if (r == 0 &&
+	    json_object_set_new(document, "hint", hint ? json_string(hint) : json_null()) < 0)
 		r = -ENOMEM;
 	if (r < 0) {
 		json_decref(document);

@@ -7,9 +7,10 @@
 #include "common/log.h"
 #include "fs/cli.h"
 
-#include <stdlib.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef VPOOL_VERSION
 #define VPOOL_VERSION "0.1.0"
@@ -169,17 +170,18 @@ static int show_help(const struct cli_verb *verb, const struct argp *argp)
 	char name[64];
 
 	(void)snprintf(name, sizeof(name), "vpool %s", verb->name);
-	argp_help(argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG |
-					ARGP_HELP_POST_DOC, name);
+	argp_help(argp, stdout,
+		  ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG | ARGP_HELP_POST_DOC, name);
 	return cli_finish_output(&(struct cli){ .verb = verb });
 }
 
 static int run_verb(struct cli *c, int argc, char **argv)
 {
-	const struct argp_child children[] = { { .argp = &(const struct argp){
-							 .options = common_options,
-							 .parser = take_common_option } },
-					       { 0 } };
+	const struct argp_child children[] = {
+		{ .argp = &(const struct argp){ .options = common_options,
+						.parser = take_common_option } },
+		{ 0 }
+	};
 	char doc[2048], message[320];
 	const struct argp argp = {
 		.options = c->verb->options,
@@ -218,13 +220,13 @@ static int run_verb(struct cli *c, int argc, char **argv)
 
 static int show_all_help(void)
 {
-	(void)puts("usage: vpool VERB [OPTION...] ARGUMENT...\n"
-		   "\n"
-		   "A pool of virtual disks: every disk is a log, cached on local flash, kept in an "
-		   "object store.\n");
+	(void)puts(
+		"usage: vpool VERB [OPTION...] ARGUMENT...\n"
+		"\n"
+		"A pool of virtual disks: every disk is a log, cached on local flash, kept in an "
+		"object store.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		(void)printf("  %-8s%-22s%s\n", verbs[i]->name, verbs[i]->args,
-			     verbs[i]->summary);
+		(void)printf("  %-8s%-22s%s\n", verbs[i]->name, verbs[i]->args, verbs[i]->summary);
 	(void)puts("\n"
 		   "TARGET is a mount point or a pool directory; FILE is a path inside a mount.\n"
 		   "`vpool VERB --help` tells the options of a verb. Every verb takes --json.\n"
@@ -298,9 +300,25 @@ static int run(int argc, char **argv)
 	return usage_error(&c, message);
 }
 
+/* Descriptors that a caller closed must not become those of files that are written to. */
+static bool open_standard_streams(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return false;
+	(void)close(fd);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	json_object_seed(0); /* once, before there are threads */
+	if (!open_standard_streams())
+		return CLI_FAILED;
+	json_object_seed(0);		  /* once, before there are threads */
 	log_set_level(LOG_LEVEL_WARNING); /* commands; a daemon asks its configuration */
 	return run(argc, argv);
 }

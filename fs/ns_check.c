@@ -316,11 +316,14 @@ static bool object_is_there(struct ns *ns, uint64_t ino)
 	return true;
 }
 
+/* From the store: what is in RAM is a moment behind the commit that removes it. */
 static bool inode_is_there(struct ns *ns, uint64_t ino)
 {
-	struct ns_inode_row row;
+	struct ns_key key = ns_key_ino(NS_ROW_INODE, ino);
+	AUTO(ns_buf_donep) struct buf value = { 0 };
 
-	return ns_peek_row(ns, ino, &row, NULL) == 0;
+	buf_init(&value, NS_ROW_BYTES_MAX);
+	return names_get(ns->pool, key.bytes, key.len_bytes, &value, NULL) == 0;
 }
 
 static int by_number(const void *a, const void *b)
@@ -330,7 +333,10 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The list is younger than the view of the rows, so what differs is looked at again. */
+/*
+ * The list is younger than the view of the rows, so what differs is looked at again. Inode and
+ * object go in one commit: if the one that is looked at first is gone, the other must be, too.
+ */
 static int judge_objects(struct check *c, struct err *e)
 {
 	struct node *n, *next;
@@ -351,7 +357,7 @@ static int judge_objects(struct check *c, struct err *e)
 		if (!n->has_row || !S_ISREG(n->row.mode) ||
 		    (count > 0 && bsearch(&n->ino, ids, count, sizeof(*ids), by_number)))
 			continue;
-		if (inode_is_there(c->ns, n->ino) && !object_is_there(c->ns, n->ino))
+		if (!object_is_there(c->ns, n->ino) && inode_is_there(c->ns, n->ino))
 			problem(c, NS_ERROR, n->ino, "a file without its object: its data is lost");
 	}
 	free(ids);

@@ -132,8 +132,10 @@ int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *
 		r = config_load(path, config, e);
 		/* Without it nobody knows where cache and backend are; defaults could be wrong. */
 		if (r == -ENOENT)
-			(void)err_set(e, r, "'%s' is missing: put it back, or an empty file if all "
-					    "was at its default", path);
+			(void)err_set(e, r,
+				      "'%s' is missing: put it back, or an empty file if all "
+				      "was at its default",
+				      path);
 	}
 	if (r == 0)
 		r = pool_setup_new(dir, config, ret_setup, e);
@@ -144,7 +146,7 @@ int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *
 
 /* --- opening ----------------------------------------------------------------------------------- */
 
-static int tell_busy(const char *dir, struct err *e)
+int pool_setup_tell_busy(const char *dir, struct err *e)
 {
 	struct target t = { 0 };
 	pid_t pid;
@@ -169,7 +171,7 @@ int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct n
 
 	r = pool_open(env_posix(), &s->options, &pool, e);
 	if (r == -EBUSY)
-		return tell_busy(s->dir, e);
+		return pool_setup_tell_busy(s->dir, e);
 	if (r < 0)
 		return r;
 	ns_options_default(&no);

@@ -38,6 +38,9 @@ void pool_setup_free(struct pool_setup *s);
 
 struct ns;
 
+/* Say in e which process has the pool, and where it is mounted; returns -EBUSY. */
+int pool_setup_tell_busy(const char *dir, struct err *e);
+
 /*
  * Open the pool and its namespace.
  * Owns:     both are closed by pool_setup_close(); s must outlive them.

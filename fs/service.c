@@ -32,7 +32,7 @@ struct service {
 	struct rwlock gate; /* read: a request uses pool or namespace; guards phase */
 	enum phase phase;
 
-	struct mutex lock; /* leaf; guards all below */
+	struct mutex lock;    /* leaf; guards all below */
 	unsigned int waiting; /* requests that may take long */
 	bool leave_upload;
 	bool upload_failed;
@@ -157,7 +157,9 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(upload, "queued_bytes", d->queued_bytes);
 	r |= set_string(backend, "url", d->backend_url);
 	r |= set_string(backend, "state",
-			d->fenced ? "taken over" : d->backend_failed_ns ? "failing" : "ok");
+			d->fenced	     ? "taken over" :
+			d->backend_failed_ns ? "failing" :
+					       "ok");
 	if (d->backend_failed_ns)
 		r |= json_object_set_new(backend, "failing_since",
 					 json_real((double)d->backend_failed_ns /
@@ -204,8 +206,8 @@ static int list_file(void *arg, const struct ns_file *file)
 {
 	if (file->attr.class != OBJECT_DISK)
 		return 0;
-	return json_array_append_new(arg, file_document(file->path, file->path_bytes,
-							&file->attr)) < 0 ?
+	return json_array_append_new(arg,
+				     file_document(file->path, file->path_bytes, &file->attr)) < 0 ?
 		       -ENOMEM :
 		       0;
 }
@@ -320,7 +322,11 @@ static json_t *answer_sync(struct service *s)
 static json_t *answer_leave(struct service *s, const json_t *request)
 {
 	bool cancel = json_is_true(json_object_get(request, "cancel"));
+	const char *mountpoint = cli_json_string(request, "mountpoint");
 
+	/* A pool can be mounted elsewhere than at the dead mount that somebody unmounts. */
+	if (!s->o.mountpoint || strcmp(mountpoint, s->o.mountpoint) != 0)
+		return json_out_error("the pool is mounted at another place", CLI_NOT_FOUND, NULL);
 	GUARD(&s->lock);
 	s->leave_upload = !cancel && json_is_true(json_object_get(request, "upload"));
 	return json_pack("{s:I}", "pid", (json_int_t)getpid());

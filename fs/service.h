@@ -29,7 +29,8 @@ void service_free(struct service *s);
 
 /*
  * Answer {"verb": ...}: status, list, info (ino), sync, stats, and of a daemon that is about to be
- * unmounted leave (upload, cancel) and end. A control_handler: fd is the connection, -1: none.
+ * unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
+ * -1: none.
  */
 json_t *service_answer(void *service, const json_t *request, int fd);
 

@@ -255,7 +255,8 @@ int target_find(const char *path, struct target *ret_target, struct err *e)
 		return r;
 	if (mount_find_covering(t.path, &m) == 0) {
 		if (is_ours(&m)) {
-			t.kind = strcmp(m.mountpoint, t.path) == 0 ? TARGET_MOUNTPOINT : TARGET_FILE;
+			t.kind =
+				strcmp(m.mountpoint, t.path) == 0 ? TARGET_MOUNTPOINT : TARGET_FILE;
 			take_mount(&t, &m);
 			*ret_target = t;
 			return 0;
@@ -264,7 +265,8 @@ int target_find(const char *path, struct target *ret_target, struct err *e)
 	}
 	if (!pool_setup_is_pool(t.path)) {
 		target_done(&t);
-		return err_set(e, -ENOENT, "'%s' is neither a vPool mount nor a pool directory", path);
+		return err_set(e, -ENOENT, "'%s' is neither a vPool mount nor a pool directory",
+			       path);
 	}
 	t.kind = TARGET_POOL;
 	t.pool_dir = strdup(t.path);

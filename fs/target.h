@@ -41,7 +41,7 @@ struct mount_entry {
 NODISCARD int mount_find_at(const char *mountpoint, struct mount_entry *ret_entry);
 void mount_entry_done(struct mount_entry *m);
 
-/* Whether the server of a mount died. Asks it, as stat(2), answered from the kernel's cache, does not. */
+/* Whether the server of a mount died. Asks it; stat(2) may be answered from the kernel's cache. */
 bool mount_is_dead(const char *mountpoint);
 
 /*

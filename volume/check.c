@@ -347,11 +347,11 @@ static void lost_object(struct check *k, struct sco *s, const char *what)
 	check_report(k, &problem);
 }
 
-static void look_at_backend(struct check *k)
+static void look_at_objects(struct check *k, struct backend *backend)
 {
 	struct check_sco *cs, *next;
 
-	k->result->backend_checked = true;
+	k->result->backend_checked = backend != NULL;
 	HASH_ITER (hh, k->scos, cs, next) {
 		char name[OBJECT_NAME_MAX + 1];
 		struct backend_object object;
@@ -365,7 +365,7 @@ static void look_at_backend(struct check *k)
 		mutex_unlock(&k->pool->scos->lock);
 		if (!r || !k->result->backend_checked)
 			continue;
-		r = backend_head(k->pool->backend, name, &object, NULL);
+		r = backend_head(backend, name, &object, NULL);
 		if (r == -ENOENT)
 			lost_object(k, s, "a container is missing on the backend");
 		else if (r == 0 && object.len_bytes != s->file_bytes)
@@ -373,6 +373,21 @@ static void look_at_backend(struct check *k)
 		else if (r < 0)
 			k->result->backend_checked = false; /* it does not answer: ask no more */
 	}
+}
+
+/* By a connection of its own: that of the pool is its uploader's, which may be opening it. */
+static void look_at_backend(struct check *k)
+{
+	const struct pool_options *o = &k->pool->options;
+	const struct backend_options bo = { .attempts_max = 2 };
+	struct backend *backend = o->backend;
+	struct err e = { 0 };
+
+	if (!backend && backend_open(k->pool->env, o->backend_url, &bo, &backend, &e) < 0)
+		backend = NULL;
+	look_at_objects(k, backend);
+	if (backend && backend != o->backend)
+		backend_close(backend);
 }
 
 /* --- all of it --------------------------------------------------------------------------------- */

@@ -65,8 +65,8 @@ static int look_at_table(struct check *k, struct check_sco *cs, const struct sco
 		int r;
 
 		r = sco_read_raw(k->pool->scos, s,
-				 footer->table_offset_bytes + (uint64_t)i * BLOCK_BYTES, BLOCK_BYTES,
-				 block, &e);
+				 footer->table_offset_bytes + (uint64_t)i * BLOCK_BYTES,
+				 BLOCK_BYTES, block, &e);
 		if (r == 0)
 			r = slot_chunk_decode(block, i, s->salt, records, &count, &e);
 		if (r < 0) {
@@ -162,12 +162,13 @@ static void compare_run(struct data_walk *w, struct sco *s, uint32_t slot, uint3
 	if (r == 0)
 		r = sco_read(p->scos, s, slot, count, w->clusters, &e);
 	for (uint32_t i = 0; i < count; i++)
-		if (r < 0 || crc32c(0, w->clusters + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) !=
-				     crcs[i])
+		if (r < 0 ||
+		    crc32c(0, w->clusters + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])
 			add_bad(w, s, slot + i);
 	w->k->result->data_bytes += (uint64_t)count * CLUSTER_BYTES;
 	if (w->k->options->progress)
-		w->k->options->progress(w->k->options->arg, w->k->result->data_bytes, w->total_bytes);
+		w->k->options->progress(w->k->options->arg, w->k->result->data_bytes,
+					w->total_bytes);
 }
 
 static void compare_sco(struct data_walk *w, const struct check_sco *cs)

@@ -15,7 +15,7 @@
 /* Victims of one round; then a checkpoint counts anew. */
 #define ROUND_VICTIMS 16u
 /* Garbage that is never worth a round. */
-#define SLACK_SCOS 2u
+#define SLACK_SCOS     2u
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
 
 struct victim_choice {
@@ -40,7 +40,7 @@ static void count_garbage(struct pool *p, struct victim_choice *v)
 		counted = s->life == SCO_LIFE_SEALED && !s->busy && !s->dead &&
 			  s->last_lsn <= checkpointed;
 		if (counted) {
-			v->used_bytes += s->file_bytes;
+			v->used_bytes += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		}
 		mutex_unlock(&p->scos->lock);
@@ -56,7 +56,8 @@ static int by_live(const void *a, const void *b)
 {
 	const struct sco *x = *(struct sco *const *)a, *y = *(struct sco *const *)b;
 	/* Share of live data, without dividing. */
-	uint64_t lx = x->live_slots * y->file_bytes, ly = y->live_slots * x->file_bytes;
+	uint64_t lx = (uint64_t)x->live_slots * sco_data_slots(y);
+	uint64_t ly = (uint64_t)y->live_slots * sco_data_slots(x);
 
 	if (lx != ly)
 		return lx < ly ? -1 : 1;
@@ -64,8 +65,8 @@ static int by_live(const void *a, const void *b)
 }
 
 /* Slots of the victim that are in memory at once. */
-#define WINDOW_SLOTS 4096u
-#define READ_SLOTS   256u
+#define WINDOW_SLOTS   4096u
+#define READ_SLOTS     256u
 #define READ_MAP_WORDS ((WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) / READ_SLOTS / 64 + 1)
 
 /* An entry of the victim's log that has clusters in the window. */
@@ -79,9 +80,9 @@ struct move {
 	struct sco *sco;
 	struct moving *moving;
 	size_t count, cap;
-	uint8_t *window;      /* WINDOW_SLOTS clusters */
-	uint32_t window_slot; /* first of them */
-	uint64_t *read;	      /* which READ_SLOTS pieces of the window were read */
+	uint8_t *window;       /* WINDOW_SLOTS clusters */
+	uint32_t window_slot;  /* first of them */
+	uint64_t *read;	       /* which READ_SLOTS pieces of the window were read */
 	struct object *object; /* of the entry at hand; referenced */
 	struct err *e;
 };
@@ -163,8 +164,8 @@ static int move_run(struct move *m, uint64_t cluster, uint32_t slot, uint32_t co
 	while (r >= 0 && count > 0) {
 		uint64_t generation = pool_room_generation(p);
 
-		r = io_relocate(m->object, cluster, count, bytes,
-				loc_make(0, m->sco->number, slot), m->e);
+		r = io_relocate(m->object, cluster, count, bytes, loc_make(0, m->sco->number, slot),
+				m->e);
 		if (r == -EAGAIN || r == -ENOSPC) {
 			if (job_is_stopping(&p->cleaner))
 				return -ESHUTDOWN;
@@ -192,8 +193,8 @@ static int move_entry(struct move *m, const struct moving *e)
 	int r;
 
 	rwlock_read_lock(&m->object->gate);
-	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs, known,
-		       m->e);
+	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs,
+		       known, m->e);
 	rwlock_read_unlock(&m->object->gate);
 	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
 		loc_t here = loc_make(0, m->sco->number, e->slot);
@@ -250,7 +251,8 @@ static int clean_sco(struct pool *p, struct sco *s, struct err *e)
 	int r;
 
 	/* An entry of up to a page may begin in one window and end behind it. */
-	m.window = direct_alloc((size_t)(WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) * CLUSTER_BYTES);
+	m.window =
+		direct_alloc((size_t)(WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) * CLUSTER_BYTES);
 	m.read = calloc(READ_MAP_WORDS, sizeof(*m.read));
 	r = m.window && m.read ? sco_file(p->scos, s, &f, e) : err_set(e, -ENOMEM, "cleaning");
 	if (r == 0)
@@ -294,11 +296,12 @@ static int clean_round(struct pool *p, struct err *e)
 	for (size_t i = 0; i < v.count && victims < ROUND_VICTIMS && r == 0; i++) {
 		struct sco *s = v.scos[i];
 		uint64_t live = (uint64_t)s->live_slots * CLUSTER_BYTES;
+		uint64_t data = (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 
-		if (!too_much_garbage(p, used, v.live_bytes) || live * 10 > s->file_bytes * 9)
+		if (!too_much_garbage(p, used, v.live_bytes) || live * 10 > data * 9)
 			break;
 		r = clean_sco(p, s, e);
-		used -= s->file_bytes - live;
+		used -= data - min_u64(data, live);
 		victims++;
 	}
 	sco_list_free(p->scos, v.scos, v.count);

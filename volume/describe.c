@@ -1,4 +1,3 @@
-#include "backend/backend.h"
 #include "volume/pool_impl.h"
 
 #include <stdio.h>
@@ -17,11 +16,11 @@ static void uuid_format(const struct uuid *uuid, char ret_text[37])
 void pool_describe(struct pool *p, struct pool_description *ret_description)
 {
 	struct pool_description d = {
-		.backend_url = backend_url(p->backend),
+		.backend_url = p->options.backend_url,
 		.backend_failed_ns = __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED),
 		.fenced = __atomic_load_n(&p->fenced, __ATOMIC_RELAXED),
-		.flash_full = !flash_has_room(p->flash,
-					      (uint64_t)p->world.sco_slots * CLUSTER_BYTES),
+		.flash_full =
+			!flash_has_room(p->flash, (uint64_t)p->world.sco_slots * CLUSTER_BYTES),
 	};
 	struct sco *s, *next;
 

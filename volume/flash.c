@@ -61,6 +61,18 @@ static int label_check(struct flash *flash, unsigned int index, const char *path
 	return 0;
 }
 
+/* The name of a new directory is durable only with the directory above it. */
+static int sync_parent(struct flash *flash, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	AUTO(free_stringp)
+	char *parent = !slash	     ? strdup(".") :
+		       slash == path ? strdup("/") :
+				       strndup(path, (size_t)(slash - path));
+
+	return parent ? env_sync_dir(flash->env, parent) : -ENOMEM;
+}
+
 static int dir_open(struct flash *flash, unsigned int index, const struct flash_dir_option *o,
 		    bool make, struct err *e)
 {
@@ -81,6 +93,9 @@ static int dir_open(struct flash *flash, unsigned int index, const struct flash_
 	r = env_mkdir(flash->env, d->path);
 	if (r < 0 && r != -EEXIST)
 		return err_set(e, r, "making '%s'", d->path);
+	r = sync_parent(flash, d->path);
+	if (r < 0)
+		return err_set(e, r, "syncing the directory above '%s'", d->path);
 	r = env_mkdir(flash->env, d->sco_path);
 	if (r < 0 && r != -EEXIST)
 		return err_set(e, r, "making '%s'", d->sco_path);

@@ -9,7 +9,9 @@
 /* How long a failed seal rests. */
 /* Garbage that is never worth slowing down for. */
 #define GARBAGE_SLACK_SCOS 4u
-#define SEAL_RETRY_NS	   UINT64_C(1000000000)
+/* Between two rounds of giving space back. */
+#define RELIEF_PAUSE_NS UINT64_C(20000000)
+#define SEAL_RETRY_NS	UINT64_C(1000000000)
 /* Log that a checkpoint may leave behind: a tenth of what lives, within these. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
@@ -41,9 +43,14 @@ static void relieve_space(struct pool *p)
 	struct stream **list;
 	size_t count;
 
-	if (!__atomic_exchange_n(&p->space_wanted, false, __ATOMIC_ACQ_REL) ||
-	    pool_streams(p, &list, &count) < 0)
+	uint64_t now_ns = clock_mono_ns();
+
+	/* Not again while what the last time gave back is on its way. */
+	if (!__atomic_load_n(&p->space_wanted, __ATOMIC_ACQUIRE) ||
+	    now_ns < p->relieved_ns + RELIEF_PAUSE_NS || pool_streams(p, &list, &count) < 0)
 		return;
+	__atomic_store_n(&p->space_wanted, false, __ATOMIC_RELEASE);
+	p->relieved_ns = now_ns;
 	for (size_t i = 0; i < count; i++)
 		stream_give_space(list[i]);
 	free(list);
@@ -61,7 +68,6 @@ uint64_t flusher_step(void *arg)
 		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
 	if (meta_sync(p->meta, &e) < 0)
 		log_warning("volume: names not synced, trying again: %s", e.message);
-	pool_made_room(p);
 	return p->options.flush_interval_ns;
 }
 
@@ -215,7 +221,7 @@ uint64_t sealer_step(void *arg)
 
 /*
  * Garbage is what SCOs take that a checkpoint has counted and nothing names. Writers are slowed down
- * from the cleaning target on, and stopped a twentieth of live data further (and some SCOs, so that a
+ * from the cleaning target on, most a twentieth of live data further (and some SCOs, so that a
  * small pool can work): with what checkpoints leave uncounted, flash stays under 1.6 of live data.
  */
 void pool_recount(struct pool *p)
@@ -233,7 +239,7 @@ void pool_recount(struct pool *p)
 		if (!(s->row_flags & SCO_UPLOADED) && s->batch_count)
 			dirty += s->file_bytes;
 		if (s->row_saved && !s->dead) {
-			counted += s->file_bytes;
+			counted += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 			live += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		}
 	}

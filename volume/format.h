@@ -256,6 +256,8 @@ NODISCARD int cache_label_decode(const uint8_t *in, size_t len_bytes, struct cac
 /* --- Rows (FORMAT.md section 7) ---------------------------------------------------------------- */
 
 #define ROW_KEY_BYTES_MAX 32u
+/* Longest key of a row in an image: those of fs/ carry names. */
+#define IMAGE_KEY_BYTES_MAX 384u
 struct row_key {
 	uint8_t bytes[ROW_KEY_BYTES_MAX];
 	size_t len_bytes;

@@ -210,7 +210,7 @@ int rows_image_add(struct buf *out, const uint8_t *key, size_t key_bytes, const 
 	uint8_t *p;
 
 	ASSERT(out->len_bytes >= ROWS_AT && key_bytes >= 1);
-	if (key_bytes > ROW_KEY_BYTES_MAX || value_bytes > ROW_VALUE_BYTES_MAX)
+	if (key_bytes > IMAGE_KEY_BYTES_MAX || value_bytes > ROW_VALUE_BYTES_MAX)
 		return -E2BIG;
 	p = buf_extend(out, ROW_HEAD_BYTES + key_bytes + value_bytes);
 	if (p == NULL)
@@ -250,7 +250,7 @@ NODISCARD static int image_row_get(struct cursor *c, struct image_row *ret_row)
 		return -EUCLEAN;
 	row.key_bytes = le16_get(head + ROW_KEY_BYTES_AT);
 	row.value_bytes = le32_get(head + ROW_VALUE_BYTES_AT);
-	if (row.key_bytes < 1 || row.key_bytes > ROW_KEY_BYTES_MAX ||
+	if (row.key_bytes < 1 || row.key_bytes > IMAGE_KEY_BYTES_MAX ||
 	    row.value_bytes > ROW_VALUE_BYTES_MAX)
 		return -EUCLEAN;
 	row.key = cursor_take(c, row.key_bytes);

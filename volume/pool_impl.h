@@ -116,6 +116,7 @@ struct pool {
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;
 
+	uint64_t relieved_ns; /* the flusher's own */
 	bool space_wanted;    /* atomic: a writer waits for flash */
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes;

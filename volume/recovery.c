@@ -50,6 +50,10 @@ int recovery_order(struct replay *rp, struct err *e)
 		if (re->entry.lsn > expected && !MUTANT(MUTANT_REPLAY_PAST_GAP)) {
 			if (!rp->has_ring)
 				break;
+			/* Holes belong to the process that died; what an older one left behind a
+			 * hole was given up before, though nothing was written since to say so. */
+			if (re->sco && !re->from_ring && re->sco->epoch != rp->ring_epoch)
+				continue;
 			if (expected <= rp->recorded_durable)
 				replay_damage(rp,
 					      "LSN %" PRIu64 " is missing below durable %" PRIu64,
@@ -231,6 +235,7 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 
 	rp.end = checkpoint_lsn;
 	rp.has_ring = old != NULL;
+	rp.ring_epoch = old ? old->header.epoch : 0;
 	if (s->error)
 		replay_damage(&rp, "found earlier");
 	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);

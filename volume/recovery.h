@@ -31,6 +31,7 @@ struct replay {
 
 	lsn_t recorded_durable;	    /* highest durable LSN that any header tells of */
 	uint64_t recorded_sequence; /* likewise of the metadata */
+	uint64_t ring_epoch;	    /* of the process whose ring it is */
 	bool has_ring;		    /* frames of the ring belong to this stream */
 	lsn_t end;		    /* last LSN that counts */
 	bool damaged;

@@ -10,7 +10,9 @@
 /* A wait looks again so often even if nobody says that something changed (space of the disk). */
 #define ROOM_RECHECK_NS UINT64_C(50000000)
 /* Longest delay of one write by the throttle. */
-#define THROTTLE_MAX_NS UINT64_C(2000000000)
+/* Longest delay of one write for garbage: enough for the cleaner to overtake. */
+#define GARBAGE_DELAY_MAX_NS UINT64_C(20000000)
+#define THROTTLE_MAX_NS	     UINT64_C(2000000000)
 
 /* Read before trying: what comes free after the look changes it, so no wait misses it. */
 uint64_t pool_room_generation(struct pool *p)
@@ -75,14 +77,13 @@ uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes)
 	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 
 	return max_u64(ramp_ns(dirty, p->dirty_limit_bytes / 2, p->dirty_limit_bytes, len_bytes),
-		       ramp_ns(garbage, from, limit, len_bytes));
+		       min_u64(GARBAGE_DELAY_MAX_NS, ramp_ns(garbage, from, limit, len_bytes)));
 }
 
+/* Only for what others have to do: garbage that nobody can clean must not stop writers for ever. */
 bool pool_must_block(struct pool *p)
 {
-	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes ||
-	       __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >=
-		       __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
+	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes;
 }
 
 /* --- parked requests --------------------------------------------------------------------------- */

@@ -108,6 +108,12 @@ NODISCARD int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_b
 NODISCARD int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file,
 		       struct err *e);
 
+/* Places of clusters in it, dead or alive: without its header and entry blocks. */
+static inline uint32_t sco_data_slots(const struct sco *s)
+{
+	return s->next_slot > 1 + s->batch_count ? s->next_slot - 1 - s->batch_count : 0;
+}
+
 /* Snapshot of references to all SCOs (of one stream if stream != 0), by number. */
 NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 			     size_t *ret_count);

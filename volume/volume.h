@@ -181,7 +181,7 @@ NODISCARD int pool_list_objects(struct pool *p, uint64_t **ret_ids, size_t *ret_
 /* What a pool is and what troubles it, beside the numbers of pool_status(). */
 struct pool_description {
 	char uuid[37];
-	const char *backend_url;   /* without secrets; good as long as the pool */
+	const char *backend_url;   /* good as long as the pool */
 	int64_t backend_failed_ns; /* real time since when the backend fails; 0: it answers */
 	bool fenced;		   /* another daemon took the backend over: nothing is uploaded */
 	bool flash_full;	   /* no cache directory has room for another SCO */

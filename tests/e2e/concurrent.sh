@@ -110,6 +110,30 @@ readers_go_on_while_writers_are_held_up() {
 	rm held.raw read.raw
 }
 
+# With a log of 8 frames most small writes have to wait.
+writes_that_wait_for_room_are_all_done() {
+	fio_job --filename_format='wait.$jobnum.raw' --numjobs=6 --size=4M --rw=randwrite --bs=4k \
+		--direct=1 --ioengine=libaio --iodepth=64
+	fio_job --filename_format='sync.$jobnum.raw' --numjobs=4 --size=1M --rw=randwrite --bs=4k \
+		--direct=1 --sync=1 --ioengine=psync
+	rm wait.*.raw sync.*.raw
+}
+
+cutting_and_punching_go_on_while_writes_wait() {
+	local i fio_pid
+	fio_job --filename_format='busy.$jobnum.raw' --numjobs=4 --size=4M --rw=randwrite --bs=4k \
+		--direct=1 --ioengine=libaio --iodepth=64 &
+	fio_pid=$!
+	for i in $(seq 40); do
+		truncate -s 1M cut.raw
+		fallocate -p -o 4096 -l 100000 cut.raw
+		truncate -s $((i * 1000)) cut.raw
+		same "$(stat -c %s cut.raw)" $((i * 1000))
+	done
+	wait "$fio_pid"
+	rm busy.*.raw cut.raw
+}
+
 mount_pool || exit 1
 for t in direct_random_writes_verify direct_mixed_sizes_verify many_jobs_verify \
 	cached_files_verify writers_to_one_disk_do_not_disturb_each_other; do
@@ -124,6 +148,17 @@ mount_pool threads=2 parked=1 background=64 || exit 1
 test_with fio direct_random_writes_verify
 test_with fio many_jobs_verify
 umount_pool || failed=$((failed + 1))
+for settings in "threads=4 parked=512" "threads=2 parked=8 places=2" "threads=2 parked=512 places=2"; do
+	read -r -a list <<<"$settings"
+	mount_pool ring=1M "${list[@]}" || exit 1
+	test_with fio writes_that_wait_for_room_are_all_done
+	test_with fio cutting_and_punching_go_on_while_writes_wait
+	umount_pool || failed=$((failed + 1))
+	if ! grep -qE ' [1-9][0-9]* writes were parked' <(grep "writes were parked" "$log" | tail -n 1); then
+		failed=$((failed + 1))
+		echo "FAILED: no write was parked"
+	fi
+done
 mount_pool threads=2 parked=16 dirty=16M || exit 1
 test_with fio readers_go_on_while_writers_are_held_up
 umount_pool || failed=$((failed + 1))

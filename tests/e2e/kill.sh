@@ -22,6 +22,13 @@ start_load() {
 	loads+=($!)
 }
 
+under_way() {
+	local i
+	for i in disk1 disk2 file1 file2 made; do
+		[[ -s $work/$i.log ]] || return 1
+	done
+}
+
 all_acknowledged_writes_are_there() {
 	local i
 	for i in 1 2; do
@@ -31,9 +38,22 @@ all_acknowledged_writes_are_there() {
 	"$probe" made made "$work/made.log"
 }
 
+# The proof itself must be able to fail.
+a_lost_write_would_be_noticed() {
+	"$probe" writer seen.raw "$work/seen.log" 1M 7 direct 50
+	"$probe" verify seen.raw "$work/seen.log" 1M
+	cp seen.raw lost.raw
+	dd if=/dev/zero of=lost.raw bs=512 seek=1000 count=600 conv=notrunc status=none
+	refused "want write" "$probe" verify lost.raw "$work/seen.log" 1M
+	rm seen.raw lost.raw
+}
+
+writes_acked=0
+
 kill_round() {
 	local round=$1 l
 	start_load "$round"
+	wait_for 20 under_way || return 1
 	sleep "0.$((RANDOM % 9 + 1))"
 	((RANDOM % 3)) || sleep 1
 	kill -KILL "$daemon"
@@ -42,6 +62,7 @@ kill_round() {
 	for l in "${loads[@]}"; do
 		wait "$l" || echo "load $l failed"
 	done
+	writes_acked=$((writes_acked + $(cat "$work"/disk*.log "$work"/file*.log | wc -c) / 64))
 	# The dead mount is cleared by the next one.
 	mount_pool || return 1
 	test_it all_acknowledged_writes_are_there
@@ -52,6 +73,7 @@ kill_round() {
 
 mount_pool || exit 1
 mkdir "$mnt/made"
+test_it a_lost_write_would_be_noticed
 for ((round = 1; round <= rounds; round++)); do
 	kill_round "$round" || {
 		failed=$((failed + 1))
@@ -59,6 +81,6 @@ for ((round = 1; round <= rounds; round++)); do
 		finish
 	}
 done
-echo "$(($(stat -c %s "$work/made.log") / 8)) files were made"
+echo "$writes_acked writes were acknowledged, $(($(stat -c %s "$work/made.log") / 8)) files were made"
 umount_pool || failed=$((failed + 1))
 finish

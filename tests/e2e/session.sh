@@ -130,7 +130,7 @@ a_dead_mount_is_cleared_by_the_next() {
 many_threads_and_few_serve_alike() {
 	local n
 	for n in 1 2 64; do
-		mount_pool threads=$n || return 1
+		mount_pool threads="$n" || return 1
 		cp -r /usr/include/linux "$mnt/tree$n" || return 1
 		diff -r /usr/include/linux "$mnt/tree$n" || return 1
 		stop_within 5 || return 1
@@ -147,7 +147,7 @@ names_with_odd_characters_can_be_mounted_on() {
 	r=$?
 	mnt=$plain_mnt
 	pool=$plain_pool
-	return $r
+	return "$r"
 }
 
 for t in the_mount_shows_its_pool_and_type a_stop_ends_an_idle_mount \

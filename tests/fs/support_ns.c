@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 struct ns_fixture nf;
+__thread struct err t_err;
 
 /* --- life -------------------------------------------------------------------------------------- */
 
@@ -31,7 +32,7 @@ static void remove_directory(void)
 	(void)nftw(nf.root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-void ns_fixture_create(void)
+void ns_fixture_prepare(void)
 {
 	remove_directory();
 	(void)snprintf(nf.dir, sizeof(nf.dir), "%s/pool", nf.root);
@@ -46,19 +47,23 @@ void ns_fixture_create(void)
 	nf.pool_options.upload_interval_ns = NS_PER_HOUR;
 	ns_options_default(&nf.options);
 	nf.options.root_owner = (struct ns_cred){ 0 };
-	must(pool_create(env_posix(), &nf.pool_options, &nf.e));
+}
+
+void ns_fixture_create(void)
+{
+	must(pool_create(env_posix(), &nf.pool_options, &t_err));
 }
 
 void ns_fixture_open(void)
 {
-	must(pool_open(env_posix(), &nf.pool_options, &nf.pool, &nf.e));
-	must(ns_open(env_posix(), nf.pool, &nf.options, &nf.ns, &nf.e));
+	must(pool_open(env_posix(), &nf.pool_options, &nf.pool, &t_err));
+	must(ns_open(env_posix(), nf.pool, &nf.options, &nf.ns, &t_err));
 }
 
 void ns_fixture_close(void)
 {
 	ns_close(TAKE_PTR(nf.ns));
-	must(pool_close(TAKE_PTR(nf.pool), &nf.e));
+	must(pool_close(TAKE_PTR(nf.pool), &t_err));
 }
 
 void ns_fixture_reopen(void)
@@ -76,13 +81,14 @@ void ns_fixture_check(void)
 {
 	struct ns_check_result result;
 
-	must(ns_check(nf.ns, tell_problem, NULL, &result, &nf.e));
+	must(ns_check(nf.ns, tell_problem, NULL, &result, &t_err));
 	ck_assert_uint_eq(result.errors, 0);
 	ck_assert_uint_eq(result.warnings, 0);
 }
 
 static void begin(void)
 {
+	ns_fixture_prepare();
 	ns_fixture_create();
 	ns_fixture_open();
 }
@@ -99,6 +105,12 @@ void ns_fixture_add(TCase *t)
 {
 	tcase_add_unchecked_fixture(t, make_directory, remove_directory);
 	tcase_add_checked_fixture(t, begin, end);
+}
+
+void ns_fixture_add_empty(TCase *t)
+{
+	tcase_add_unchecked_fixture(t, make_directory, remove_directory);
+	tcase_add_checked_fixture(t, ns_fixture_prepare, end);
 }
 
 /* --- words ------------------------------------------------------------------------------------- */
@@ -164,7 +176,7 @@ struct ns_attr t_attr(uint64_t ino)
 {
 	struct ns_attr attr;
 
-	must(ns_getattr(nf.ns, ino, &attr, &nf.e));
+	must(ns_getattr(nf.ns, ino, &attr, &t_err));
 	return attr;
 }
 
@@ -172,8 +184,8 @@ void t_write(uint64_t ino, uint64_t offset_bytes, const char *text)
 {
 	struct object *o;
 
-	must(ns_object_get(nf.ns, ino, &o, &nf.e));
-	must(object_write(o, offset_bytes, text, strlen(text), &nf.e));
+	must(ns_object_get(nf.ns, ino, &o, &t_err));
+	must(object_write(o, offset_bytes, text, strlen(text), &t_err));
 	ns_object_put(nf.ns, ino);
 }
 
@@ -183,8 +195,8 @@ const char *t_read(uint64_t ino)
 	struct object *o;
 	ssize_t got;
 
-	must(ns_object_get(nf.ns, ino, &o, &nf.e));
-	got = object_read(o, 0, text, sizeof(text) - 1, &nf.e);
+	must(ns_object_get(nf.ns, ino, &o, &t_err));
+	got = object_read(o, 0, text, sizeof(text) - 1, &t_err);
 	ns_object_put(nf.ns, ino);
 	ck_assert_int_ge(got, 0);
 	text[got] = 0;

@@ -17,17 +17,22 @@ struct ns_fixture {
 	struct ns_options options;
 	struct pool *pool;
 	struct ns *ns;
-	struct err e;
 };
 extern struct ns_fixture nf;
+/* What the last must() of this thread was told. */
+extern __thread struct err t_err;
 
 /* Each test gets an empty pool, opened. At its end the namespace is checked and all is closed. */
 void ns_fixture_add(TCase *t);
+/* Each test gets directories and options only: for tests whose processes work, one after the
+ * other. (What runs a store has threads, and such a process can't be forked.) */
+void ns_fixture_add_empty(TCase *t);
 /* Close and open again, what is changed in nf.options counts. */
 void ns_fixture_reopen(void);
 void ns_fixture_close(void);
 void ns_fixture_open(void);
-/* A pool in a directory of its own, not opened (for tests that start processes). */
+/* Empty directories and options; a pool in them, not opened. */
+void ns_fixture_prepare(void);
 void ns_fixture_create(void);
 /* No errors, no warnings; what is found fails the test. */
 void ns_fixture_check(void);
@@ -35,10 +40,10 @@ void ns_fixture_check(void);
 #define must(call)                                                                                 \
 	do {                                                                                       \
 		int must_r_;                                                                       \
-		nf.e = (struct err){ 0 };                                                          \
+		t_err = (struct err){ 0 };                                                         \
 		must_r_ = (call);                                                                  \
 		ck_assert_msg(must_r_ >= 0, "%s: %d (%s): %s", #call, must_r_, strerror(-must_r_), \
-			      nf.e.message);                                                       \
+			      t_err.message);                                                      \
 	} while (0)
 #define gives(call, code)                                                                          \
 	do {                                                                                       \

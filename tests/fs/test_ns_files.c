@@ -21,8 +21,8 @@ START_TEST(an_open_file_outlives_its_name)
 
 	must(t_create(ROOT, "f"));
 	f = t_ino("f");
-	must(ns_handle_open(nf.ns, f, &a, &nf.e));
-	must(ns_handle_open(nf.ns, f, &a, &nf.e));
+	must(ns_handle_open(nf.ns, f, &a, &t_err));
+	must(ns_handle_open(nf.ns, f, &a, &t_err));
 	must(t_unlink(ROOT, "f"));
 	t_write(f, 0, "still here");
 	ck_assert_str_eq(t_read(f), "still here");
@@ -45,8 +45,8 @@ START_TEST(a_known_inode_outlives_its_name_until_it_is_forgotten)
 	must(t_mkdir(ROOT, "d"));
 	must(t_create(ROOT, "f"));
 	for (int i = 0; i < 3; i++)
-		must(ns_lookup(nf.ns, ROOT, "f", 1, &a, &nf.e));
-	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &nf.e));
+		must(ns_lookup(nf.ns, ROOT, "f", 1, &a, &t_err));
+	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &t_err));
 	d = t_ino("d");
 	f = t_ino("f");
 	must(t_rmdir(ROOT, "d"));
@@ -78,8 +78,8 @@ START_TEST(a_new_session_removes_what_the_old_one_held)
 		(void)snprintf(name, sizeof(name), "f%d", i);
 		must(t_create(ROOT, name));
 		f = t_ino(name);
-		must(ns_handle_open(nf.ns, f, &a, &nf.e));
-		must(ns_xattr_set(nf.ns, f, "user.x", "y", 1, 0, &nf.e));
+		must(ns_handle_open(nf.ns, f, &a, &t_err));
+		must(ns_xattr_set(nf.ns, f, "user.x", "y", 1, 0, &t_err));
 		must(t_unlink(ROOT, name));
 	}
 	ns_fixture_reopen();
@@ -96,9 +96,9 @@ START_TEST(a_removed_file_goes_with_its_last_request)
 
 	must(t_create(ROOT, "f"));
 	f = t_ino("f");
-	must(ns_object_get(nf.ns, f, &o, &nf.e));
+	must(ns_object_get(nf.ns, f, &o, &t_err));
 	must(t_unlink(ROOT, "f"));
-	must(object_write(o, 0, "x", 1, &nf.e));
+	must(object_write(o, 0, "x", 1, &t_err));
 	ns_object_put(nf.ns, f);
 	gives(ns_getattr(nf.ns, f, &a, NULL), -ESTALE);
 }
@@ -109,12 +109,13 @@ START_TEST(only_files_and_directories_have_handles_and_only_files_objects)
 	struct object *o;
 	struct ns_attr a;
 
-	must(ns_create(nf.ns, ROOT, "p", 1, &(struct ns_new){ .mode = S_IFIFO | 0600 }, &a, &nf.e));
+	must(ns_create(nf.ns, ROOT, "p", 1, &(struct ns_new){ .mode = S_IFIFO | 0600 }, &a,
+		       &t_err));
 	gives(ns_handle_open(nf.ns, a.ino, &a, NULL), -ENXIO);
 	gives(ns_object_get(nf.ns, a.ino, &o, NULL), -EINVAL);
 	gives(ns_object_get(nf.ns, ROOT, &o, NULL), -EISDIR);
 	gives(ns_handle_open(nf.ns, 565656, &a, NULL), -ESTALE);
-	must(ns_handle_open(nf.ns, ROOT, &a, &nf.e));
+	must(ns_handle_open(nf.ns, ROOT, &a, &t_err));
 	ns_handle_release(nf.ns, ROOT);
 }
 END_TEST
@@ -150,7 +151,7 @@ START_TEST(a_rename_changes_the_class_and_keeps_data_and_times)
 	b = t_ino("b.raw");
 	t_write(a, 0, "of a");
 	t_write(b, 0, "of b");
-	must(ns_setattr(nf.ns, a, &set, NULL, &nf.e));
+	must(ns_setattr(nf.ns, a, &set, NULL, &t_err));
 	must(t_rename(ROOT, "a", ROOT, "b.raw", NS_RENAME_EXCHANGE));
 	ns_class_settle(nf.ns);
 	ck_assert_int_eq(t_attr(a).class, OBJECT_DISK);
@@ -179,7 +180,7 @@ START_TEST(an_mtime_that_no_longer_holds_does_not_come_back)
 	must(t_create(ROOT, "f"));
 	f = t_ino("f");
 	t_write(f, 0, "1");
-	must(ns_setattr(nf.ns, f, &set, NULL, &nf.e));
+	must(ns_setattr(nf.ns, f, &set, NULL, &t_err));
 	t_write(f, 0, "2");
 	written_ns = t_attr(f).mtime_ns;
 	ck_assert_int_gt(written_ns, 5000);
@@ -205,7 +206,7 @@ START_TEST(a_file_that_outgrows_the_threshold_becomes_a_disk)
 	ns_grown(nf.ns, f, 8192);
 	ns_class_settle(nf.ns);
 	ck_assert_int_eq(t_attr(f).class, OBJECT_FILE);
-	must(ns_handle_open(nf.ns, f, &(struct ns_attr){ 0 }, &nf.e));
+	must(ns_handle_open(nf.ns, f, &(struct ns_attr){ 0 }, &t_err));
 	t_write(f, 8192, "y");
 	for (int i = 0; i < 5000; i++)
 		ns_grown(nf.ns, f, 8193);
@@ -227,7 +228,7 @@ static const char *path_of(uint64_t ino)
 	struct buf out;
 
 	buf_init(&out, sizeof(text));
-	must(ns_path_of(nf.ns, ino, &out, &nf.e));
+	must(ns_path_of(nf.ns, ino, &out, &t_err));
 	ck_assert_uint_eq(strlen((const char *)out.data), out.len_bytes);
 	memcpy(text, out.data, out.len_bytes + 1);
 	buf_done(&out);
@@ -263,7 +264,7 @@ START_TEST(paths_lead_to_inodes_and_back)
 	buf_init(&out, 5);
 	gives(ns_path_of(nf.ns, deep, &out, NULL), -E2BIG);
 	buf_done(&out);
-	must(ns_handle_open(nf.ns, deep, &(struct ns_attr){ 0 }, &nf.e));
+	must(ns_handle_open(nf.ns, deep, &(struct ns_attr){ 0 }, &t_err));
 	must(t_unlink(t_ino("n/de"), "file"));
 	buf_init(&out, 500);
 	gives(ns_path_of(nf.ns, deep, &out, NULL), -ENOENT);
@@ -300,14 +301,14 @@ START_TEST(the_list_tells_every_file_once)
 	must(t_create(t_ino("d"), "2"));
 	must(t_create(t_ino("d/e"), "3"));
 	must(t_link(t_ino("1"), t_ino("d/e"), "4"));
-	must(ns_symlink(nf.ns, ROOT, "s", 1, "1", (struct ns_cred){ 0 }, &a, &nf.e));
-	must(ns_for_each_file(nf.ns, ROOT, note_file, &l, &nf.e));
+	must(ns_symlink(nf.ns, ROOT, "s", 1, "1", (struct ns_cred){ 0 }, &a, &t_err));
+	must(ns_for_each_file(nf.ns, ROOT, note_file, &l, &t_err));
 	ck_assert_str_eq(l.text, "/1 /d/2 /d/e/3 ");
 	l = (struct listing){ .stop_at = -1 };
-	must(ns_for_each_file(nf.ns, t_ino("d/e"), note_file, &l, &nf.e));
+	must(ns_for_each_file(nf.ns, t_ino("d/e"), note_file, &l, &t_err));
 	ck_assert_str_eq(l.text, "/d/e/3 /d/e/4 ");
 	l = (struct listing){ .stop_at = -1 };
-	must(ns_for_each_file(nf.ns, t_ino("d/2"), note_file, &l, &nf.e));
+	must(ns_for_each_file(nf.ns, t_ino("d/2"), note_file, &l, &t_err));
 	ck_assert_str_eq(l.text, "/d/2 ");
 	l = (struct listing){ .stop_at = 2 };
 	gives(ns_for_each_file(nf.ns, ROOT, note_file, &l, NULL), -ECANCELED);
@@ -327,10 +328,10 @@ START_TEST(names_without_a_root_are_refused)
 	b = names_batch_new(nf.pool);
 	ck_assert_ptr_nonnull(b);
 	must(names_delete(b, "i\0\0\0\0\0\0\0\1", 9));
-	must(names_commit(b, &nf.e));
+	must(names_commit(b, &t_err));
 	names_batch_free(b);
 	gives(ns_open(env_posix(), nf.pool, &nf.options, &ns, NULL), -EUCLEAN);
-	must(pool_close(TAKE_PTR(nf.pool), &nf.e));
+	must(pool_close(TAKE_PTR(nf.pool), &t_err));
 }
 END_TEST
 

@@ -36,7 +36,7 @@ START_TEST(every_type_can_be_made_and_stays)
 		struct ns_new new = { .mode = types[i] | 0640, .rdev = 0x103, .cred = { 7, 8 } };
 		char name[2] = { (char)('a' + i), 0 };
 
-		must(ns_create(nf.ns, ROOT, name, 1, &new, &a, &nf.e));
+		must(ns_create(nf.ns, ROOT, name, 1, &new, &a, &t_err));
 		ck_assert_uint_eq(a.mode, new.mode);
 		ck_assert_uint_eq(a.uid, 7);
 		ck_assert_uint_eq(a.gid, 8);
@@ -103,15 +103,15 @@ START_TEST(a_symbolic_link_keeps_its_target)
 	gives(ns_symlink(nf.ns, ROOT, "l", 1, target, cred, &a, NULL), -ENAMETOOLONG);
 	gives(ns_symlink(nf.ns, ROOT, "l", 1, "", cred, &a, NULL), -ENOENT);
 	target[NS_SYMLINK_MAX] = 0;
-	must(ns_symlink(nf.ns, ROOT, "l", 1, target, cred, &a, &nf.e));
+	must(ns_symlink(nf.ns, ROOT, "l", 1, target, cred, &a, &t_err));
 	ck_assert_uint_eq(a.size_bytes, NS_SYMLINK_MAX);
 	ck_assert_uint_eq(a.mode, S_IFLNK | 0777);
 	must(ns_setattr(nf.ns, a.ino, &(struct ns_setattr){ .valid = NS_SET_UID, .uid = 9 }, &a,
-			&nf.e));
+			&t_err));
 	must(t_rename(ROOT, "l", ROOT, "m", 0));
 	must(t_link(a.ino, ROOT, "n"));
 	ns_fixture_reopen();
-	must(ns_readlink(nf.ns, a.ino, &out, &nf.e));
+	must(ns_readlink(nf.ns, a.ino, &out, &t_err));
 	ck_assert_uint_eq(out.len_bytes, NS_SYMLINK_MAX);
 	ck_assert_mem_eq(out.data, target, NS_SYMLINK_MAX);
 	gives(ns_readlink(nf.ns, ROOT, &out, NULL), -EINVAL);
@@ -126,7 +126,7 @@ START_TEST(a_set_group_id_directory_hands_its_group_down)
 	struct ns_attr a;
 
 	must(t_mkdir(ROOT, "d"));
-	must(ns_setattr(nf.ns, t_ino("d"), &set, NULL, &nf.e));
+	must(ns_setattr(nf.ns, t_ino("d"), &set, NULL, &t_err));
 	must(t_create(t_ino("d"), "f"));
 	must(t_mkdir(t_ino("d"), "e"));
 	a = t_attr(t_ino("d/f"));
@@ -164,13 +164,13 @@ START_TEST(look_up_finds_names_dots_and_nothing_else)
 
 	must(t_mkdir(ROOT, "d"));
 	must(t_create(t_ino("d"), "f"));
-	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &nf.e));
+	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &t_err));
 	ck_assert_uint_eq(a.ino, t_ino("d"));
-	must(ns_lookup(nf.ns, a.ino, "..", 2, &a, &nf.e));
+	must(ns_lookup(nf.ns, a.ino, "..", 2, &a, &t_err));
 	ck_assert_uint_eq(a.ino, ROOT);
-	must(ns_lookup(nf.ns, ROOT, "..", 2, &a, &nf.e));
+	must(ns_lookup(nf.ns, ROOT, "..", 2, &a, &t_err));
 	ck_assert_uint_eq(a.ino, ROOT);
-	must(ns_lookup(nf.ns, t_ino("d/f"), ".", 1, &a, &nf.e));
+	must(ns_lookup(nf.ns, t_ino("d/f"), ".", 1, &a, &t_err));
 	ck_assert_uint_eq(a.ino, t_ino("d/f"));
 	gives(ns_lookup(nf.ns, t_ino("d/f"), "..", 2, &a, NULL), -ENOTDIR);
 	gives(ns_lookup(nf.ns, t_ino("d/f"), "x", 1, &a, NULL), -ENOTDIR);
@@ -228,7 +228,7 @@ START_TEST(nothing_is_made_in_a_removed_directory)
 
 	must(t_mkdir(ROOT, "d"));
 	must(t_create(ROOT, "f"));
-	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &nf.e));
+	must(ns_lookup(nf.ns, ROOT, "d", 1, &a, &t_err));
 	d = a.ino;
 	must(t_rmdir(ROOT, "d"));
 	ck_assert_uint_eq(t_attr(d).nlink, 0);
@@ -276,7 +276,7 @@ START_TEST(a_file_without_a_name_can_not_get_one_again)
 	uint64_t f;
 
 	must(t_create(ROOT, "f"));
-	must(ns_lookup(nf.ns, ROOT, "f", 1, &a, &nf.e));
+	must(ns_lookup(nf.ns, ROOT, "f", 1, &a, &t_err));
 	f = a.ino;
 	must(t_unlink(ROOT, "f"));
 	gives(t_link(f, ROOT, "g"), -ENOENT);
@@ -400,7 +400,7 @@ START_TEST(setattr_sets_what_it_is_told_and_moves_ctime)
 
 	must(t_create(ROOT, "f"));
 	before = t_attr(t_ino("f"));
-	must(ns_setattr(nf.ns, before.ino, &set, &a, &nf.e));
+	must(ns_setattr(nf.ns, before.ino, &set, &a, &t_err));
 	ck_assert_uint_eq(a.mode, S_IFREG | 06711);
 	ck_assert_uint_eq(a.uid, 5);
 	ck_assert_uint_eq(a.gid, 6);
@@ -409,11 +409,11 @@ START_TEST(setattr_sets_what_it_is_told_and_moves_ctime)
 	ck_assert_int_gt(a.ctime_ns, before.ctime_ns);
 	ck_assert_int_eq(a.crtime_ns, before.crtime_ns);
 	set = (struct ns_setattr){ .valid = NS_SET_MTIME_NOW | NS_SET_ATIME_NOW };
-	must(ns_setattr(nf.ns, a.ino, &set, &a, &nf.e));
+	must(ns_setattr(nf.ns, a.ino, &set, &a, &t_err));
 	ck_assert_int_eq(a.mtime_ns, a.ctime_ns);
 	ck_assert_int_eq(a.atime_ns, a.ctime_ns);
 	set = (struct ns_setattr){ .valid = NS_SET_CTIME, .ctime_ns = a.ctime_ns + 5 };
-	must(ns_setattr(nf.ns, a.ino, &set, &before, &nf.e));
+	must(ns_setattr(nf.ns, a.ino, &set, &before, &t_err));
 	ck_assert_int_eq(before.ctime_ns, a.ctime_ns + 5);
 	gives(ns_setattr(nf.ns, 123456, &set, NULL, NULL), -ESTALE);
 }
@@ -429,21 +429,21 @@ START_TEST(setting_a_size_cuts_extends_and_moves_times)
 	f = t_ino("f");
 	t_write(f, 0, "abcdef");
 	before = t_attr(f);
-	must(ns_setattr(nf.ns, f, &set, &a, &nf.e));
+	must(ns_setattr(nf.ns, f, &set, &a, &t_err));
 	ck_assert_uint_eq(a.size_bytes, 3);
 	ck_assert_str_eq(t_read(f), "abc");
 	ck_assert_int_gt(a.mtime_ns, before.mtime_ns);
 	ck_assert_int_ge(a.ctime_ns, a.mtime_ns);
 	before = a;
-	must(ns_setattr(nf.ns, f, &set, &a, &nf.e)); /* the same size */
+	must(ns_setattr(nf.ns, f, &set, &a, &t_err)); /* the same size */
 	ck_assert_int_gt(a.mtime_ns, before.mtime_ns);
 	set.size_bytes = 1u << 30;
-	must(ns_setattr(nf.ns, f, &set, &a, &nf.e));
+	must(ns_setattr(nf.ns, f, &set, &a, &t_err));
 	ck_assert_uint_eq(a.size_bytes, 1u << 30);
 	set.size_bytes = OBJECT_BYTES_MAX + 1;
 	gives(ns_setattr(nf.ns, f, &set, NULL, NULL), -EFBIG);
 	gives(ns_setattr(nf.ns, ROOT, &set, NULL, NULL), -EISDIR);
-	must(ns_create(nf.ns, ROOT, "p", 1, &(struct ns_new){ .mode = S_IFIFO }, &a, &nf.e));
+	must(ns_create(nf.ns, ROOT, "p", 1, &(struct ns_new){ .mode = S_IFIFO }, &a, &t_err));
 	set.size_bytes = 0;
 	gives(ns_setattr(nf.ns, a.ino, &set, NULL, NULL), -EINVAL);
 }
@@ -459,7 +459,7 @@ START_TEST(an_explicit_mtime_holds_until_the_next_write)
 	must(t_create(ROOT, "other"));
 	f = t_ino("f");
 	t_write(f, 0, "x");
-	must(ns_setattr(nf.ns, f, &set, &a, &nf.e));
+	must(ns_setattr(nf.ns, f, &set, &a, &t_err));
 	ck_assert_int_eq(a.mtime_ns, 1000);
 	t_write(t_ino("other"), 0, "of the same stream");
 	ck_assert_int_eq(t_attr(f).mtime_ns, 1000);
@@ -546,10 +546,10 @@ START_TEST(extended_attributes_are_kept_listed_and_removed)
 	must(t_create(ROOT, "f"));
 	f = t_ino("f");
 	gives(ns_xattr_get(nf.ns, f, "user.a", &out, NULL), -ENODATA);
-	must(ns_xattr_set(nf.ns, f, "user.a", "1", 1, NS_XATTR_CREATE, &nf.e));
-	must(ns_xattr_set(nf.ns, f, "user.b", big, NS_XATTR_BYTES_MAX, 0, &nf.e));
-	must(ns_xattr_set(nf.ns, f, "user.empty", NULL, 0, 0, &nf.e));
-	must(ns_xattr_set(nf.ns, f, "user.a", "22", 2, NS_XATTR_REPLACE, &nf.e));
+	must(ns_xattr_set(nf.ns, f, "user.a", "1", 1, NS_XATTR_CREATE, &t_err));
+	must(ns_xattr_set(nf.ns, f, "user.b", big, NS_XATTR_BYTES_MAX, 0, &t_err));
+	must(ns_xattr_set(nf.ns, f, "user.empty", NULL, 0, 0, &t_err));
+	must(ns_xattr_set(nf.ns, f, "user.a", "22", 2, NS_XATTR_REPLACE, &t_err));
 	gives(ns_xattr_set(nf.ns, f, "user.a", "1", 1, NS_XATTR_CREATE, NULL), -EEXIST);
 	gives(ns_xattr_set(nf.ns, f, "user.c", "1", 1, NS_XATTR_REPLACE, NULL), -ENODATA);
 	gives(ns_xattr_set(nf.ns, f, "user.c", "1", 1, 3, NULL), -EINVAL);
@@ -559,16 +559,16 @@ START_TEST(extended_attributes_are_kept_listed_and_removed)
 	gives(ns_xattr_set(nf.ns, f, "system.posix_acl_access", "1", 1, 0, NULL), -EOPNOTSUPP);
 	gives(ns_xattr_set(nf.ns, 345678, "user.a", "1", 1, 0, NULL), -ESTALE);
 	ns_fixture_reopen();
-	must(ns_xattr_get(nf.ns, f, "user.a", &out, &nf.e));
+	must(ns_xattr_get(nf.ns, f, "user.a", &out, &t_err));
 	ck_assert_uint_eq(out.len_bytes, 2);
-	must(ns_xattr_get(nf.ns, f, "user.b", &out, &nf.e));
+	must(ns_xattr_get(nf.ns, f, "user.b", &out, &t_err));
 	ck_assert_uint_eq(out.len_bytes, NS_XATTR_BYTES_MAX);
-	must(ns_xattr_get(nf.ns, f, "user.empty", &out, &nf.e));
+	must(ns_xattr_get(nf.ns, f, "user.empty", &out, &t_err));
 	ck_assert_uint_eq(out.len_bytes, 0);
-	must(ns_xattr_list(nf.ns, f, &out, &nf.e));
+	must(ns_xattr_list(nf.ns, f, &out, &t_err));
 	ck_assert_uint_eq(out.len_bytes, 25);
 	ck_assert_mem_eq(out.data, "user.a\0user.b\0user.empty", 25);
-	must(ns_xattr_remove(nf.ns, f, "user.b", &nf.e));
+	must(ns_xattr_remove(nf.ns, f, "user.b", &t_err));
 	gives(ns_xattr_remove(nf.ns, f, "user.b", NULL), -ENODATA);
 	ns_fixture_check();
 	must(t_unlink(ROOT, "f")); /* takes the others along */

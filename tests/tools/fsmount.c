@@ -4,9 +4,9 @@
  *	tool_fsmount POOL MOUNTPOINT [SETTING=VALUE]...
  *
  * Makes the pool if there is none. Prints "ready" when the mount answers, stops on SIGTERM, SIGINT
- * and unmounting. Settings: sco, ring, cache, dirty, reserve, threshold, capacity (sizes); threads,
- * parked, background (numbers); patterns; ro, debug, check (0 or 1; check proves the namespace at
- * the end).
+ * and unmounting. Settings are sizes: sco, ring, cache, dirty, reserve, threshold, capacity;
+ * numbers: threads, parked (buffers), places (of the engine for those that wait), background; names:
+ * patterns; 0 or 1: ro, debug, check (prove the namespace at the end).
  */
 #include "common/env.h"
 #include "common/log.h"
@@ -65,6 +65,7 @@ static int set_one(struct settings *s, const char *text)
 		{ "threads", NULL, &s->mount.threads, NULL },
 		{ "parked", NULL, &s->mount.parked_max, NULL },
 		{ "background", NULL, &s->mount.max_background, NULL },
+		{ "places", NULL, &s->pool.parked_max, NULL },
 		{ "ro", NULL, NULL, &s->mount.read_only },
 		{ "debug", NULL, NULL, &s->mount.debug },
 		{ "check", NULL, NULL, &s->check },

@@ -311,11 +311,14 @@ static int cmd_writer(char **a)
 	uint64_t align = strcmp(a[4], "direct") == 0 ? 8 : 1, limit = number(a[5]);
 	int fd = open(a[0], O_RDWR | O_CREAT | (align > 1 ? O_DIRECT : 0), 0644);
 	int log = open(a[1], O_RDWR | O_CREAT | O_APPEND, 0644);
-	uint8_t *data = aligned_alloc(4096, WRITE_SECTORS_MAX * SECTOR_BYTES);
 	struct stat st;
+	uint8_t *data;
 
-	if (fd < 0 || log < 0 || !data || fstat(log, &st) < 0)
+	if (fd < 0 || log < 0 || fstat(log, &st) < 0)
 		return fail("open");
+	data = aligned_alloc(4096, WRITE_SECTORS_MAX * SECTOR_BYTES);
+	if (!data)
+		return fail("memory");
 	for (uint64_t seq = (uint64_t)st.st_size / sizeof(struct promise) + 1; limit-- > 0; seq++) {
 		struct promise p = { .seq = seq };
 		size_t len;
@@ -330,11 +333,12 @@ static int cmd_writer(char **a)
 			return fail("log");
 		len = p.count * SECTOR_BYTES;
 		if (pwrite(fd, data, len, (off_t)(p.first * SECTOR_BYTES)) != (ssize_t)len)
-			return 0; /* killed: not acknowledged */
+			break; /* killed: not acknowledged */
 		p.acked = 1;
 		if (put_promise(log, &p) < 0)
 			return fail("log");
 	}
+	free(data);
 	(void)close(fd);
 	return 0;
 }

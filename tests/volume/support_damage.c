@@ -51,8 +51,7 @@ void close_damaged(void)
 	ck_assert(r == 0 || r == -EUCLEAN);
 }
 
-uint64_t find_cluster(uint64_t disk, uint64_t cluster, uint64_t generation,
-			     char path[PATH_BYTES])
+uint64_t find_cluster(uint64_t disk, uint64_t cluster, uint64_t generation, char path[PATH_BYTES])
 {
 	uint8_t mem[4096];
 
@@ -145,4 +144,3 @@ void expect_all_that_was_synced(void)
 	}
 	object_close(o);
 }
-

@@ -354,8 +354,8 @@ void child_finish(struct child *c)
 	int status;
 
 	ck_assert_int_eq(waitpid(c->pid, &status, 0), c->pid);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
-		      "the child failed: status %#x", (unsigned int)status);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed: status %#x",
+		      (unsigned int)status);
 	(void)close(c->from);
 }
 
@@ -506,8 +506,8 @@ const char *ring_path(char buf[PATH_BYTES])
 
 unsigned int ring_frames_used(void)
 {
-	uint64_t frame_bytes = pf.options.ring_frame_bytes ? pf.options.ring_frame_bytes :
-							     128 * KIB;
+	uint64_t frame_bytes =
+		pf.options.ring_frame_bytes ? pf.options.ring_frame_bytes : 128 * KIB;
 	char path[PATH_BYTES];
 	unsigned int used = 0;
 	uint8_t magic[4];

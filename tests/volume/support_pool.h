@@ -20,10 +20,22 @@
 #define SECOND_NS    UINT64_C(1000000000)
 #define HOUR_NS	     (3600 * SECOND_NS)
 
+/* Repetitions: fewer where ThreadSanitizer makes everything many times slower. */
+#if defined(__SANITIZE_THREAD__)
+#define TEST_SCALE(n) ((n) / 4)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_SCALE(n) ((n) / 4)
+#endif
+#endif
+#ifndef TEST_SCALE
+#define TEST_SCALE(n) (n)
+#endif
+
 struct pool_fixture {
-	char root[512]; /* of all that is on disk; absolute */
-	char dir[600];	/* root/pool: the pool directory */
-	char shm[64];	/* the ring's directory */
+	char root[512];		     /* of all that is on disk; absolute */
+	char dir[600];		     /* root/pool: the pool directory */
+	char shm[64];		     /* the ring's directory */
 	struct pool_options options; /* changed by a test before pool_fixture_create() */
 	struct pool *pool;	     /* NULL while closed */
 };

@@ -133,7 +133,7 @@ START_TEST(rows_that_are_too_long_are_not_taken)
 	buf_init(&out, 4u << 20);
 	ck_assert_int_eq(rows_image_begin(&image_header, &out), 0);
 	before = out.len_bytes;
-	ck_assert_int_eq(rows_image_add(&out, value, ROW_KEY_BYTES_MAX + 1, value, 1), -E2BIG);
+	ck_assert_int_eq(rows_image_add(&out, value, IMAGE_KEY_BYTES_MAX + 1, value, 1), -E2BIG);
 	ck_assert_int_eq(rows_image_add(&out, value, 1, value, sizeof(value)), -E2BIG);
 	ck_assert_uint_eq(out.len_bytes, before);
 	ck_assert_int_eq(rows_image_add(&out, value, 1, value, ROW_VALUE_BYTES_MAX), 0);

@@ -365,8 +365,8 @@ END_TEST
 
 /* --- while others write ------------------------------------------------------------------------- */
 
-#define WRITERS	 3u
-#define SECTORS	 1500u
+#define WRITERS 3u
+#define SECTORS 1500u
 
 struct writer {
 	struct object *object;

@@ -14,7 +14,7 @@
 #define DISKS	     3u
 #define SECTORS	     16384u /* of each disk: 8 MiB */
 #define THREADS	     3u
-#define ROUNDS	     30u
+#define ROUNDS	     TEST_SCALE(30u)
 #define SPAN_SECTORS 320u /* of the largest write */
 
 enum report_kind { REPORT_OPEN = 1, REPORT_FOUND, REPORT_INTENT, REPORT_ACK };
@@ -248,7 +248,7 @@ START_TEST(every_acked_write_is_there_after_kills_at_random_moments)
 	ck_assert_uint_ge(with_ring, ROUNDS * 9 / 10);
 	ck_assert_uint_ge(with_flight, ROUNDS * 6 / 10);
 	ck_assert_uint_ge(in_open, 1);
-	ck_assert_uint_gt(writes, 1000);
+	ck_assert_uint_gt(writes, TEST_SCALE(1000u));
 	{
 		struct child c;
 		struct listener l = { 0 };

@@ -105,11 +105,9 @@ static int count_entry(void *arg, const struct log_entry *entry)
 
 START_TEST(a_new_sco_has_a_header_that_says_whose_it_is)
 {
-	struct sco_make_options o = { .stream = 17,
-				      .first_of_epoch = true,
-				      .cut_sco = 5,
-				      .cut_batches = 6,
-				      .cut_lsn = 7 };
+	struct sco_make_options o = {
+		.stream = 17, .first_of_epoch = true, .cut_sco = 5, .cut_batches = 6, .cut_lsn = 7
+	};
 	uint8_t *block = aligned_mem(4096);
 	struct sco_header h;
 	struct sco *s;
@@ -177,7 +175,7 @@ START_TEST(a_sealed_sco_reads_back_with_its_index)
 			ck_assert_uint_eq(crcs[i], crc32c(0, mem, 4096));
 		}
 	}
-	ck_assert_int_eq(sco_index_crcs(x, s, 0, 1, crcs, NULL), -EUCLEAN); /* the header */
+	ck_assert_int_eq(sco_index_crcs(x, s, 0, 1, crcs, NULL), -EUCLEAN);   /* the header */
 	ck_assert_int_eq(sco_index_crcs(x, s, 271, 1, crcs, NULL), -EUCLEAN); /* behind the end */
 	sco_index_close(x);
 	sco_unref(w.scos, s);
@@ -208,7 +206,8 @@ START_TEST(damage_in_footer_log_and_index_is_found)
 	ck_assert_int_eq(sco_index_crcs(x, s, 1, 1, &crc, NULL), -EBADMSG);
 	sco_index_close(x);
 	flip_bit(path, s->file_bytes - 4096 + 70, 1);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes, &footer, NULL), -EBADMSG);
+	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes, &footer, NULL),
+			 -EBADMSG);
 	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), 4096, &footer, NULL), -EUCLEAN);
 	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes - 1, &footer, NULL),
 			 -EUCLEAN);

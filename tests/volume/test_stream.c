@@ -312,10 +312,9 @@ END_TEST
 START_TEST(a_direct_write_is_durable_with_the_batch_that_names_it)
 {
 	uint8_t *mem = pattern_mem(20 * 4096, 3), *back = aligned_mem(20 * 4096);
-	struct log_entry entry = { .object = 16,
-				   .size_bytes = 20 * 4096,
-				   .cluster_count = 20,
-				   .kind = ENTRY_DATA };
+	struct log_entry entry = {
+		.object = 16, .size_bytes = 20 * 4096, .cluster_count = 20, .kind = ENTRY_DATA
+	};
 	struct reservation r;
 	struct env_file *f;
 	struct sco *sco;
@@ -451,7 +450,8 @@ int main(void)
 	tcase_add_test(t, full_scos_are_closed_and_want_to_be_sealed);
 	tcase_add_test(t, retiring_starts_a_new_sco_with_the_next_write);
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
-	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0, 3);
+	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0,
+			    3);
 	tcase_add_test(t, a_sco_that_cannot_be_made_fails_the_write_and_nothing_else);
 	tcase_add_test(t, writers_and_syncers_share_commits);
 	suite_add_tcase(suite, t);

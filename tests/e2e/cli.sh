@@ -1,0 +1,527 @@
+#!/usr/bin/env bash
+# The command as a user types it: every verb, every documented exit code, wrong use of all of them.
+# shellcheck disable=SC2016,SC2119,SC2120,SC2317 # tests are called by name; perl has its own dollars
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+vpool=$(find_program vpool)
+other=$work/other
+mkdir "$other"
+
+# What stands mounted at the end is unmounted; daemons end with their mounts.
+cli_cleanup() {
+	local m
+	cd / || return
+	for m in "$mnt" "$other" "$work"/m*; do
+		umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
+	done
+	[[ -d $work/small ]] && umount -l "$work/small" 2>/dev/null
+	cleanup
+}
+trap cli_cleanup EXIT
+
+# exits CODE COMMAND...: its exit code, with the output of both streams in $said
+exits() {
+	local want=$1 got=0
+	shift
+	said=$("$@" 2>&1) || got=$?
+	[[ $got == "$want" ]] || {
+		echo "exit code $got, not $want: $*: $said"
+		return 1
+	}
+}
+
+# says TEXT: what exits() kept has it
+says() {
+	[[ $said == *"$1"* ]] || {
+		echo "'$1' is not said: $said"
+		return 1
+	}
+}
+
+not_mounted() {
+	mountpoint -q "$1" || return 0
+	echo "'$1' is still mounted"
+	return 1
+}
+
+one_line() { same "$(wc -l <<<"$said")" 1 "lines of '$said'"; }
+
+# json DOCUMENT EXPRESSION: of python, d is the document
+json() { python3 -c 'import json,sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$1" "$2"; }
+
+daemon_of() { json "$("$vpool" status --json "$1")" 'd["pid"]'; }
+
+# A pool of its own for each test, gone afterwards.
+fresh() {
+	cd "$work" || return 1
+	rm -rf "$pool"
+	"$vpool" create "$pool" >/dev/null
+}
+
+mounted() { fresh && "$vpool" mount "$pool" "$mnt" "$@"; }
+
+unmounted() {
+	cd "$work" || return 1
+	"$vpool" umount "$mnt"
+}
+
+# --- the command itself -------------------------------------------------------------------------
+
+help_and_version_go_to_standard_output() {
+	local verb
+	"$vpool" --help 2>/dev/null | grep -q 'Exit codes'
+	"$vpool" --version 2>/dev/null | grep -q '^vpool [0-9]'
+	for verb in create mount umount status list info sync check stats config; do
+		"$vpool" "$verb" --help 2>/dev/null | grep -q -- --json
+	done
+}
+
+wrong_use_is_told_in_one_line_with_code_2() {
+	cd "$work"
+	exits 2 "$vpool"
+	one_line
+	exits 2 "$vpool" nonsense
+	says "no such verb"
+	exits 2 "$vpool" status
+	says "missing arguments, expected TARGET"
+	exits 2 "$vpool" status a b
+	says "too many"
+	exits 2 "$vpool" status --colour x
+	says "'--colour': unknown option"
+	exits 2 "$vpool" create "$pool.x" --sco-size
+	says "value is missing"
+	exits 2 "$vpool" create "$pool.x" --sco-size 3
+	says "out of range"
+	one_line
+	exits 2 "$vpool" create "$pool.x" --cache /nowhere
+	says "DIR:SIZE"
+	exits 2 "$vpool" config alter "$pool"
+	[[ ! -e $pool.x ]]
+}
+
+errors_are_documents_when_asked_for() {
+	cd "$work"
+	exits 2 "$vpool" nonsense --json
+	same "$(json "$said" 'd["code"]')" 2
+	exits 4 "$vpool" status --json "$work/none"
+	same "$(json "$said" '(d["code"], "none" in d["error"], d["hint"])')" "(4, True, None)"
+	exits 2 "$vpool" status --json --colour
+	same "$(json "$said" 'sorted(d)')" "['code', 'error', 'hint']"
+}
+
+# --- create -------------------------------------------------------------------------------------
+
+create_makes_a_private_directory_and_a_commented_configuration() {
+	fresh
+	same "$(stat -c '%a' "$pool")" 700
+	same "$(stat -c '%a' "$pool/vpool.conf")" 600
+	same "$(grep -c '^[a-z]' "$pool/vpool.conf")" 0
+	grep -q '^# sco_size = 16M' "$pool/vpool.conf"
+	exits 0 "$vpool" config check "$pool"
+}
+
+create_writes_what_was_given_into_the_configuration() {
+	cd "$work"
+	rm -rf "$pool"
+	mkdir flash
+	"$vpool" create "$pool" --sco-size 4M --backend "file://$work/store" --cache flash:1G --json |
+		grep -q '"pool"'
+	grep -q '^sco_size = 4M' "$pool/vpool.conf"
+	grep -q "^url = file://$work/store" "$pool/vpool.conf"
+	grep -q "^dir = $work/flash:1G" "$pool/vpool.conf"
+	[[ -e store/pool.json && -e flash/label ]]
+	exits 1 "$vpool" create "$work/second" --cache "$work/flash:1G"
+	says "belongs to another pool"
+	[[ ! -e second ]]
+	exits 1 "$vpool" create "$work/second" --backend "file://$work/store"
+	says "holds a pool already"
+	[[ ! -e second && -e store/pool.json ]]
+	rm -rf "$pool" store flash
+}
+
+create_refuses_what_is_not_empty_or_not_there() {
+	fresh
+	exits 1 "$vpool" create "$pool"
+	says "holds a pool already"
+	mkdir full
+	: >full/file
+	exits 1 "$vpool" create full
+	says "not empty"
+	[[ -e full/file ]]
+	exits 1 "$vpool" create full/file
+	exits 4 "$vpool" create none/pool
+	says "parent"
+	exits 1 "$vpool" create new --backend nonsense://x
+	one_line
+	[[ ! -e new ]]
+	rm -r full
+}
+
+create_on_a_full_disk_leaves_nothing_behind() {
+	cd "$work"
+	mkdir small
+	mount -t tmpfs -o size=64k tmpfs small
+	exits 1 "$vpool" create small/pool
+	one_line
+	same "$(ls -A small)" ""
+	umount small
+	rmdir small
+}
+
+# --- mount, umount ------------------------------------------------------------------------------
+
+mount_returns_when_the_mount_answers_and_shows_its_source() {
+	mounted
+	echo hello >"$mnt/file"
+	same "$(findmnt -n -o SOURCE,FSTYPE "$mnt" | tr -s ' ')" "$pool fuse.vpool"
+	same "$(stat -c '%a' "$pool/control.sock")" 600
+	unmounted
+	[[ ! -e $pool/control.sock ]]
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/file")" hello
+	unmounted
+}
+
+mount_in_the_foreground_ends_with_sigterm() {
+	local child
+	fresh
+	"$vpool" mount -f "$pool" "$mnt" 2>fg.log &
+	child=$!
+	wait_for 20 mountpoint -q "$mnt"
+	echo kept >"$mnt/file"
+	kill -TERM "$child"
+	wait "$child"
+	not_mounted "$mnt"
+	grep -q 'mount: ended' fg.log
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/file")" kept
+	unmounted
+}
+
+mount_refuses_bad_pools_and_mount_points() {
+	fresh
+	exits 4 "$vpool" mount "$work/none" "$mnt"
+	one_line
+	exits 4 "$vpool" mount "$other" "$mnt"
+	says "holds no pool"
+	exits 4 "$vpool" mount "$pool" "$work/none"
+	says "make the directory first"
+	: >plain
+	exits 1 "$vpool" mount "$pool" plain
+	says "not a directory"
+	exits 1 "$vpool" mount "$pool" "$work"
+	says "out of reach"
+	exits 2 "$vpool" mount "$pool" "$mnt" -o nonsense
+	says "unknown mount option"
+	mkdir busy
+	mount -t tmpfs tmpfs busy
+	exits 5 "$vpool" mount "$pool" busy
+	says "tmpfs is mounted there"
+	umount busy
+	not_mounted "$mnt"
+	rm -r plain busy
+}
+
+a_broken_configuration_is_told_with_file_and_line() {
+	fresh
+	printf '[pool]\nsco_size = 3\n' >"$pool/vpool.conf"
+	exits 1 "$vpool" mount "$pool" "$mnt"
+	says "vpool.conf:2:"
+	exits 1 "$vpool" config check "$pool"
+	says "vpool.conf:2:"
+	exits 1 "$vpool" check "$pool"
+	says "vpool.conf:2:"
+	rm "$pool/vpool.conf"
+	exits 4 "$vpool" mount "$pool" "$mnt"
+	says "is missing"
+}
+
+a_second_mount_is_refused_and_told_who_has_the_pool() {
+	local pid
+	mounted
+	pid=$(daemon_of "$mnt")
+	exits 5 "$vpool" mount "$pool" "$other"
+	says "process $pid"
+	says "$mnt"
+	one_line
+	exits 5 "$vpool" mount "$pool" "$mnt"
+	says "mounted there already"
+	exits 5 "$vpool" check "$pool"
+	says "process $pid"
+	unmounted
+}
+
+umount_of_something_else_is_refused() {
+	mounted
+	mkdir "$mnt/dir"
+	exits 4 "$vpool" umount "$other"
+	exits 4 "$vpool" umount /proc
+	exits 4 "$vpool" umount "$mnt/dir"
+	says "name the mount point"
+	mountpoint -q "$mnt"
+	unmounted
+	exits 4 "$vpool" umount "$mnt"
+	exits 4 "$vpool" umount "$pool"
+	says "not mounted"
+}
+
+umount_of_a_busy_mount_says_so_and_it_goes_on() {
+	mounted
+	exec 9>"$mnt/open"
+	exits 5 "$vpool" umount "$mnt"
+	says "fuser"
+	echo still >&9
+	exec 9>&-
+	same "$(cat "$mnt/open")" still
+	unmounted
+}
+
+umount_uploads_unless_it_is_told_not_to() {
+	mounted
+	random_file "$mnt/a.raw" 4
+	sync "$mnt/a.raw"
+	cd "$work"
+	"$vpool" umount "$mnt" --no-upload
+	"$vpool" mount "$pool" "$mnt"
+	random_file "$mnt/b.raw" 4
+	exits 0 "$vpool" umount --json "$mnt"
+	same "$(json "$said" '(d["uploaded"], d["dirty_bytes"])')" "(True, 0)"
+	(($(find "$pool/objects" -path '*/sco/*' -type f | wc -l) >= 2))
+}
+
+umount_with_a_dead_backend_ends_and_says_what_stays_dirty() {
+	local start_ms
+	mounted
+	random_file "$mnt/a.raw" 2
+	mv "$pool/objects" "$pool/away"
+	: >"$pool/objects"
+	start_ms=$(now_ms)
+	cd "$work"
+	exits 3 "$vpool" umount "$mnt"
+	says "not on the backend yet"
+	(($(now_ms) - start_ms < 60000))
+	not_mounted "$mnt"
+	rm "$pool/objects"
+	mv "$pool/away" "$pool/objects"
+	"$vpool" mount "$pool" "$mnt"
+	exits 0 "$vpool" sync "$mnt"
+	unmounted
+}
+
+sigterm_is_a_clean_stop() {
+	local pid
+	mounted
+	echo kept >"$mnt/file"
+	pid=$(daemon_of "$mnt")
+	kill -TERM "$pid"
+	wait_for 20 is_gone "$pid"
+	not_mounted "$mnt"
+	exits 0 "$vpool" check "$pool"
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/file")" kept
+	unmounted
+}
+
+a_dead_mount_is_told_and_cleared() {
+	local pid
+	mounted
+	echo kept >"$mnt/file"
+	pid=$(daemon_of "$mnt")
+	kill -KILL "$pid"
+	wait_for 20 is_gone "$pid"
+	exits 0 "$vpool" status "$mnt"
+	says "its daemon died"
+	exits 4 "$vpool" list "$mnt"
+	says "daemon died"
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/file")" kept
+	pid=$(daemon_of "$mnt")
+	kill -KILL "$pid"
+	wait_for 20 is_gone "$pid"
+	exits 0 "$vpool" umount "$mnt"
+	says "had died"
+	not_mounted "$mnt"
+}
+
+it_works_as_a_helper_of_mount() {
+	fresh
+	ln -sf "$vpool" "$work/mount.fuse.vpool"
+	"$vpool" "$pool" "$mnt" -o rw,noatime
+	mountpoint -q "$mnt"
+	echo x >"$mnt/x"
+	unmounted
+	"$work/mount.fuse.vpool" "$pool" "$mnt" -n -o ro,_netdev -t fuse.vpool
+	refused "Read-only" touch "$mnt/y"
+	same "$(cat "$mnt/x")" x
+	unmounted
+}
+
+mount_8_finds_it() {
+	fresh
+	mount -t fuse "$vpool#$pool" "$mnt"
+	echo x >"$mnt/x"
+	umount "$mnt"
+	wait_for 20 test ! -e "$pool/control.sock"
+}
+
+paths_with_blanks_and_newlines_work() {
+	local odd="$work/m odd"$'\n'"name"
+	cd "$work"
+	mkdir "$odd"
+	"$vpool" create "$work/a pool" >/dev/null
+	"$vpool" mount "$work/a pool" "$odd"
+	same "$(json "$("$vpool" status --json "$odd")" 'd["mountpoint"]')" "$odd"
+	exits 0 "$vpool" status "$odd"
+	"$vpool" umount "$odd"
+	rm -r "$work/a pool" "$odd"
+}
+
+# --- questions ----------------------------------------------------------------------------------
+
+status_has_the_documented_keys() {
+	local d
+	mounted
+	random_file "$mnt/a.raw" 1
+	: >"$mnt/b.txt"
+	d=$("$vpool" status --json "$mnt")
+	json "$d" '(d["state"], d["reason"], d["uuid"], d["dirty_bytes"], d["used_bytes"])' >/dev/null
+	same "$(json "$d" '(sorted(d["cache"]), sorted(d["upload"]), sorted(d["backend"]))')" \
+		"(['size_bytes', 'used_bytes'], ['queued_bytes', 'queued_scos'], ['state', 'url'])"
+	same "$(json "$d" '(d["state"], d["disks"], d["files"], d["mountpoint"])')" "('ok', 1, 1, '$mnt')"
+	same "$(json "$("$vpool" status --json "$pool")" 'd["state"]')" ok
+	"$vpool" status "$mnt" | grep -q 'content *1 disks'
+	unmounted
+	same "$(json "$("$vpool" status --json "$pool")" 'd["state"]')" offline
+}
+
+list_tells_disks_mounted_or_not() {
+	mounted
+	mkdir "$mnt/dir"
+	truncate -s 1G "$mnt/dir/a.raw"
+	: >"$mnt/note.txt"
+	: >"$mnt/$(printf 'bad\377.raw')"
+	"$vpool" list "$mnt" | grep -q '1.0 GiB.*/dir/a.raw'
+	"$vpool" list "$mnt" | grep -qF '/bad\xff.raw'
+	said=$("$vpool" list --json "$mnt")
+	same "$(json "$said" 'ascii(sorted(x["path"] for x in d["disks"]))')" \
+		"['/bad\\ufffd.raw', '/dir/a.raw']"
+	same "$(json "$said" '[x["path_hex"] for x in d["disks"] if "path_hex" in x]')" \
+		"['2f626164ff2e726177']"
+	unmounted
+	same "$(json "$("$vpool" list --json "$pool")" 'len(d["disks"])')" 2
+}
+
+info_tells_about_one_file() {
+	mounted
+	random_file "$mnt/a.raw" 1
+	said=$("$vpool" info --json "$mnt/a.raw")
+	same "$(json "$said" '(d["path"], d["class"], d["size_bytes"])')" "('/a.raw', 'disk', 1048576)"
+	"$vpool" info "$mnt/a.raw" | grep -q 'log position'
+	exits 4 "$vpool" info "$mnt/none"
+	exits 2 "$vpool" info "$mnt"
+	exits 4 "$vpool" info "$work"
+	mkdir "$mnt/d"
+	exits 1 "$vpool" info "$mnt/d"
+	unmounted
+}
+
+sync_brings_everything_to_the_backend() {
+	mounted
+	random_file "$mnt/a.raw" 4
+	exits 0 "$vpool" sync "$mnt/a.raw"
+	same "$(json "$("$vpool" status --json "$mnt")" 'd["upload"]["queued_scos"]')" 0
+	(($(find "$pool/objects/root" -type f | wc -l) >= 1))
+	cd "$work"
+	"$vpool" umount --no-upload "$mnt"
+	exits 0 "$vpool" sync "$pool"
+}
+
+stats_have_counters_and_times() {
+	mounted
+	echo x >"$mnt/x"
+	said=$("$vpool" stats --json "$mnt")
+	json "$said" 'd["counters"]["volume.writes"] >= 1 or 1/0' >/dev/null
+	same "$(json "$said" 'sorted(d["histograms"]["volume.sync_ns"])')" \
+		"['count', 'max', 'p50', 'p99', 'p999', 'sum']"
+	"$vpool" stats "$mnt" | grep -q 'volume.writes'
+	unmounted
+	exits 4 "$vpool" stats "$pool"
+	says "mount it first"
+}
+
+only_root_and_the_owner_may_ask() {
+	mounted
+	chmod 711 "$work" "$pool"
+	chmod 666 "$pool/control.sock"
+	exits 0 setpriv --reuid 65534 --regid 65534 --clear-groups perl -MIO::Socket::UNIX -e '
+		$s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "no socket";
+		$SIG{PIPE} = "IGNORE";
+		print $s "{\"verb\":\"status\"}\n";
+		print <$s>;' "$pool/control.sock"
+	says "may not talk"
+	unmounted
+}
+
+config_show_explains_every_key() {
+	fresh
+	"$vpool" config show "$pool" | grep -q '^sco_size = 16M'
+	same "$(json "$("$vpool" config show --json "$pool")" \
+		'[(k["value"], k["unit"]) for k in d["keys"] if k["key"] == "flush_interval"]')" \
+		"[(1.0, 'seconds')]"
+	exits 4 "$vpool" config show "$other"
+}
+
+# --- check --------------------------------------------------------------------------------------
+
+check_finds_nothing_wrong_with_a_good_pool() {
+	mounted
+	random_file "$mnt/a.raw" 8
+	cp "$mnt/a.raw" "$mnt/b"
+	rm "$mnt/a.raw"
+	unmounted
+	exits 0 "$vpool" check --data --json "$pool"
+	same "$(json "$said" '(d["errors"], d["warnings"], d["problems"])')" "(0, 0, [])"
+	json "$said" 'd["data_bytes"] >= 8 << 20 or 1/0' >/dev/null
+	exits 0 "$vpool" check "$pool"
+	says "0 errors"
+}
+
+check_names_the_file_of_a_flipped_bit() {
+	local sco
+	mounted
+	random_file "$mnt/a.raw" 4
+	unmounted
+	sco=$(find "$pool/cache/sco" -type f -size +4000k | head -n 1)
+	printf 'X' | dd of="$sco" bs=1 seek=1048576 conv=notrunc status=none
+	exits 0 "$vpool" check "$pool"
+	exits 6 "$vpool" check --data "$pool"
+	says "/a.raw"
+	exits 6 "$vpool" check --data --json "$pool"
+	same "$(json "$said" '(d["errors"], d["problems"][0]["severity"])')" "(1, 'error')"
+}
+
+check_repairs_an_object_that_the_backend_lost() {
+	mounted
+	random_file "$mnt/a.raw" 4
+	unmounted
+	find "$pool/objects" -path '*/sco/*' -type f -delete
+	exits 6 "$vpool" check "$pool"
+	says "missing on the backend"
+	exits 0 "$vpool" check --repair "$pool"
+	says "repaired"
+	exits 0 "$vpool" sync "$pool"
+	exits 0 "$vpool" check --data "$pool"
+	says "0 errors, 0 warnings"
+}
+
+while read -r t <&3; do
+	case $t in
+	cli_cleanup | exits | says | not_mounted | one_line | fresh | mounted | unmounted) continue ;;
+	only_root_and_the_owner_may_ask) test_with setpriv "$t" ;;
+	*) test_it "$t" ;;
+	esac
+	# A test that failed in the middle leaves its mount behind.
+	mountpoint -q "$mnt" && { "$vpool" umount --no-upload "$mnt" || umount -l "$mnt"; } 2>/dev/null
+done 3< <(sed -n 's/^\([a-z0-9_]*\)() {$/\1/p' "$0")
+finish

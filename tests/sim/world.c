@@ -1,0 +1,617 @@
+#include "tests/sim/world.h"
+
+#include "backend/backend_impl.h"
+#include "common/log.h"
+#include "tests/sim/model.h"
+#include "tests/sim/rows.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OBJECTS	     4u
+#define PROCESSES    6u /* of one seed; the last one ends in peace */
+#define STEPS	     120u
+#define POOL_BYTES   (UINT64_C(96) << 20)
+#define WRITE_MAX    200000u
+#define QUIET_ROUNDS 40u
+/* Far more than a process of a seed takes; beyond it something turns in circles. */
+#define STEPS_MAX 4000000u
+
+struct world_object {
+	uint64_t id; /* 0: not there */
+	struct object *open;
+	struct model model;
+	bool creation_synced;
+	bool aligned_only; /* no direct writes: a failed sync may lose what only the file had */
+};
+
+struct world {
+	struct sim *sim;
+	struct meta_mem_disk *disk;
+	struct world_totals *totals;
+	struct pool_options options;
+	struct backend *backend;
+	struct store *fault_store;
+	char store_url[48];
+	struct pool *pool;
+	struct world_object objects[OBJECTS];
+	uint64_t generation;
+	unsigned int process; /* counted from 0 */
+	bool power_cut, in_open, faulty, sync_fails, verbose;
+	bool ended; /* the process came to its end */
+	uint8_t *buf;
+	enum sim_crash kind;
+};
+
+#define TOTAL(w, member, n)                                                                        \
+	do {                                                                                       \
+		if ((w)->totals)                                                                   \
+			(void)__atomic_add_fetch(&(w)->totals->member, (n), __ATOMIC_RELAXED);     \
+	} while (0)
+
+static NORETURN void fail(struct world *w, const char *what, int r, const struct err *e)
+{
+	fprintf(stderr, "seed %" PRIu64 " process %u: %s: %d %s\n", sim_seed(w->sim), w->process,
+		what, r, e ? e->message : "");
+	if (w->verbose)
+		sim_dump_trace(w->sim, stderr, 300);
+	_exit(1);
+}
+
+/* --- the pool ---------------------------------------------------------------------------------- */
+
+static void choose_options(struct world *w)
+{
+	struct pool_options *o = &w->options;
+	struct sim *s = w->sim;
+
+	pool_options_default(o, "/pool");
+	o->sco_bytes = UINT64_C(131072) << sim_rand(s, 3);
+	o->ring_frame_bytes = 16384u << sim_rand(s, 3);
+	o->ring_bytes = 4096 + o->ring_frame_bytes * (4 + sim_rand(s, 20));
+	o->metadata_cache_bytes = UINT64_C(1048576) << sim_rand(s, 4);
+	o->flush_interval_ns = 1000000 + sim_rand(s, 100000000);
+	o->checkpoint_interval_ns = 20000000 + sim_rand(s, 300000000);
+	o->upload_interval_ns = 50000000 + sim_rand(s, 1000000000);
+	o->grace_time_ns = 1;
+	o->reserve_bytes = 4096;
+	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
+	o->cache[0].path = "/pool/cache";
+	o->cache_count = 1;
+	if (sim_rand(s, 3) == 0) {
+		sim_add_device(s, "/cache2", POOL_BYTES, 0);
+		o->cache[o->cache_count++].path = "/cache2/dir";
+	}
+}
+
+static void open_backend(struct world *w)
+{
+	struct backend_options bo = { .attempts_max = 2,
+				      .backoff_first_ns = 100000,
+				      .timeout_ns = 1000000000 };
+	struct fault_plan plan = {
+		.error_before = 3000, .error_after = 3000, .cut_read = 1500, .delay_ns_max = 200000
+	};
+	struct store *below;
+	struct err e = { 0 };
+	int r;
+
+	if (!w->faulty)
+		memset(&plan, 0, sizeof(plan));
+	r = store_open(sim_env(w->sim), w->store_url, &bo, &below, &e);
+	if (r == 0)
+		r = filter_fault_open(sim_env(w->sim), below, &plan, &w->fault_store);
+	if (r == 0)
+		r = backend_open_over(sim_env(w->sim), w->fault_store, w->store_url, &bo,
+				      &w->backend, &e);
+	if (r < 0)
+		fail(w, "opening the backend", r, &e);
+	w->options.backend = w->backend;
+}
+
+/* Faults of the disk for this process; never while the pool is made and in the last one. */
+static void set_faults(struct world *w)
+{
+	struct sim_faults f = { .path_prefix = "/pool/cache" };
+
+	w->sync_fails = w->faulty && sim_rand(w->sim, 4) == 0;
+	if (w->faulty && sim_rand(w->sim, 3) == 0) {
+		f.eio_write_ppm = 500;
+		f.eio_read_ppm = 200;
+		f.enospc_ppm = 2000;
+	}
+	if (w->sync_fails)
+		f.eio_sync_ppm = 3000;
+	sim_set_faults(w->sim, &f);
+}
+
+/* --- checking ---------------------------------------------------------------------------------- */
+
+static void check_object(struct world *w, struct world_object *o)
+{
+	struct object_stat st;
+	struct object *open;
+	struct err e = { 0 };
+	ssize_t n;
+	int r;
+
+	if (!o->id)
+		return;
+	r = object_open(w->pool, o->id, &open, &e);
+	if (r == -ENOENT && w->power_cut && !o->creation_synced) {
+		o->id = 0;
+		model_clear(&o->model);
+		return;
+	}
+	if (r < 0)
+		fail(w, "an object is gone", r, &e);
+	object_stat(open, &st);
+	if (st.size_bytes > MODEL_BYTES)
+		fail(w, "size", (int)(st.size_bytes >> 20), NULL);
+	n = object_read(open, 0, w->buf, MODEL_BYTES, &e);
+	if (n < 0 || (uint64_t)n != st.size_bytes)
+		fail(w, "reading it all", (int)n, &e);
+	if (!model_accept(&o->model, w->buf, st.size_bytes, w->power_cut))
+		fail(w,
+		     w->power_cut ? "after a power cut no state fits" :
+				    "after a kill no state fits",
+		     0, NULL);
+	object_close(open);
+}
+
+static void check_all(struct world *w)
+{
+	for (unsigned int i = 0; i < OBJECTS; i++)
+		check_object(w, &w->objects[i]);
+	w->power_cut = false;
+}
+
+/* --- the client -------------------------------------------------------------------------------- */
+
+/* An error under faults: what it did is unknown, and the process gives up. */
+static void outcome(struct world *w, struct world_object *o, const char *what, int r,
+		    const struct err *e)
+{
+	if (r >= 0) {
+		if (o)
+			o->model.in_flight = false;
+		return;
+	}
+	if (!w->faulty)
+		fail(w, what, r, e);
+	sim_crash_now(w->sim, SIM_KILL);
+}
+
+static void do_write(struct world *w, struct world_object *o)
+{
+	static const uint32_t sizes[] = { 600, 5000, 9000, 30000, WRITE_MAX };
+	uint64_t len = 1 + sim_rand(w->sim, sizes[sim_rand(w->sim, ARRAY_SIZE(sizes))]);
+	uint64_t offset = sim_rand(w->sim, MODEL_BYTES - len);
+	struct err e = { 0 };
+	uint8_t *src = w->buf;
+
+	if (sim_rand(w->sim, 2)) {
+		offset &= ~UINT64_C(4095);
+		len = min_u64(round_up_u64(len, 4096), MODEL_BYTES - offset);
+	}
+	if (w->sync_fails)
+		src += 512; /* unaligned memory never goes past the ring */
+	model_add(&o->model, &(struct model_op){ MODEL_WRITE, offset, len, ++w->generation });
+	o->model.in_flight = true;
+	model_fill(o->model.number, w->generation, offset, src, len);
+	sim_note(w->sim, "write %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
+	outcome(w, o, "write", object_write(o->open, offset, src, len, &e), &e);
+	TOTAL(w, writes, 1);
+}
+
+static void do_zero(struct world *w, struct world_object *o)
+{
+	uint64_t len = 1 + sim_rand(w->sim, 300000);
+	uint64_t offset = sim_rand(w->sim, MODEL_BYTES - len);
+	struct err e = { 0 };
+
+	model_add(&o->model, &(struct model_op){ MODEL_ZERO, offset, len, 0 });
+	o->model.in_flight = true;
+	sim_note(w->sim, "zero %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
+	outcome(w, o, "zero", object_zero(o->open, offset, len, false, &e), &e);
+	TOTAL(w, zeroes, 1);
+}
+
+static void do_truncate(struct world *w, struct world_object *o)
+{
+	uint64_t size = sim_rand(w->sim, MODEL_BYTES);
+	struct err e = { 0 };
+
+	model_add(&o->model, &(struct model_op){ MODEL_TRUNCATE, size, 0, 0 });
+	o->model.in_flight = true;
+	sim_note(w->sim, "truncate %u to %" PRIu64, o->model.number, size);
+	outcome(w, o, "truncate", object_truncate(o->open, size, &e), &e);
+	TOTAL(w, truncates, 1);
+}
+
+static void do_sync(struct world *w, struct world_object *o)
+{
+	size_t count = o->model.op_count;
+	struct err e = { 0 };
+	int r;
+
+	sim_note(w->sim, "sync %u", o->model.number);
+	r = object_sync(o->open, &e);
+	outcome(w, NULL, "sync", r, &e);
+	o->model.synced = count;
+	o->creation_synced = true;
+	TOTAL(w, syncs, 1);
+}
+
+static void do_class(struct world *w, struct world_object *o)
+{
+	struct object_stat st;
+	struct err e = { 0 };
+
+	object_stat(o->open, &st);
+	sim_note(w->sim, "class of %u", o->model.number);
+	outcome(w, NULL, "class change",
+		object_set_class(o->open, st.class == OBJECT_DISK ? OBJECT_FILE : OBJECT_DISK, &e),
+		&e);
+	TOTAL(w, class_changes, 1);
+}
+
+static void do_delete(struct world *w, struct world_object *o)
+{
+	struct err e = { 0 };
+	int r;
+
+	object_close(TAKE_PTR(o->open));
+	sim_note(w->sim, "delete %u", o->model.number);
+	/* Made sure at once: what a power cut leaves of an unsynced deletion is either. */
+	r = object_delete(w->pool, o->id, &e);
+	outcome(w, NULL, "delete", r, &e);
+	o->id = 0;
+	model_clear(&o->model);
+	r = pool_sync_names(w->pool, &e);
+	outcome(w, NULL, "syncing names", r, &e);
+	TOTAL(w, deletes, 1);
+}
+
+static void do_background(struct world *w, unsigned int which)
+{
+	struct err e = { 0 };
+	int r;
+
+	if (which == 0)
+		r = pool_checkpoint(w->pool, &e);
+	else if (which == 1)
+		r = pool_flush(w->pool, &e);
+	else
+		r = pool_sync_backend(w->pool, &e);
+	outcome(w, NULL, "background", r, &e);
+	for (unsigned int i = 0; r == 0 && which == 1 && i < OBJECTS; i++) {
+		w->objects[i].model.synced = w->objects[i].model.op_count;
+		w->objects[i].creation_synced = true;
+	}
+}
+
+static void need_object(struct world *w, struct world_object *o)
+{
+	struct err e = { 0 };
+	int r;
+
+	if (o->open)
+		return;
+	if (!o->id) {
+		r = object_create(w->pool, sim_rand(w->sim, 2) ? OBJECT_DISK : OBJECT_FILE, &o->id,
+				  &e);
+		if (r < 0)
+			o->id = 0;
+		outcome(w, NULL, "create", r, &e);
+		o->creation_synced = false;
+		model_clear(&o->model);
+	}
+	r = object_open(w->pool, o->id, &o->open, &e);
+	outcome(w, NULL, "open", r, &e);
+}
+
+static void client(struct world *w)
+{
+	for (unsigned int i = 0; i < STEPS; i++) {
+		struct world_object *o = &w->objects[sim_rand(w->sim, OBJECTS)];
+		uint64_t dice = sim_rand(w->sim, 1000);
+
+		need_object(w, o);
+		if (dice < 600)
+			do_write(w, o);
+		else if (dice < 660)
+			do_zero(w, o);
+		else if (dice < 720)
+			do_truncate(w, o);
+		else if (dice < 820)
+			do_sync(w, o);
+		else if (dice < 850)
+			do_background(w, (unsigned int)sim_rand(w->sim, 3));
+		else if (dice < 858)
+			do_class(w, o);
+		else if (dice < 866)
+			do_delete(w, o);
+		else
+			sim_sleep_ns(w->sim, 1 + sim_rand(w->sim, 30000000));
+	}
+	for (unsigned int i = 0; i < OBJECTS; i++)
+		object_close(TAKE_PTR(w->objects[i].open));
+}
+
+/* --- the two ends of a shared cluster ----------------------------------------------------------- */
+
+/* Two threads write their own halves of the same clusters; none may lose the other's. */
+struct half {
+	struct world *w;
+	struct object *o;
+	unsigned int which;
+};
+
+#define HALF_CLUSTERS 24u
+#define HALF_ROUNDS   30u
+
+static void write_half(void *arg)
+{
+	struct half *h = arg;
+	uint8_t bytes[2048];
+
+	for (unsigned int round = 1; round <= HALF_ROUNDS; round++) {
+		uint64_t cluster = round * 7 % HALF_CLUSTERS;
+		uint64_t offset = cluster * 4096 + h->which * sizeof(bytes);
+		struct err e = { 0 };
+
+		memset(bytes, (int)(round * 2 + h->which), sizeof(bytes));
+		outcome(h->w, NULL, "half a cluster",
+			object_write(h->o, offset, bytes, sizeof(bytes), &e), &e);
+	}
+}
+
+static void check_halves(struct world *w)
+{
+	struct half halves[2];
+	struct thread *other;
+	struct err e = { 0 };
+	uint64_t id;
+	int r;
+
+	r = object_create(w->pool, OBJECT_FILE, &id, &e);
+	outcome(w, NULL, "create", r, &e);
+	r = object_open(w->pool, id, &halves[0].o, &e);
+	outcome(w, NULL, "open", r, &e);
+	for (unsigned int i = 0; i < 2; i++)
+		halves[i] = (struct half){ .w = w, .o = halves[0].o, .which = i };
+	r = thread_start("half", write_half, &halves[1], &other);
+	if (r < 0)
+		fail(w, "thread", r, NULL);
+	write_half(&halves[0]);
+	thread_join(other);
+	if (object_read(halves[0].o, 0, w->buf, HALF_CLUSTERS * 4096, &e) < 0)
+		outcome(w, NULL, "read", -EIO, &e);
+	for (unsigned int round = 1; round <= HALF_ROUNDS; round++) {
+		uint64_t cluster = round * 7 % HALF_CLUSTERS;
+		unsigned int last =
+			round + (round + HALF_CLUSTERS <= HALF_ROUNDS ? HALF_CLUSTERS : 0);
+
+		for (unsigned int i = 0; i < 2; i++)
+			if (w->buf[cluster * 4096 + i * 2048] != (uint8_t)(last * 2 + i))
+				fail(w, "half of a cluster was lost", (int)cluster, NULL);
+	}
+	object_close(halves[0].o);
+	r = object_delete(w->pool, id, &e);
+	outcome(w, NULL, "delete", r, &e);
+}
+
+/* --- a process --------------------------------------------------------------------------------- */
+
+static void add_metrics(struct world *w)
+{
+	const struct pool_metrics *m = &w->pool->metrics;
+
+	TOTAL(w, checkpoints, counter_get(&m->checkpoints));
+	TOTAL(w, roots, counter_get(&m->roots));
+	TOTAL(w, scos_deleted, counter_get(&m->scos_deleted));
+	TOTAL(w, scos_uploaded, counter_get(&m->scos_uploaded));
+	TOTAL(w, scos_resealed, counter_get(&m->scos_resealed));
+	TOTAL(w, clean_clusters, counter_get(&m->clean_clusters));
+	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
+}
+
+/* Everything deleted and some rounds later nothing may be left but what a pool always has. */
+static void delete_all(struct world *w)
+{
+	struct err e = { 0 };
+	int r;
+
+	for (unsigned int i = 0; i < OBJECTS; i++) {
+		if (!w->objects[i].id)
+			continue;
+		r = object_delete(w->pool, w->objects[i].id, &e);
+		if (r < 0)
+			fail(w, "deleting at the end", r, &e);
+		w->objects[i].id = 0;
+	}
+	for (unsigned int i = 0; i < 6; i++) {
+		r = pool_sync_backend(w->pool, &e);
+		if (r < 0)
+			fail(w, "upload at the end", r, &e);
+		r = pool_checkpoint(w->pool, &e);
+		if (r < 0)
+			fail(w, "checkpoint at the end", r, &e);
+		sim_sleep_ns(w->sim, 10000000);
+	}
+}
+
+/* With faults off all drains. */
+static void check_liveness(struct world *w)
+{
+	struct pool_status st = { 0 };
+	struct err e = { 0 };
+	int r = pool_sync_backend(w->pool, &e);
+
+	if (r < 0)
+		fail(w, "upload without faults", r, &e);
+	for (unsigned int i = 0; i < QUIET_ROUNDS; i++) {
+		pool_status(w->pool, &st);
+		if (st.state == POOL_OK && st.parked == 0 && st.dirty_bytes == 0)
+			return;
+		sim_sleep_ns(w->sim, 100000000);
+		r = pool_sync_backend(w->pool, &e);
+		if (r < 0)
+			fail(w, "upload without faults", r, &e);
+	}
+	fail(w, st.reason[0] ? st.reason : "it does not drain", (int)(st.dirty_bytes >> 10), NULL);
+}
+
+static void process(void *arg)
+{
+	struct world *w = arg;
+	bool last = w->process + 1 == PROCESSES;
+	struct err e = { 0 };
+	int r;
+
+	r = meta_mem_open(w->disk, &w->options.meta, &e);
+	if (r < 0)
+		fail(w, "metadata", r, &e);
+	open_backend(w);
+	w->in_open = true;
+	r = pool_open(sim_env(w->sim), &w->options, &w->pool, &e);
+	if (r < 0 && w->faulty) { /* the next one has no faults while it opens */
+		sim_crash_now(w->sim, SIM_KILL);
+	}
+	if (r < 0)
+		fail(w, "open", r, &e);
+	w->in_open = false;
+	if (w->process > 0 && !w->faulty)
+		check_all(w);
+	else if (w->process > 0) {
+		sim_set_faults(w->sim, NULL);
+		check_all(w);
+		set_faults(w);
+	}
+	client(w);
+	if (!w->faulty)
+		check_halves(w);
+	if (last) {
+		check_liveness(w);
+		check_all(w);
+		delete_all(w);
+	}
+	add_metrics(w);
+	r = pool_close(w->pool, &e);
+	if (r < 0 && !w->faulty)
+		fail(w, "close", r, &e);
+	if (r == 0) {
+		for (unsigned int i = 0; i < OBJECTS; i++) {
+			w->objects[i].model.synced = w->objects[i].model.op_count;
+			w->objects[i].creation_synced = true;
+		}
+		if (!rows_agree(sim_env(w->sim), w->options.meta, &w->options))
+			fail(w, "rows and files do not agree", 0, NULL);
+		if (last && !nothing_left(w->backend, sim_env(w->sim), &w->options))
+			fail(w, "something is left", 0, NULL);
+	}
+	meta_close(w->options.meta);
+	backend_close(w->backend);
+	w->ended = true;
+}
+
+/* A process of its own that makes the pool and never dies. */
+static void make_pool(void *arg)
+{
+	struct world *w = arg;
+	struct err e = { 0 };
+	int r = meta_mem_open(w->disk, &w->options.meta, &e);
+
+	if (r < 0)
+		fail(w, "metadata", r, &e);
+	open_backend(w);
+	r = pool_create(sim_env(w->sim), &w->options, &e);
+	if (r < 0)
+		fail(w, "create", r, &e);
+	meta_close(w->options.meta);
+	backend_close(w->backend);
+}
+
+static uint64_t pick(void *arg, uint64_t n)
+{
+	return sim_rand(arg, n + 1);
+}
+
+static void run_process(struct world *w)
+{
+	uint64_t cuts = sim_stats(w->sim)->power_cuts;
+	bool last = w->process + 1 == PROCESSES;
+
+	w->faulty = !last && sim_rand(w->sim, 3) == 0;
+	w->kind = sim_rand(w->sim, 2) ? SIM_POWER : SIM_KILL;
+	w->ended = w->in_open = false;
+	set_faults(w);
+	sim_crash_cancel(w->sim);
+	if (!last && sim_rand(w->sim, 7))
+		sim_crash_at(w->sim, 1 + sim_rand(w->sim, sim_rand(w->sim, 2) ? 150 : 4000),
+			     w->kind);
+	if (sim_run(w->sim, process, w) == SIM_CRASHED) {
+		bool power = sim_stats(w->sim)->power_cuts > cuts;
+
+		for (unsigned int i = 0; i < OBJECTS; i++)
+			w->objects[i].open = NULL;
+		if (w->in_open)
+			TOTAL(w, in_recovery, 1);
+		if (power)
+			meta_mem_power_cut(w->disk, pick, w->sim);
+		else
+			meta_mem_kill(w->disk);
+		w->power_cut |= power;
+	} else {
+		meta_mem_kill(w->disk);
+	}
+	sim_set_faults(w->sim, NULL);
+}
+
+uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
+{
+	static unsigned int runs;
+	struct world *w = calloc(1, sizeof(*w));
+	const struct sim_stats *st;
+	uint64_t print;
+
+	ASSERT(w);
+	w->totals = totals;
+	w->verbose = verbose;
+	/* Of its own: processes that died never closed theirs. */
+	(void)snprintf(w->store_url, sizeof(w->store_url), "mem:sim-%" PRIu64 "-%u", seed, ++runs);
+	w->sim = sim_new(seed, &(struct sim_opts){ .steps_max = STEPS_MAX });
+	if (verbose)
+		sim_catch_aborts();
+	sim_add_device(w->sim, "/pool", POOL_BYTES, 0);
+	sim_add_device(w->sim, "/dev/shm", UINT64_C(64) << 20, SIM_DEV_TMPFS);
+	w->disk = meta_mem_disk_new();
+	w->buf = direct_alloc(MODEL_BYTES + 4096);
+	ASSERT(w->disk && w->buf);
+	for (unsigned int i = 0; i < OBJECTS; i++)
+		w->objects[i].model.number = i;
+	choose_options(w);
+	(void)sim_run(w->sim, make_pool, w);
+	for (w->process = 0; w->process < PROCESSES; w->process++)
+		run_process(w);
+	st = sim_stats(w->sim);
+	TOTAL(w, power_cuts, st->power_cuts);
+	TOTAL(w, kills, st->kills);
+	TOTAL(w, kept, st->fx_kept);
+	TOTAL(w, dropped, st->fx_dropped);
+	TOTAL(w, torn, st->fx_torn);
+	TOTAL(w, reordered, st->fx_reordered);
+	TOTAL(w, late, st->late_landed);
+	TOTAL(w, eio, st->eio + st->eio_sync);
+	TOTAL(w, enospc, st->enospc_full + st->enospc_injected);
+	print = sim_fingerprint(w->sim);
+	backend_mem_forget(w->store_url + strlen("mem:"));
+	meta_mem_disk_free(w->disk);
+	sim_free(w->sim);
+	free(w->buf);
+	free(w);
+	return print;
+}
