@@ -288,8 +288,8 @@ static int file_head(struct store *s, const char *name, struct backend_object *r
 	if (r < 0)
 		return r;
 	env_close(f->env, file);
-	*ret_object = (struct backend_object){ .len_bytes = st.size_bytes,
-					       .modified_ns = st.changed_ns };
+	*ret_object =
+		(struct backend_object){ .len_bytes = st.size_bytes, .modified_ns = st.changed_ns };
 	return 0;
 }
 

@@ -130,8 +130,8 @@ static int list_object(struct listing *l, bool *ret_is_object)
 		return r;
 	env_close(l->f->env, file);
 	*ret_is_object = true;
-	object = (struct backend_object){ .len_bytes = st.size_bytes,
-					  .modified_ns = st.changed_ns };
+	object =
+		(struct backend_object){ .len_bytes = st.size_bytes, .modified_ns = st.changed_ns };
 	l->fn_result = l->fn(l->arg, l->name, &object);
 	if (l->fn_result != 0)
 		return LIST_DONE;

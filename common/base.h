@@ -36,7 +36,9 @@
 		taken_;                                                                            \
 	})
 
+/* clang-format off */
 #define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+/* clang-format on */
 
 /* Our own bugs end the process: a restart is a tested path. Never used on outside bytes. */
 NORETURN void assert_failed(const char *expr, const char *file, int line);

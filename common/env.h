@@ -98,8 +98,8 @@ struct env_ops {
 	int (*rmdir)(struct env *env, const char *path);
 	int (*sync_dir)(struct env *env, const char *path);
 	/* Calls fn for each name but "." and ".."; fn != 0 ends it with that value. No order. */
-	int (*list_dir)(struct env *env, const char *path,
-			int (*fn)(void *arg, const char *name), void *arg);
+	int (*list_dir)(struct env *env, const char *path, int (*fn)(void *arg, const char *name),
+			void *arg);
 	int (*space)(struct env *env, const char *path, struct env_space *ret_space);
 
 	/* Several writes in flight. submit may block when depth is reached; order is free. */
@@ -164,8 +164,7 @@ ENV_CALL(int, sync_dir, (struct env * env, const char *path), (env, path))
 ENV_CALL(int, list_dir,
 	 (struct env * env, const char *path, int (*fn)(void *, const char *), void *arg),
 	 (env, path, fn, arg))
-ENV_CALL(int, space, (struct env * env, const char *path, struct env_space *ret),
-	 (env, path, ret))
+ENV_CALL(int, space, (struct env * env, const char *path, struct env_space *ret), (env, path, ret))
 ENV_CALL(int, ioq_open, (struct env * env, unsigned int depth, struct env_ioq **ret),
 	 (env, depth, ret))
 ENV_CALL(void, ioq_close, (struct env * env, struct env_ioq *q), (env, q))

@@ -11,22 +11,22 @@
 
 enum mutant {
 	MUTANT_NONE,
-	MUTANT_NO_SCO_SYNC = 1,	       /* group commit without fdatasync */
-	MUTANT_NO_NAME_SYNC = 2,       /* a new SCO's directory entry is not synced */
-	MUTANT_NO_CRC_ON_READ = 3,     /* clusters leave unverified */
-	MUTANT_REPLAY_PAST_GAP = 4,    /* replay applies entries behind a missing LSN */
-	MUTANT_LOST_MERGE = 5,	       /* a partial write does not look whether it raced */
+	MUTANT_NO_SCO_SYNC = 1,		 /* group commit without fdatasync */
+	MUTANT_NO_NAME_SYNC = 2,	 /* a new SCO's directory entry is not synced */
+	MUTANT_NO_CRC_ON_READ = 3,	 /* clusters leave unverified */
+	MUTANT_REPLAY_PAST_GAP = 4,	 /* replay applies entries behind a missing LSN */
+	MUTANT_LOST_MERGE = 5,		 /* a partial write does not look whether it raced */
 	MUTANT_FRAME_RELEASED_EARLY = 6, /* a frame is free once written, not once durable */
-	MUTANT_DEAD_BEFORE_DURABLE = 7, /* a dead SCO goes before the checkpoint is flushed */
-	MUTANT_CHECKPOINT_AHEAD = 8,   /* rows are committed before the log is durable */
-	MUTANT_NO_CUT = 9,	       /* the cut of an epoch is ignored at replay */
+	MUTANT_DEAD_BEFORE_DURABLE = 7,	 /* a dead SCO goes before the checkpoint is flushed */
+	MUTANT_CHECKPOINT_AHEAD = 8,	 /* rows are committed before the log is durable */
+	MUTANT_NO_CUT = 9,		 /* the cut of an epoch is ignored at replay */
 	MUTANT_CHECKPOINT_LSN_LATE = 10, /* "last LSN" is read after staging instead of before */
-	MUTANT_NO_WAL_SYNC = 11,       /* a sync does not sync the names */
-	MUTANT_PAYLOAD_UNVERIFIED = 12, /* replay does not verify young clusters */
-	MUTANT_ROOT_BEFORE_SCO = 13,   /* a root is committed before its SCOs are stored */
-	MUTANT_CONDEMNED_EARLY = 14,   /* a condemned object goes with the root that condemns it */
-	MUTANT_TRUNCATE_TAIL = 15,     /* the rest of the last cluster is not zeroed */
-	MUTANT_NUMBER_REUSE = 16,      /* SCO numbers start below the high-water mark */
+	MUTANT_NO_WAL_SYNC = 11,	 /* a sync does not sync the names */
+	MUTANT_PAYLOAD_UNVERIFIED = 12,	 /* replay does not verify young clusters */
+	MUTANT_ROOT_BEFORE_SCO = 13,	 /* a root is committed before its SCOs are stored */
+	MUTANT_CONDEMNED_EARLY = 14, /* a condemned object goes with the root that condemns it */
+	MUTANT_TRUNCATE_TAIL = 15,   /* the rest of the last cluster is not zeroed */
+	MUTANT_NUMBER_REUSE = 16,    /* SCO numbers start below the high-water mark */
 	MUTANT_COUNT
 };
 #define MUTANT(n) (VPOOL_MUTANT == (n))

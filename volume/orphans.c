@@ -47,8 +47,9 @@ int orphans_bury_condemned(struct pool *p, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
 	/* Of the newest root and later ones they must stay. */
-	struct row_key until = row_key_2u64(
-		ROW_CONDEMNED, p->root_number + (MUTANT(MUTANT_CONDEMNED_EARLY) ? 1 : 0), 0);
+	struct row_key until =
+		row_key_2u64(ROW_CONDEMNED,
+			     p->root_number + (MUTANT(MUTANT_CONDEMNED_EARLY) ? 1 : 0), 0);
 	struct burial b = { .pool = p, .e = e };
 	int r;
 
@@ -197,8 +198,8 @@ static int list_all(struct sweep *s, struct err *e)
 	int r;
 
 	do
-		r = backend_list(s->pool->backend, "", s->after[0] ? s->after : NULL, LIST_PAGE, look,
-				 s, e);
+		r = backend_list(s->pool->backend, "", s->after[0] ? s->after : NULL, LIST_PAGE,
+				 look, s, e);
 	while (r == (int)LIST_PAGE);
 	return r < 0 ? r : 0;
 }

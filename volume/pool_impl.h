@@ -98,21 +98,21 @@ struct pool {
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;
-	uint64_t checkpoint_wanted;   /* atomic: somebody waits for pinned pages to go */
-	bool map_full;		      /* atomic: what the last look at the map's cache said */
+	uint64_t checkpoint_wanted; /* atomic: somebody waits for pinned pages to go */
+	bool map_full;		    /* atomic: what the last look at the map's cache said */
 	uint64_t last_checkpoint_ns;
 	bool reserve_taken;	  /* guarded by it */
 	uint64_t unchecked_bytes; /* atomic: sealed since the last checkpoint */
 
 	/* Upload (upload.c); guarded by checkpoint_lock. */
-	uint64_t root_number;	 /* last committed */
-	uint64_t root_epoch;   /* of that */
+	uint64_t root_number; /* last committed */
+	uint64_t root_epoch;  /* of that */
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
-	uint64_t upload_retry_ns; /* the uploader's own */
-	uint64_t root_sequence;	  /* of the metadata, right after the last root */
-	unsigned int idle_roots;  /* committed since something changed */
+	uint64_t upload_retry_ns;  /* the uploader's own */
+	uint64_t root_sequence;	   /* of the metadata, right after the last root */
+	unsigned int idle_roots;   /* committed since something changed */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;
 

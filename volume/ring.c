@@ -126,8 +126,7 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 	r = env_open(old->env, old->path, ENV_READ | ENV_WRITE, &old->file);
 	if (r < 0)
 		return err_set(e, r,
-			       "the ring '%s' of this boot is missing; writes acknowledged but not "
-			       "synced before the last daemon died may be lost",
+			       "unsynced writes may be lost: the ring '%s' of this boot is missing",
 			       old->path);
 	r = env_stat(old->env, old->file, &st);
 	if (r < 0)

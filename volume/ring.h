@@ -41,10 +41,10 @@ struct batch {
 	uint32_t number; /* in its SCO */
 	uint32_t slot;	 /* of the block */
 	lsn_t closed_lsn;
-	struct stream *stream;	   /* that holds it */
-	struct sco *sco;	   /* referenced while in use */
-	struct batch *next;	   /* in the stream's order */
-	struct batch *queue_next;  /* in the writeback queue; guarded by that queue's lock */
+	struct stream *stream;	  /* that holds it */
+	struct sco *sco;	  /* referenced while in use */
+	struct batch *next;	  /* in the stream's order */
+	struct batch *queue_next; /* in the writeback queue; guarded by that queue's lock */
 	struct env_io io;
 };
 
@@ -109,8 +109,8 @@ const uint8_t *ring_old_frame(const struct ring_old *old, uint32_t frame);
  * Make a fresh ring and record it in the pool directory (durable on return).
  * Errors:   -ENOSPC neither shm_dir nor the pool directory has the room; else what the env says.
  */
-NODISCARD int ring_open(struct env *env, const struct ring_options *options,
-			struct ring **ret_ring, struct err *e);
+NODISCARD int ring_open(struct env *env, const struct ring_options *options, struct ring **ret_ring,
+			struct err *e);
 /* clean: nothing is in it; says so in the record and removes the file. */
 void ring_close(struct ring *ring, bool clean);
 

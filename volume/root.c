@@ -217,7 +217,7 @@ static bool lost_a_sco(const struct manifest *old, const struct manifest *new)
 	uint32_t j = 0;
 
 	for (uint32_t i = 0; i < old->sco_count; i++) {
-		while (j < new->sco_count && new->scos[j].sco < old->scos[i].sco)
+		while (j < new->sco_count &&new->scos[j].sco < old->scos[i].sco)
 			j++;
 		if (j == new->sco_count || new->scos[j].sco != old->scos[i].sco)
 			return true;
@@ -271,10 +271,9 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 {
 	struct root_stream *rs = &b->new.streams[b->new.stream_count];
 	const struct root_stream *before = old_stream(b, s->id);
-	struct manifest old = { 0 }, new = { .pool = b->pool->uuid,
-					     .stream = s->id,
-					     .epoch = b->pool->epoch,
-					     .root = b->number };
+	struct manifest old = { 0 }, new = {
+		.pool = b->pool->uuid, .stream = s->id, .epoch = b->pool->epoch, .root = b->number
+	};
 	struct buf bytes;
 	int r;
 

@@ -28,6 +28,9 @@ void stream_init(struct stream *s, struct stream_world *world, uint32_t id, uint
 
 void stream_done(struct stream *s)
 {
+	/* Given up: the frames stay as they are, for the next process. */
+	for (struct batch *b = s->first; b; b = b->next)
+		sco_unref(s->world->scos, b->sco);
 	if (s->sco)
 		sco_unref(s->world->scos, s->sco);
 	if (s->next_sco)

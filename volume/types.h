@@ -21,7 +21,7 @@
 #define OBJECT_BYTES_MAX (UINT64_C(1) << 62)
 #define CLUSTER_MAX	 (OBJECT_BYTES_MAX >> CLUSTER_SHIFT)
 
-#define STREAM_SHARED 1u /* all objects of class `file` */
+#define STREAM_SHARED	  1u /* all objects of class `file` */
 #define STREAM_FIRST_FREE 16u
 #define OBJECT_FIRST_FREE 16u
 

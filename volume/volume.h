@@ -31,20 +31,20 @@ struct pool_options {
 		const char *path;
 		uint64_t size_bytes; /* 0: as large as its filesystem */
 	} cache[POOL_CACHE_DIRS_MAX];
-	unsigned int cache_count;    /* 0: one, DIR/cache */
-	const char *shm_dir;	     /* for the ring; "": the pool directory itself */
-	const char *backend_url;     /* NULL or "": file: DIR/objects */
-	unsigned int backend_copy;   /* enum backend_copy_mode */
-	uint64_t sco_bytes;	     /* of new SCOs; used by pool_create only */
+	unsigned int cache_count;  /* 0: one, DIR/cache */
+	const char *shm_dir;	   /* for the ring; "": the pool directory itself */
+	const char *backend_url;   /* NULL or "": file: DIR/objects */
+	unsigned int backend_copy; /* enum backend_copy_mode */
+	uint64_t sco_bytes;	   /* of new SCOs; used by pool_create only */
 	uint64_t ring_bytes;
-	uint32_t ring_frame_bytes;   /* 0: 128 KiB */
+	uint32_t ring_frame_bytes; /* 0: 128 KiB */
 	uint64_t metadata_cache_bytes;
-	uint64_t dirty_limit_bytes;  /* 0: half of the cache; not yet on the backend */
-	uint64_t reserve_bytes;	     /* free space that users' writes leave alone */
+	uint64_t dirty_limit_bytes; /* 0: half of the cache; not yet on the backend */
+	uint64_t reserve_bytes;	    /* free space that users' writes leave alone */
 	uint64_t flush_interval_ns;
 	uint64_t checkpoint_interval_ns;
 	uint64_t upload_interval_ns;
-	uint64_t grace_time_ns;	     /* orphans on the backend live at least so long */
+	uint64_t grace_time_ns; /* orphans on the backend live at least so long */
 	unsigned int uploads_max;
 	unsigned int clean_target_percent; /* space used to live data at which cleaning starts */
 	unsigned int parked_max;
@@ -162,12 +162,12 @@ struct pool_status {
 	char reason[160];
 	uint64_t epoch;
 	uint64_t flash_size_bytes, flash_used_bytes;
-	uint64_t live_bytes;	/* named by maps as of the last checkpoint */
-	uint64_t dirty_bytes;	/* not yet committed on the backend */
+	uint64_t live_bytes;  /* named by maps as of the last checkpoint */
+	uint64_t dirty_bytes; /* not yet committed on the backend */
 	uint64_t queued_scos;
 	uint64_t ring_frames, ring_frames_free;
 	uint64_t objects, streams, scos;
-	uint64_t root;		/* number of the last committed root */
+	uint64_t root; /* number of the last committed root */
 	uint64_t parked;
 	uint64_t map_used_bytes, map_pinned_bytes;
 };
@@ -214,9 +214,9 @@ struct pool_check_options {
 struct pool_check_result {
 	uint64_t errors, warnings, repaired;
 	uint64_t objects, layers, pages, scos, live_bytes;
-	uint64_t data_bytes;	  /* whose checksums were compared */
+	uint64_t data_bytes;	   /* whose checksums were compared */
 	uint64_t single_copy_scos; /* cache file and backend object are one: no second copy */
-	bool backend_checked;	  /* false: it did not answer */
+	bool backend_checked;	   /* false: it did not answer */
 };
 
 /*

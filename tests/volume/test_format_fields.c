@@ -269,7 +269,7 @@ static const struct spoilt cases[] = {
 	CASE(sco_footer, 144, 8, 49152 + 55, "log overlaps the footer"),
 	CASE(sco_footer, 144, 8, OBJECT_BYTES_MAX, NULL),
 	CASE(sco_footer, 144, 8, OBJECT_BYTES_MAX + 1, "an offset"),
-	CASE(sco_footer, 152, 1, 1, ZERO_REST),
+	CASE(sco_footer, 160, 1, 1, ZERO_REST),
 	CASE(sco_footer, 4095, 1, 1, ZERO_REST),
 
 	CASE(ring_header, 56, 1, 0, "boot id"),

@@ -167,7 +167,8 @@ START_TEST(everything_that_a_root_names_is_on_the_backend)
 		ck_assert_uint_gt(status().root, before);
 		ck_assert_uint_gt(walk_root(), 0);
 		ck_assert_uint_eq(status().queued_scos, 0);
-		ck_assert_uint_eq(status().dirty_bytes, 0);
+		/* The cleaner may have begun a SCO in each of some streams since. */
+		ck_assert_uint_le(status().dirty_bytes, 4 * MIB);
 	}
 	for (unsigned int i = 0; i < 4; i++)
 		object_close(o[i]);
@@ -337,6 +338,34 @@ START_TEST(a_younger_owner_stops_uploads_and_local_data_stays)
 }
 END_TEST
 
+static void sync_once(void *arg)
+{
+	int *result = arg;
+
+	*result = pool_sync_backend(pf.pool, NULL);
+}
+
+/* The uploader's first round runs meanwhile: nobody may take the other for a foreign owner. */
+START_TEST(rounds_at_the_same_time_do_not_fence_their_own_pool)
+{
+	pool_fixture_create();
+	for (unsigned int round = 0; round < 10; round++) {
+		struct thread *threads[3];
+		int results[3];
+
+		pool_fixture_open();
+		for (unsigned int i = 0; i < 3; i++)
+			ck_assert_int_eq(thread_start("sync", sync_once, &results[i], &threads[i]),
+					 0);
+		for (unsigned int i = 0; i < 3; i++)
+			thread_join(threads[i]);
+		for (unsigned int i = 0; i < 3; i++)
+			ck_assert_int_eq(results[i], 0);
+		pool_fixture_close();
+	}
+}
+END_TEST
+
 /* --- outages ------------------------------------------------------------------------------------ */
 
 static char away[PATH_BYTES], objects[PATH_BYTES];
@@ -467,6 +496,7 @@ int main(void)
 	tcase_add_loop_test(t, orphans_of_older_epochs_go_after_the_grace_time, 0, 2);
 	tcase_add_test(t, a_backend_with_a_pool_in_it_takes_no_second_one);
 	tcase_add_test(t, a_younger_owner_stops_uploads_and_local_data_stays);
+	tcase_add_test(t, rounds_at_the_same_time_do_not_fence_their_own_pool);
 	tcase_add_test(t, an_outage_blocks_writers_at_the_dirty_limit_and_ends_by_itself);
 	tcase_add_test(t, a_pool_opens_closes_and_serves_without_its_backend);
 	suite_add_tcase(s, t);

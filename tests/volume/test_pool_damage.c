@@ -449,8 +449,10 @@ START_TEST(a_failed_fdatasync_stops_one_disk_and_the_next_start_has_all_that_was
 	sync_object(good);
 	write_cluster(good, 40, 1);
 	if (_i) {
-		ck_assert_msg(pool_checkpoint(pf.pool, &e) == 0, "checkpoint: %s", e.message);
-		ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "upload: %s", e.message);
+		/* Rows of the failed disk may not run ahead of its log: until the next start there
+		 * are no checkpoints, and both calls say which stream it is. */
+		ck_assert_int_eq(pool_checkpoint(pf.pool, &e), -EIO);
+		ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EIO);
 	}
 	object_close(bad);
 	object_close(good);
