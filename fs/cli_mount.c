@@ -12,14 +12,18 @@
 #include "fs/target.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define EXTRA_BYTES_MAX	 4096u
 #define REPORT_BYTES_MAX 65536u
+/* For a daemon that is about to end: its log is on flash by then, it only tidies up. */
+#define END_TIMEOUT_MS 10000
 
 /* A mount that is wanted, and the way to report how it went. */
 struct mount_job {
@@ -241,10 +245,7 @@ static const char *hint_of(int code)
 
 static int fail_mount(const struct mount_job *j, int code, const struct err *e)
 {
-	char what[80];
-
-	(void)snprintf(what, sizeof(what), "mounting");
-	return cli_fail_err(j->c, code, e, hint_of(code), what);
+	return cli_fail_err(j->c, code, e, hint_of(code), "mounting");
 }
 
 static int run_child(struct mount_job *j)
@@ -350,11 +351,40 @@ static int mount_in_foreground(struct mount_job *j)
 
 /* --- the verb ---------------------------------------------------------------------------------- */
 
+/* A daemon whose mount is gone is about to end, by itself or killed: the next mount waits for it. */
+static void wait_for_end_of(const char *pool_dir, pid_t pid)
+{
+	struct target t = { 0 };
+	struct pollfd pfd = { .events = POLLIN };
+
+	if (target_find(pool_dir, &t, NULL) == 0 && t.mountpoint && !mount_is_dead(t.mountpoint)) {
+		target_done(&t);
+		return;
+	}
+	target_done(&t);
+	pfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pfd.fd < 0)
+		return; /* gone already */
+	(void)poll(&pfd, 1, END_TIMEOUT_MS);
+	(void)close(pfd.fd);
+}
+
+/* The daemon finds out for sure; this keeps a refusal out of the log of the one that runs. */
+static int check_free(struct mount_job *j, struct err *e)
+{
+	const char *dir = j->setup->dir;
+	pid_t pid;
+
+	if (control_find_daemon(dir, &pid) < 0)
+		return 0;
+	wait_for_end_of(dir, pid);
+	return control_find_daemon(dir, &pid) < 0 ? 0 : pool_setup_tell_busy(dir, e);
+}
+
 static int prepare(struct mount_job *j)
 {
 	const struct cli *c = j->c;
 	struct err e = { 0 };
-	pid_t pid;
 	int r;
 
 	r = take_mount_options(j, c->mount_options, &e);
@@ -379,9 +409,9 @@ static int prepare(struct mount_job *j)
 				r == -EBUSY ? "'vpool umount' it first, or take another directory" :
 					      NULL,
 				"mount point '%s': %s", c->args[1], e.message);
-	/* The daemon finds out for sure; this keeps a refusal out of the log of the one that runs. */
-	if (control_find_daemon(j->setup->dir, &pid) == 0)
-		return fail_mount(j, pool_setup_tell_busy(j->setup->dir, &e), &e);
+	r = check_free(j, &e);
+	if (r < 0)
+		return fail_mount(j, r, &e);
 	j->options.setup = j->setup;
 	j->options.mountpoint = j->mountpoint;
 	j->options.arg = j;

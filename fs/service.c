@@ -175,6 +175,8 @@ static json_t *answer_status(struct service *s)
 
 	pool_status(s->o.pool, &st);
 	pool_describe(s->o.pool, &d);
+	/* The engine counts what is dirty now and then, what waits for upload is known at once. */
+	st.dirty_bytes = max_u64(st.dirty_bytes, d.queued_bytes);
 	if (!document || fill_status(s, document, &st, &d) < 0) {
 		json_decref(document);
 		return no_memory();

@@ -134,7 +134,8 @@ bool mount_is_dead(const char *mountpoint)
 {
 	struct statvfs space;
 
-	return statvfs(mountpoint, &space) < 0 && errno == ENOTCONN;
+	/* Aborted: it died while it was asked. */
+	return statvfs(mountpoint, &space) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 struct cover {

@@ -98,7 +98,7 @@ static void sco_row_fill(const struct sco *s, struct sco_row *row)
 		.flags = s->row_flags,
 		.version = s->version,
 		.cache_dir = s->dir,
-		.slot_count = s->next_slot,
+		.slot_count = __atomic_load_n(&s->next_slot, __ATOMIC_RELAXED),
 		.live_slots = s->live_slots,
 		.epoch = s->epoch,
 		.salt = s->salt,
@@ -166,9 +166,12 @@ static void apply_tallies(struct checkpoint *c)
 			continue;
 		mutex_lock(&table->lock);
 		if (t->delta < 0 && (uint64_t)-t->delta > s->live_slots)
-			s->live_slots = 0; /* was reported by put_sco_row() */
+			__atomic_store_n(&s->live_slots, 0,
+					 __ATOMIC_RELAXED); /* was reported by put_sco_row() */
 		else
-			s->live_slots = (uint32_t)((int64_t)s->live_slots + t->delta);
+			__atomic_store_n(&s->live_slots,
+					 (uint32_t)((int64_t)s->live_slots + t->delta),
+					 __ATOMIC_RELAXED);
 		mutex_unlock(&table->lock);
 		sco_unref(table, s);
 	}
@@ -501,7 +504,8 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 	if (r == 0)
 		checkpoint_limits_saved(c);
 	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
-		c->marks[i].stream->checkpoint_lsn = c->marks[i].lsn;
+		__atomic_store_n(&c->marks[i].stream->checkpoint_lsn, c->marks[i].lsn,
+				 __ATOMIC_RELAXED);
 		c->marks[i].stream->replay_sco = c->marks[i].replay_sco;
 	}
 	return r;

@@ -14,6 +14,8 @@
 
 /* Victims of one round; then a checkpoint counts anew. */
 #define ROUND_VICTIMS 16u
+/* Between two rounds: checkpoint and cleaner call each other. */
+#define ROUND_PAUSE_NS UINT64_C(10000000)
 /* Garbage that is never worth a round. */
 #define SLACK_SCOS     2u
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
@@ -39,7 +41,8 @@ static void count_garbage(struct pool *p, struct victim_choice *v)
 		mutex_lock(&p->scos->lock);
 		counted = s->life == SCO_LIFE_SEALED && !s->busy && !s->dead &&
 			  s->last_lsn <= checkpointed;
-		if (counted) {
+		/* What could not be moved is nobody's hurry until something in it changed. */
+		if (counted && s->stuck != s->live_slots + 1) {
 			v->used_bytes += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		}
@@ -283,7 +286,7 @@ static int clean_round(struct pool *p, struct err *e)
 {
 	struct victim_choice v = { 0 };
 	unsigned int victims = 0;
-	uint64_t used;
+	uint64_t used, moved;
 	int r;
 
 	r = sco_table_list(p->scos, 0, &v.scos, &v.count);
@@ -300,7 +303,14 @@ static int clean_round(struct pool *p, struct err *e)
 
 		if (!too_much_garbage(p, used, v.live_bytes) || live * 10 > data * 9)
 			break;
+		if (s->stuck == s->live_slots + 1)
+			continue; /* of frozen layers: nothing changed since it was tried */
+		moved = counter_get(&p->metrics.clean_clusters);
 		r = clean_sco(p, s, e);
+		if (r == 0 && moved == counter_get(&p->metrics.clean_clusters)) {
+			s->stuck = s->live_slots + 1;
+			continue;
+		}
 		used -= data - min_u64(data, live);
 		victims++;
 	}
@@ -311,8 +321,14 @@ static int clean_round(struct pool *p, struct err *e)
 uint64_t cleaner_step(void *arg)
 {
 	struct pool *p = arg;
+	uint64_t now_ns = clock_mono_ns();
 	struct err e = { 0 };
-	int r = clean_round(p, &e);
+	int r;
+
+	if (now_ns < p->cleaned_ns + ROUND_PAUSE_NS)
+		return p->cleaned_ns + ROUND_PAUSE_NS - now_ns;
+	r = clean_round(p, &e);
+	p->cleaned_ns = clock_mono_ns();
 
 	if (r < 0 && r != -ESHUTDOWN)
 		log_warning("volume: cleaning stopped: %s", e.message);

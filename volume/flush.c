@@ -238,7 +238,7 @@ void pool_recount(struct pool *p)
 		t->total_slots += s->file_bytes / CLUSTER_BYTES;
 		if (!(s->row_flags & SCO_UPLOADED) && s->batch_count)
 			dirty += s->file_bytes;
-		if (s->row_saved && !s->dead) {
+		if (s->row_saved && !s->dead && s->stuck != s->live_slots + 1) {
 			counted += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 			live += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		}

@@ -21,24 +21,26 @@ static void job_main(void *arg)
 	}
 }
 
-int job_start(struct job *j, const char *name, uint64_t (*step)(void *arg), void *arg)
+void job_init(struct job *j)
 {
-	int r;
-
-	*j = (struct job){ .name = name, .step = step, .arg = arg };
+	*j = (struct job){ .ready = true };
 	mutex_init(&j->lock, 0);
 	cond_init(&j->wake);
-	r = thread_start(name, job_main, j, &j->thread);
-	if (r < 0) {
-		cond_done(&j->wake);
-		mutex_done(&j->lock);
-	}
-	return r;
+}
+
+int job_start(struct job *j, const char *name, uint64_t (*step)(void *arg), void *arg)
+{
+	if (!j->ready)
+		job_init(j);
+	j->name = name;
+	j->step = step;
+	j->arg = arg;
+	return thread_start(name, job_main, j, &j->thread);
 }
 
 void job_kick(struct job *j)
 {
-	if (!j->thread)
+	if (!j->ready)
 		return;
 	GUARD(&j->lock);
 	j->kicked = true;
@@ -61,6 +63,4 @@ void job_stop(struct job *j)
 	mutex_unlock(&j->lock);
 	thread_join(j->thread);
 	j->thread = NULL;
-	cond_done(&j->wake);
-	mutex_done(&j->lock);
 }

@@ -19,10 +19,13 @@ struct job {
 
 	struct mutex lock; /* unranked leaf: nothing is taken under it; guards all below */
 	struct cond wake;
+	bool ready; /* job_init() was called; constant from then on */
 	bool kicked;
 	bool stopping;
 };
 
+/* Before any other use, and before any thread that may kick it; all zero before that. */
+void job_init(struct job *j);
 /* Errors: -EAGAIN no thread. job_stop() ends it after the current step; fine if never started. */
 NODISCARD int job_start(struct job *j, const char *name, uint64_t (*step)(void *arg), void *arg);
 void job_kick(struct job *j);

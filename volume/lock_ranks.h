@@ -3,6 +3,7 @@
 #define VOLUME_LOCK_RANKS_H
 
 enum lock_rank {
+	LOCK_UPLOAD = 3,       /* one upload round at a time */
 	LOCK_SEAL = 5,	       /* one round of sealing at a time */
 	LOCK_CHECKPOINT = 10,  /* one checkpoint, root or clean round at a time */
 	LOCK_GATE = 15,	       /* an object's gate */

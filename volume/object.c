@@ -195,7 +195,7 @@ static int object_load(struct pool *p, uint64_t id, struct object **ret_object, 
 	o->class = (enum object_class)row.class;
 	o->origin_count = row.origin_count;
 	o->origins = row.origins; /* taken over */
-	rwlock_init(&o->gate, LOCK_GATE);
+	rwlock_init(&o->gate, 0); /* unranked: a batch of names closes several, by number */
 	o->stream = pool_stream(p, o->origins[0].stream);
 	r = o->stream ? load_layers(o, row.live_layer, e) :
 			err_set(e, -EUCLEAN, "object %" PRIu64 " has no stream", id);

@@ -463,6 +463,7 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->bounce_lock, 0);
 	mutex_init(&p->room_lock, LOCK_PARKED);
 	cond_init(&p->room);
+	mutex_init(&p->upload_lock, LOCK_UPLOAD);
 	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	mutex_init(&p->dropped_lock, 0);
@@ -514,7 +515,13 @@ static void stop_jobs(struct pool *p)
 
 static int start_jobs(struct pool *p, struct err *e)
 {
-	int r = writeback_start(&p->writeback);
+	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,
+			       &p->checkpointer, &p->uploader, &p->cleaner };
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(jobs); i++)
+		job_init(jobs[i]); /* they kick each other from their first step on */
+	r = writeback_start(&p->writeback);
 
 	if (r == 0)
 		r = job_start(&p->resumer, "resumer", room_resume_step, p);
@@ -740,7 +747,7 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	if (s.dirty_bytes >= p->dirty_limit_bytes) {
 		s.state = POOL_BLOCKED;
 		(void)snprintf(s.reason, sizeof(s.reason), "%s",
-			       p->backend_failed_ns ?
+			       __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED) ?
 				       "the backend does not answer and the cache is "
 				       "full of what it lacks" :
 				       "waiting for uploads");

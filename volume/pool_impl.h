@@ -92,6 +92,7 @@ struct pool {
 	struct job flusher, checkpointer, sealer, uploader, cleaner, resumer;
 	bool jobs_running;
 
+	struct mutex upload_lock;     /* rank LOCK_UPLOAD: one upload round at a time */
 	struct mutex seal_lock;	      /* rank LOCK_SEAL: one round of sealing at a time */
 	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
 	struct old_file *old_files;   /* guarded by it */
@@ -116,6 +117,7 @@ struct pool {
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;
 
+	uint64_t cleaned_ns;  /* the cleaner's own */
 	uint64_t relieved_ns; /* the flusher's own */
 	bool space_wanted;    /* atomic: a writer waits for flash */
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */

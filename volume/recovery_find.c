@@ -271,6 +271,17 @@ static int take_group(struct pool *p, const struct found *group, size_t count, b
 	if (r < 0 && r != -ENOENT)
 		return r;
 	has_row = r == 0;
+	/* The creation of its disk was lost in a power cut: nothing of it was ever synced. */
+	if (!pool_stream(p, group->stream)) {
+		if (has_row && row.live_slots)
+			return err_set(e, -EUCLEAN,
+				       "SCO %" PRIu64 " holds %u live clusters of stream %u, which "
+				       "is missing",
+				       group->sco, row.live_slots, group->stream);
+		for (size_t i = 0; i < count; i++)
+			delete_file(p, &group[i]);
+		return 0;
+	}
 	for (size_t i = 0; i < count; i++) {
 		const struct found *f = &group[i];
 		struct looked l;

@@ -310,6 +310,35 @@ out:
 	return r;
 }
 
+/* Streams of deleted disks: manifest and map image go; their SCOs were condemned when they died. */
+static int condemn_gone_streams(struct root_builder *b, struct err *e)
+{
+	uint32_t j = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i < b->old.stream_count && r == 0; i++) {
+		const struct root_stream *before = &b->old.streams[i];
+		struct manifest old = { 0 };
+		struct buf bytes;
+
+		while (j < b->new.stream_count && b->new.streams[j].stream < before->stream)
+			j++;
+		if (j < b->new.stream_count && b->new.streams[j].stream == before->stream)
+			continue;
+		buf_init(&bytes, IMAGE_BYTES_MAX);
+		r = read_object(b->pool, &before->manifest, &bytes, e);
+		if (r == 0)
+			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
+		if (r == 0)
+			r = condemn(b, old.map.name, e);
+		if (r == 0)
+			r = condemn(b, before->manifest.name, e);
+		manifest_done(&old);
+		buf_done(&bytes);
+	}
+	return r;
+}
+
 /* --- the root ---------------------------------------------------------------------------------- */
 
 int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_root, struct err *e)
@@ -431,7 +460,7 @@ static int build(struct root_builder *b, struct err *e)
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = stream_manifest(b, streams[i], e);
 	free(streams);
-	return r;
+	return r == 0 ? condemn_gone_streams(b, e) : r;
 }
 
 int root_commit(struct pool *p, struct err *e)

@@ -307,6 +307,7 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 		}
 		if (!s->sco) {
 			s->sco = TAKE_PTR(s->next_sco);
+			s->world->sco_in_use(s->world->arg, s->sco->file_bytes);
 			s->commits = 0;
 		}
 		if (!start_batch_locked(s, direct)) {
@@ -349,7 +350,7 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 			b->sco->frame_of_slot[b->slot + 1 + b->cluster_count + (unsigned)i] =
 				(uint16_t)(b->frame + 1);
 	b->cluster_count = (uint16_t)(b->cluster_count + count);
-	b->sco->next_slot = b->slot + 1 + b->cluster_count;
+	__atomic_store_n(&b->sco->next_slot, b->slot + 1u + b->cluster_count, __ATOMIC_RELAXED);
 	b->pending++;
 	batch_counts_put(b->block, b->entry_count, b->cluster_count);
 	if (direct) {

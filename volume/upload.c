@@ -285,6 +285,7 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 	bool swept;
 	int r = 0;
 
+	GUARD(&p->upload_lock);
 	pool_recount(p);
 	if (seal_all)
 		r = seal_all_streams(p, e);

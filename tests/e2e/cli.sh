@@ -70,10 +70,10 @@ unmounted() {
 
 help_and_version_go_to_standard_output() {
 	local verb
-	"$vpool" --help 2>/dev/null | grep -q 'Exit codes'
-	"$vpool" --version 2>/dev/null | grep -q '^vpool [0-9]'
+	"$vpool" --help 2>/dev/null | grep 'Exit codes' >/dev/null
+	"$vpool" --version 2>/dev/null | grep '^vpool [0-9]' >/dev/null
 	for verb in create mount umount status list info sync check stats config; do
-		"$vpool" "$verb" --help 2>/dev/null | grep -q -- --json
+		"$vpool" "$verb" --help 2>/dev/null | grep -- --json >/dev/null
 	done
 }
 
@@ -126,7 +126,7 @@ create_writes_what_was_given_into_the_configuration() {
 	rm -rf "$pool"
 	mkdir flash
 	"$vpool" create "$pool" --sco-size 4M --backend "file://$work/store" --cache flash:1G --json |
-		grep -q '"pool"'
+		grep '"pool"' >/dev/null
 	grep -q '^sco_size = 4M' "$pool/vpool.conf"
 	grep -q "^url = file://$work/store" "$pool/vpool.conf"
 	grep -q "^dir = $work/flash:1G" "$pool/vpool.conf"
@@ -362,7 +362,19 @@ mount_8_finds_it() {
 	mount -t fuse "$vpool#$pool" "$mnt"
 	echo x >"$mnt/x"
 	umount "$mnt"
-	wait_for 20 test ! -e "$pool/control.sock"
+	# Its daemon is still closing the pool: the next mount waits for it.
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/x")" x
+	unmounted
+}
+
+a_mount_right_behind_a_kill_waits_and_recovers() {
+	mounted
+	echo kept >"$mnt/file"
+	kill -KILL "$(daemon_of "$mnt")"
+	"$vpool" mount "$pool" "$mnt"
+	same "$(cat "$mnt/file")" kept
+	unmounted
 }
 
 paths_with_blanks_and_newlines_work() {
@@ -390,7 +402,7 @@ status_has_the_documented_keys() {
 		"(['size_bytes', 'used_bytes'], ['queued_bytes', 'queued_scos'], ['state', 'url'])"
 	same "$(json "$d" '(d["state"], d["disks"], d["files"], d["mountpoint"])')" "('ok', 1, 1, '$mnt')"
 	same "$(json "$("$vpool" status --json "$pool")" 'd["state"]')" ok
-	"$vpool" status "$mnt" | grep -q 'content *1 disks'
+	"$vpool" status "$mnt" | grep 'content *1 disks' >/dev/null
 	unmounted
 	same "$(json "$("$vpool" status --json "$pool")" 'd["state"]')" offline
 }
@@ -401,8 +413,8 @@ list_tells_disks_mounted_or_not() {
 	truncate -s 1G "$mnt/dir/a.raw"
 	: >"$mnt/note.txt"
 	: >"$mnt/$(printf 'bad\377.raw')"
-	"$vpool" list "$mnt" | grep -q '1.0 GiB.*/dir/a.raw'
-	"$vpool" list "$mnt" | grep -qF '/bad\xff.raw'
+	"$vpool" list "$mnt" | grep '1.0 GiB.*/dir/a.raw' >/dev/null
+	"$vpool" list "$mnt" | grep -F '/bad\xff.raw' >/dev/null
 	said=$("$vpool" list --json "$mnt")
 	same "$(json "$said" 'ascii(sorted(x["path"] for x in d["disks"]))')" \
 		"['/bad\\ufffd.raw', '/dir/a.raw']"
@@ -417,7 +429,7 @@ info_tells_about_one_file() {
 	random_file "$mnt/a.raw" 1
 	said=$("$vpool" info --json "$mnt/a.raw")
 	same "$(json "$said" '(d["path"], d["class"], d["size_bytes"])')" "('/a.raw', 'disk', 1048576)"
-	"$vpool" info "$mnt/a.raw" | grep -q 'log position'
+	"$vpool" info "$mnt/a.raw" | grep 'log position' >/dev/null
 	exits 4 "$vpool" info "$mnt/none"
 	exits 2 "$vpool" info "$mnt"
 	exits 4 "$vpool" info "$work"
@@ -444,7 +456,7 @@ stats_have_counters_and_times() {
 	json "$said" 'd["counters"]["volume.writes"] >= 1 or 1/0' >/dev/null
 	same "$(json "$said" 'sorted(d["histograms"]["volume.sync_ns"])')" \
 		"['count', 'max', 'p50', 'p99', 'p999', 'sum']"
-	"$vpool" stats "$mnt" | grep -q 'volume.writes'
+	"$vpool" stats "$mnt" | grep 'volume.writes' >/dev/null
 	unmounted
 	exits 4 "$vpool" stats "$pool"
 	says "mount it first"
@@ -465,7 +477,7 @@ only_root_and_the_owner_may_ask() {
 
 config_show_explains_every_key() {
 	fresh
-	"$vpool" config show "$pool" | grep -q '^sco_size = 16M'
+	"$vpool" config show "$pool" | grep '^sco_size = 16M' >/dev/null
 	same "$(json "$("$vpool" config show --json "$pool")" \
 		'[(k["value"], k["unit"]) for k in d["keys"] if k["key"] == "flush_interval"]')" \
 		"[(1.0, 'seconds')]"
@@ -493,12 +505,13 @@ check_names_the_file_of_a_flipped_bit() {
 	random_file "$mnt/a.raw" 4
 	unmounted
 	sco=$(find "$pool/cache/sco" -type f -size +4000k | head -n 1)
-	printf 'X' | dd of="$sco" bs=1 seek=1048576 conv=notrunc status=none
+	# Two neighbours, one of which is a cluster and not a block of the log.
+	head -c 8192 /dev/zero | tr '\0' X | dd of="$sco" bs=8192 seek=128 count=1 iflag=fullblock conv=notrunc status=none
 	exits 0 "$vpool" check "$pool"
 	exits 6 "$vpool" check --data "$pool"
 	says "/a.raw"
 	exits 6 "$vpool" check --data --json "$pool"
-	same "$(json "$said" '(d["errors"], d["problems"][0]["severity"])')" "(1, 'error')"
+	same "$(json "$said" '(d["errors"] >= 1, d["problems"][0]["severity"])')" "(True, 'error')"
 }
 
 check_repairs_an_object_that_the_backend_lost() {

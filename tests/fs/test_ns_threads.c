@@ -2,6 +2,7 @@
 #include "common/thread.h"
 #include "support_ns.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -192,6 +193,56 @@ START_TEST(directories_that_move_below_each_other_never_leave_the_root)
 }
 END_TEST
 
+/* Two threads, each of which moves its directory below the other's, again and again at the same
+ * moment. */
+static struct {
+	uint64_t round, done; /* atomics */
+	int result[2];
+} swap;
+#define SWAP_ROUNDS 1000u
+
+static void wait_for(const uint64_t *value, uint64_t at_least)
+{
+	while (__atomic_load_n(value, __ATOMIC_ACQUIRE) < at_least)
+		(void)sched_yield();
+}
+
+static void move_below_other(void *arg)
+{
+	unsigned int me = (unsigned int)(uintptr_t)arg;
+	static const char *const names[] = { "A", "B" };
+
+	for (uint64_t i = 1; i <= SWAP_ROUNDS; i++) {
+		wait_for(&swap.round, i);
+		swap.result[me] = t_rename(ROOT, names[me], dirs[!me], names[me], 0);
+		(void)__atomic_fetch_add(&swap.done, 1, __ATOMIC_RELEASE);
+	}
+}
+
+START_TEST(of_two_directories_one_at_most_goes_below_the_other)
+{
+	struct thread *t[2];
+	unsigned int both = 0;
+
+	make_dirs();
+	swap.round = swap.done = 0;
+	for (uintptr_t i = 0; i < 2; i++)
+		ck_assert_int_eq(thread_start("move", move_below_other, (void *)i, &t[i]), 0);
+	for (uint64_t i = 1; i <= SWAP_ROUNDS; i++) {
+		__atomic_store_n(&swap.round, i, __ATOMIC_RELEASE);
+		wait_for(&swap.done, 2 * i);
+		both += swap.result[0] == 0 && swap.result[1] == 0;
+		if (swap.result[0] == 0)
+			must(t_rename(dirs[1], "A", ROOT, "A", 0));
+		if (swap.result[1] == 0)
+			must(t_rename(dirs[0], "B", ROOT, "B", 0));
+	}
+	thread_join(t[0]);
+	thread_join(t[1]);
+	ck_assert_uint_eq(both, 0);
+}
+END_TEST
+
 /* --- one winner -------------------------------------------------------------------------------- */
 
 static struct counter won, lost;
@@ -287,6 +338,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, counts_and_entries_agree_after_threads_met);
 	tcase_add_test(t, directories_that_move_below_each_other_never_leave_the_root);
+	tcase_add_test(t, of_two_directories_one_at_most_goes_below_the_other);
 	tcase_add_test(t, of_several_creators_of_a_name_one_wins);
 	tcase_add_test(t, a_name_that_is_replaced_is_never_missing);
 	tcase_add_test(t, a_check_beside_work_finds_nothing);

@@ -27,7 +27,8 @@ struct world_totals {
 };
 
 /* Run a seed; a failure is told on stderr and ends the process. totals may be NULL. Returns the
- * fingerprint of the run. */
-uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose);
+ * fingerprint of the run. wild: faults of disk and backend, class changes, and the demand that all
+ * drains and nothing is left in the end. */
+uint64_t world_run(uint64_t seed, struct world_totals *totals, bool wild, bool verbose);
 
 #endif

@@ -315,7 +315,7 @@ START_TEST(recovery_may_be_killed_at_any_moment_and_starts_again)
 		char done;
 
 		child_start(&c, open_and_stay, NULL);
-		sleep_ns((i % 12) * 4 * MS_NS);
+		sleep_ns((i % 12) * 10 * MS_NS);
 		child_kill(&c);
 		killed_inside += read(c.from, &done, 1) == 0;
 		(void)close(c.from);

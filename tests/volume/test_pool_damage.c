@@ -510,7 +510,7 @@ static void judge(UNUSED int to_parent, UNUSED void *arg)
 	close_damaged();
 }
 
-#define FLIPS TEST_SCALE(36u)
+#define FLIPS TEST_SCALE(24u)
 
 START_TEST(no_flipped_bit_anywhere_makes_wrong_bytes)
 {
