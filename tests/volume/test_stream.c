@@ -53,6 +53,10 @@ static void count_up(void *arg)
 	__atomic_fetch_add((unsigned int *)arg, 1, __ATOMIC_SEQ_CST);
 }
 
+static void sco_in_use(UNUSED void *arg, UNUSED uint64_t bytes)
+{
+}
+
 static void wants_flush(UNUSED void *arg)
 {
 	count_up(&flush_wishes);
@@ -91,6 +95,7 @@ static void begin(void)
 				   .sco_slots = 128,
 				   .writeback = &writeback,
 				   .new_sco_number = new_number,
+				   .sco_in_use = sco_in_use,
 				   .wants_flush = wants_flush,
 				   .wants_seal = wants_seal,
 				   .made_room = made_room };
