@@ -407,20 +407,23 @@ static int read_marks(struct checkpoint *c)
 	return c->marks ? 0 : -ENOMEM;
 }
 
-/* The whole log of every stream, up to what staging can have seen, is durable. */
+/*
+ * The whole log of every stream, up to what staging can have seen, is durable. Also of streams that
+ * are younger than the marks: their pages may have been staged.
+ */
 static int make_logs_durable(struct checkpoint *c, struct err *e)
 {
-	int r = 0;
+	struct stream **list;
+	size_t count;
+	int r = pool_streams(c->pool, &list, &count);
 
-	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
-		struct stream *s = c->marks[i].stream;
-		lsn_t last = stream_last_lsn(s);
-
-		if (MUTANT(MUTANT_CHECKPOINT_LSN_LATE))
-			c->marks[i].lsn = last;
-		if (!MUTANT(MUTANT_CHECKPOINT_AHEAD))
-			r = stream_sync(s, last, e);
-	}
+	if (r < 0)
+		return err_set(e, r, "checkpoint");
+	for (size_t i = 0; MUTANT(MUTANT_CHECKPOINT_LSN_LATE) && i < c->mark_count; i++)
+		c->marks[i].lsn = stream_last_lsn(c->marks[i].stream);
+	for (size_t i = 0; i < count && r == 0 && !MUTANT(MUTANT_CHECKPOINT_AHEAD); i++)
+		r = stream_sync(list[i], stream_last_lsn(list[i]), e);
+	free(list);
 	return r;
 }
 
