@@ -263,10 +263,23 @@ static int stage_page(struct checkpoint *c, const struct staged_page *sp, struct
 	return commit_if_full(c, e);
 }
 
+/* Places among the clusters of a page, as seen through a layer. */
+static int count_seen(struct checkpoint *c, struct layer *l, uint64_t page, int64_t *ret_count,
+		      struct err *e)
+{
+	loc_t seen[PAGE_CLUSTERS];
+	int r = map_read_rows(c->pool->map, l, page, false, seen, e);
+
+	*ret_count = 0;
+	for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS; i++)
+		*ret_count += loc_is_place(seen[i]);
+	return r;
+}
+
 struct range_rows {
 	struct checkpoint *c;
 	struct layer *layer;
-	int64_t mapped;
+	int64_t places; /* in the row at hand */
 	int error;
 	struct err *e;
 };
@@ -279,7 +292,7 @@ static void count_run(void *arg, const struct page_run *run)
 		return;
 	for (unsigned int i = 0; i < run->count && rr->error == 0; i++) {
 		rr->error = tally_add(rr->c, run->loc + i, -1);
-		rr->mapped--;
+		rr->places++;
 	}
 }
 
@@ -291,8 +304,10 @@ static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 	enum page_value_kind kind;
 	uint64_t layer, page;
 	struct row_key k;
+	int64_t before, below = 0;
 	int r;
 
+	rr->places = 0;
 	r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &page);
 	if (r == 0)
 		r = page_value_decode(value, value_bytes, &kind, count_run, rr, rr->e);
@@ -300,13 +315,42 @@ static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 		return r;
 	if (rr->error < 0)
 		return rr->error;
+	before = rr->places;
+	/* Without the row the parents' clusters come to light, until zeros hide them again. */
+	if (rr->layer->parent) {
+		r = count_seen(c, rr->layer, page, &before, rr->e);
+		if (r == 0)
+			r = checkpoint_count_below(c, rr->layer, page, &below, rr->e);
+		if (r < 0)
+			return r;
+	}
 	k = row_key_2u64(ROW_PAGE, layer, page);
 	r = meta_batch_delete(c->pool->meta, c->batch, &k);
 	if (r < 0)
 		return r;
-	count_mapped(c, rr->layer->owner, rr->mapped);
-	rr->mapped = 0;
+	count_mapped(c, rr->layer->owner, below - before);
 	return commit_if_full(c, rr->e);
+}
+
+/* Zeros over what the parents have of a page. */
+static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struct err *e)
+{
+	struct page_run run = { .count = PAGE_CLUSTERS, .loc = LOC_ZERO };
+	struct row_key key = row_key_2u64(ROW_PAGE, l->id, page);
+	int64_t below;
+	int r;
+
+	r = checkpoint_count_below(c, l, page, &below, e);
+	if (r < 0)
+		return r;
+	buf_clear(&c->value);
+	r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
+	if (r == 0)
+		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
+	if (r < 0)
+		return err_set(e, r, "zeros of layer %" PRIu64, l->id);
+	count_mapped(c, l->owner, -below);
+	return commit_if_full(c, e);
 }
 
 /* Every row under a range goes; in a layer over others zeros take its place. */
@@ -315,6 +359,8 @@ static int stage_range(struct checkpoint *c, const struct staged_range *sr, stru
 	struct row_key from = row_key_2u64(ROW_PAGE, sr->layer->id, sr->first_page);
 	struct row_key until = row_key_2u64(ROW_PAGE, sr->layer->id, sr->end_page);
 	struct range_rows rr = { .c = c, .layer = sr->layer, .e = e };
+	uint64_t *pages = NULL;
+	size_t count = 0;
 	int r;
 
 	r = meta_iterate(c->pool->meta, META_STATE, &from, &until, range_row, &rr, e);
@@ -323,28 +369,14 @@ static int stage_range(struct checkpoint *c, const struct staged_range *sr, stru
 	if (!sr->layer->parent || sr->value != LOC_ZERO)
 		return 0;
 	r = commit(c, e); /* the deletions first: rows of one batch do not see each other */
-	for (uint64_t page = sr->first_page; r == 0 && page < sr->end_page; page++) {
-		struct page_run run = { .count = PAGE_CLUSTERS, .loc = LOC_ZERO };
-		struct row_key key = row_key_2u64(ROW_PAGE, sr->layer->id, page);
-		loc_t seen[PAGE_CLUSTERS];
-		int64_t mapped = 0;
-
-		if (page << PAGE_CLUSTERS_SHIFT >= sr->layer->parent_limit_clusters)
-			break;
-		r = map_read_rows(c->pool->map, sr->layer, page, false, seen, e);
-		for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS; i++)
-			mapped -= loc_is_place(seen[i]);
-		if (r < 0 || mapped == 0)
-			continue;
-		buf_clear(&c->value);
-		r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
-		if (r == 0)
-			r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
-		if (r == 0) {
-			count_mapped(c, sr->layer->owner, mapped);
-			r = commit_if_full(c, e);
-		}
-	}
+	/* Whatever the limit is by now: a truncation that lowered it may be younger than this
+	 * checkpoint, and the log may lose it. */
+	if (r == 0)
+		r = checkpoint_pages_of(c, sr->layer->parent, sr->first_page, sr->end_page, &pages,
+					&count, e);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = hide_page(c, sr->layer, pages[i], e);
+	free(pages);
 	return r;
 }
 

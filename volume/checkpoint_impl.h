@@ -52,6 +52,14 @@ struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);
 NODISCARD int checkpoint_put_limits(struct checkpoint *c, struct meta_batch *names, bool *changed,
 				    struct err *e);
 void checkpoint_limits_saved(struct checkpoint *c);
+/* Pages within [first, end) of which a layer or one of its parents has a row; ascending, freed by the
+ * caller. */
+NODISCARD int checkpoint_pages_of(struct checkpoint *c, struct layer *l, uint64_t first,
+				  uint64_t end, uint64_t **ret_pages, size_t *ret_count,
+				  struct err *e);
+/* Places of a page that a layer's parents have and its limit lets through. */
+NODISCARD int checkpoint_count_below(struct checkpoint *c, struct layer *l, uint64_t page,
+				     int64_t *ret_count, struct err *e);
 /* Mapped clusters of objects whose limit sank, anew from committed rows. */
 NODISCARD int checkpoint_recount(struct checkpoint *c, struct err *e);
 

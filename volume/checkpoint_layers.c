@@ -98,41 +98,68 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int count_pages(struct pool *p, struct layer *l, const struct page_list *list,
-		       uint64_t *ret_mapped, struct err *e)
+int checkpoint_pages_of(struct checkpoint *c, struct layer *l, uint64_t first, uint64_t end,
+			uint64_t **ret_pages, size_t *ret_count, struct err *e)
 {
-	loc_t seen[PAGE_CLUSTERS];
+	struct page_list list = { 0 };
+	size_t kept = 0;
 	int r = 0;
 
-	*ret_mapped = 0;
-	for (size_t i = 0; i < list->count && r == 0; i++) {
-		if (i > 0 && list->pages[i] == list->pages[i - 1])
-			continue;
-		r = map_read_rows(p->map, l, list->pages[i], false, seen, e);
-		for (unsigned int j = 0; r == 0 && j < PAGE_CLUSTERS; j++)
-			*ret_mapped += loc_is_place(seen[j]);
+	for (; l && r == 0; l = l->parent) {
+		struct row_key from = row_key_2u64(ROW_PAGE, l->id, first);
+		struct row_key until = row_key_2u64(ROW_PAGE, l->id, end);
+
+		r = meta_iterate(c->pool->meta, META_STATE, &from, &until, note_page, &list, e);
 	}
+	if (r < 0) {
+		free(list.pages);
+		return r;
+	}
+	if (list.count)
+		qsort(list.pages, list.count, sizeof(*list.pages), by_value);
+	for (size_t i = 0; i < list.count; i++)
+		if (i == 0 || list.pages[i] != list.pages[i - 1])
+			list.pages[kept++] = list.pages[i];
+	*ret_pages = list.pages;
+	*ret_count = kept;
+	return 0;
+}
+
+int checkpoint_count_below(struct checkpoint *c, struct layer *l, uint64_t page, int64_t *ret_count,
+			   struct err *e)
+{
+	uint64_t first = page << PAGE_CLUSTERS_SHIFT, limit;
+	loc_t seen[PAGE_CLUSTERS];
+	int r;
+
+	mutex_lock(&l->lock);
+	limit = l->parent_limit_clusters;
+	mutex_unlock(&l->lock);
+	r = map_read_rows(c->pool->map, l->parent, page, false, seen, e);
+	*ret_count = 0;
+	for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS && first + i < limit; i++)
+		*ret_count += loc_is_place(seen[i]);
 	return r;
 }
 
 static int recount(struct checkpoint *c, struct staged_object *so, struct err *e)
 {
-	struct pool *p = c->pool;
-	struct page_list list = { 0 };
-	int r = 0;
+	struct layer *l = so->object->layer;
+	uint64_t *pages = NULL;
+	size_t count = 0;
+	int r;
 
-	for (struct layer *l = so->object->layer; l && r == 0; l = l->parent) {
-		struct row_key from = row_key_2u64(ROW_PAGE, l->id, 0);
-		struct row_key until = row_key_2u64(ROW_PAGE, l->id, UINT64_MAX);
-
-		r = meta_iterate(p->meta, META_STATE, &from, &until, note_page, &list, e);
-	}
-	if (r == 0 && list.count)
-		qsort(list.pages, list.count, sizeof(*list.pages), by_value);
-	if (r == 0)
-		r = count_pages(p, so->object->layer, &list, &so->row.mapped_clusters, e);
+	so->row.mapped_clusters = 0;
 	so->written = false;
-	free(list.pages);
+	r = checkpoint_pages_of(c, l, 0, UINT64_MAX, &pages, &count, e);
+	for (size_t i = 0; i < count && r == 0; i++) {
+		loc_t seen[PAGE_CLUSTERS];
+
+		r = map_read_rows(c->pool->map, l, pages[i], false, seen, e);
+		for (unsigned int j = 0; r == 0 && j < PAGE_CLUSTERS; j++)
+			so->row.mapped_clusters += loc_is_place(seen[j]);
+	}
+	free(pages);
 	return r;
 }
 

@@ -156,7 +156,9 @@ static int map_image(struct root_builder *b, struct stream *s, struct manifest *
 	if (r == 0)
 		r = rows_image_end(&image);
 	if (r == 0) {
-		object_name_map(m->map.name, s->id, h.lsn, p->epoch);
+		/* Not the LSN: without a new entry the rows change, too (an object is deleted), and
+		 * the root before needs its image as it was. */
+		object_name_map(m->map.name, s->id, b->number, p->epoch);
 		r = upload_put_buf(p, &image, &m->map, e);
 		m->map_lsn = h.lsn;
 	}
@@ -251,6 +253,35 @@ static int condemn(struct root_builder *b, const char *name, struct err *e)
 	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
 }
 
+static bool same_object(const struct manifest_sco *a, const struct manifest_sco *b)
+{
+	return a->sco == b->sco && a->version == b->version && a->object_epoch == b->object_epoch;
+}
+
+/*
+ * What the old manifest names and the new one does not. A dead SCO was condemned when it was buried,
+ * but a crash may have lost that row: this one comes with the root.
+ */
+static int condemn_scos(struct root_builder *b, const struct manifest *old,
+			const struct manifest *new, struct err *e)
+{
+	uint32_t j = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i < old->sco_count && r == 0; i++) {
+		char name[OBJECT_NAME_MAX + 1];
+
+		while (j < new->sco_count &&new->scos[j].sco < old->scos[i].sco)
+			j++;
+		if (j < new->sco_count && same_object(&new->scos[j], &old->scos[i]))
+			continue;
+		object_name_sco(name, old->stream, old->scos[i].sco, old->scos[i].version,
+				old->scos[i].object_epoch);
+		r = condemn(b, name, e);
+	}
+	return r;
+}
+
 static int put_manifest(struct root_builder *b, struct stream *s, struct manifest *m,
 			struct named_object *ret_object, struct err *e)
 {
@@ -300,6 +331,8 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 			r = condemn(b, old.map.name, e);
 	}
 	if (r == 0)
+		r = condemn_scos(b, &old, &new, e);
+	if (r == 0)
 		r = put_manifest(b, s, &new, &rs->manifest, e);
 	if (r == 0 && before)
 		r = condemn(b, before->manifest.name, e);
@@ -310,7 +343,7 @@ out:
 	return r;
 }
 
-/* Streams of deleted disks: manifest and map image go; their SCOs were condemned when they died. */
+/* Streams of deleted disks: all of theirs goes. */
 static int condemn_gone_streams(struct root_builder *b, struct err *e)
 {
 	uint32_t j = 0;
@@ -319,6 +352,7 @@ static int condemn_gone_streams(struct root_builder *b, struct err *e)
 	for (uint32_t i = 0; i < b->old.stream_count && r == 0; i++) {
 		const struct root_stream *before = &b->old.streams[i];
 		struct manifest old = { 0 };
+		const struct manifest nothing = { 0 };
 		struct buf bytes;
 
 		while (j < b->new.stream_count && b->new.streams[j].stream < before->stream)
@@ -329,6 +363,8 @@ static int condemn_gone_streams(struct root_builder *b, struct err *e)
 		r = read_object(b->pool, &before->manifest, &bytes, e);
 		if (r == 0)
 			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
+		if (r == 0)
+			r = condemn_scos(b, &old, &nothing, e);
 		if (r == 0)
 			r = condemn(b, old.map.name, e);
 		if (r == 0)
