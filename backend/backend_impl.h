@@ -67,5 +67,7 @@ struct fault_plan {
 NODISCARD int filter_fault_open(struct env *env, struct store *below, const struct fault_plan *plan,
 				struct store **ret_store);
 void filter_fault_set(struct store *s, const struct fault_plan *plan);
+/* Errors, cuts and flips so far; not what was refused while down. */
+uint64_t filter_fault_count(struct store *s);
 
 #endif

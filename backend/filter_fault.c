@@ -17,6 +17,8 @@ struct store_fault {
 	struct env *env;
 	struct store *below;
 
+	uint64_t injected; /* atomic */
+
 	struct mutex lock; /* not ranked: nothing is taken while it is held */
 	struct fault_plan plan;
 };
@@ -36,7 +38,11 @@ static uint64_t draw(struct store_fault *f)
 
 static bool happens(struct store_fault *f, uint32_t chance)
 {
-	return chance > 0 && draw(f) % CHANCE_ONE < chance;
+	bool hit = chance > 0 && draw(f) % CHANCE_ONE < chance;
+
+	if (hit)
+		(void)__atomic_add_fetch(&f->injected, 1, __ATOMIC_RELAXED);
+	return hit;
 }
 
 static void delay(struct store_fault *f, uint64_t delay_ns_max)
@@ -194,6 +200,13 @@ int filter_fault_open(struct env *env, struct store *below, const struct fault_p
 	mutex_init(&f->lock, 0);
 	*ret_store = &f->store;
 	return 0;
+}
+
+uint64_t filter_fault_count(struct store *s)
+{
+	struct store_fault *f = store_fault_of(s);
+
+	return __atomic_load_n(&f->injected, __ATOMIC_RELAXED);
 }
 
 void filter_fault_set(struct store *s, const struct fault_plan *plan)

@@ -8,7 +8,7 @@
 
 #include "common/base.h"
 
-#define ERR_MESSAGE_BYTES 240
+#define ERR_MESSAGE_BYTES 480
 
 struct err {
 	int code;

@@ -166,8 +166,8 @@ int bury_streams(struct checkpoint *c, struct err *e)
 		struct stream *s = c->marks[i].stream;
 
 		/* Its last entries are below the mark, and its last SCO was buried. */
-		if (s->abandoned && !s->error && stream_is_empty(s) &&
-		    c->marks[i].lsn == stream_last_lsn(s) && !has_scos(c->pool, s->id))
+		if (stream_is_over(s) && c->marks[i].lsn == stream_last_lsn(s) &&
+		    !has_scos(c->pool, s->id))
 			r = bury_stream(c->pool, s, e);
 	}
 	return r;

@@ -47,6 +47,7 @@ static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
 {
 	struct staged_object *so;
 	struct object *o;
+	bool passed_over;
 	int r;
 
 	HASH_FIND(hh, c->objects, &id, sizeof(id), so);
@@ -55,6 +56,14 @@ static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
 	r = object_get(c->pool, id, &o, e);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* deleted: nobody asks any more */
+	rwlock_read_lock(&o->gate);
+	/* Its layers go, with their rows; or its log may lack what RAM says. */
+	passed_over = o->deleted || __atomic_load_n(&o->stream->stuck, __ATOMIC_ACQUIRE);
+	rwlock_read_unlock(&o->gate);
+	if (passed_over) {
+		object_put(o);
+		return 0;
+	}
 	so = calloc(1, sizeof(*so));
 	if (!so) {
 		object_put(o);
@@ -214,6 +223,9 @@ static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
 
 	HASH_FIND(hh, c->objects, &owner, sizeof(owner), so);
 	if (!so || !delta) /* deleted: nobody asks any more */
+		return;
+	/* Counted anew at the end; what changes until then is seen through two limits. */
+	if (checkpoint_limit_sank(so))
 		return;
 	so->row.mapped_clusters = (uint64_t)((int64_t)so->row.mapped_clusters + delta);
 	so->written = false;
@@ -380,6 +392,21 @@ static int stage_range(struct checkpoint *c, const struct staged_range *sr, stru
 	return r;
 }
 
+/* Rows of attributes of layers that go. */
+static int stage_dropped(struct checkpoint *c, struct err *e)
+{
+	int r = 0;
+
+	GUARD(&c->pool->dropped_lock);
+	for (struct dropped_layer *d = c->pool->dropped; d && r == 0; d = d->next) {
+		struct row_key key = row_key_u64(ROW_OBJECT_STATE, d->id);
+
+		if (d->frozen_in)
+			r = meta_batch_delete(c->pool->meta, c->batch, &key);
+	}
+	return r < 0 ? err_set(e, r, "dropped layers") : 0;
+}
+
 /* SCOs whose row is behind for other reasons than their counts. */
 static int stage_sco_rows(struct checkpoint *c, struct err *e)
 {
@@ -434,14 +461,24 @@ static int read_marks(struct checkpoint *c)
 		mutex_lock(&list[i]->range_lock);
 		c->marks[i].lsn = stream_last_lsn(list[i]);
 		mutex_unlock(&list[i]->range_lock);
+		c->marks[i].stuck = __atomic_load_n(&list[i]->stuck, __ATOMIC_ACQUIRE);
+		if (c->marks[i].stuck)
+			c->marks[i].lsn = list[i]->checkpoint_lsn;
 	}
 	free(list);
 	return c->marks ? 0 : -ENOMEM;
 }
 
+static bool was_stuck(struct checkpoint *c, const struct stream *s)
+{
+	return s->mark_index < c->mark_count && c->marks[s->mark_index].stream == s &&
+	       c->marks[s->mark_index].stuck;
+}
+
 /*
  * The whole log of every stream, up to what staging can have seen, is durable. Also of streams that
- * are younger than the marks: their pages may have been staged.
+ * are younger than the marks: their pages may have been staged. Of those that were stuck before
+ * staging nothing was staged; one that got stuck since fails this checkpoint, not the next.
  */
 static int make_logs_durable(struct checkpoint *c, struct err *e)
 {
@@ -454,7 +491,8 @@ static int make_logs_durable(struct checkpoint *c, struct err *e)
 	for (size_t i = 0; MUTANT(MUTANT_CHECKPOINT_LSN_LATE) && i < c->mark_count; i++)
 		c->marks[i].lsn = stream_last_lsn(c->marks[i].stream);
 	for (size_t i = 0; i < count && r == 0 && !MUTANT(MUTANT_CHECKPOINT_AHEAD); i++)
-		r = stream_sync(list[i], stream_last_lsn(list[i]), e);
+		if (!was_stuck(c, list[i]))
+			r = stream_sync(list[i], stream_last_lsn(list[i]), e);
 	free(list);
 	return r;
 }
@@ -630,6 +668,7 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 	c->batch = meta_batch_new(c->pool->meta, META_STATE);
 	if (!c->batch)
 		return err_set(e, -ENOMEM, "checkpoint");
+	r = stage_dropped(c, e);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
 		r = stage_range(c, &c->ranges[i], e);
 	if (r == 0 && c->range_count)

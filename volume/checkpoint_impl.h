@@ -27,6 +27,7 @@ struct stream_mark {
 	struct stream *stream;
 	lsn_t lsn;
 	uint64_t replay_sco;
+	bool stuck; /* its mark stays where it is, and nothing young of it is staged */
 };
 
 struct checkpoint {
@@ -48,6 +49,8 @@ struct checkpoint {
 /* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);
 
+/* Whether a truncation hides more of the parents now than the layer's row says. */
+bool checkpoint_limit_sank(const struct staged_object *so);
 /* checkpoint_layers.c: limits that sank, into the commit of the marks; then they are saved. */
 NODISCARD int checkpoint_put_limits(struct checkpoint *c, struct meta_batch *names, bool *changed,
 				    struct err *e);

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-static bool limit_sank(const struct staged_object *so)
+bool checkpoint_limit_sank(const struct staged_object *so)
 {
 	return so->object->layer->parent && so->parent_limit < so->object->saved_parent_limit;
 }
@@ -44,7 +44,7 @@ int checkpoint_put_limits(struct checkpoint *c, struct meta_batch *names, bool *
 	int r = 0;
 
 	HASH_ITER (hh, c->objects, so, next) {
-		if (r < 0 || !limit_sank(so))
+		if (r < 0 || !checkpoint_limit_sank(so))
 			continue;
 		r = put_limit(c->pool, names, so, e);
 		*changed = true;
@@ -57,7 +57,7 @@ void checkpoint_limits_saved(struct checkpoint *c)
 	struct staged_object *so, *next;
 
 	HASH_ITER (hh, c->objects, so, next)
-		if (limit_sank(so))
+		if (checkpoint_limit_sank(so))
 			so->object->saved_parent_limit = so->parent_limit;
 }
 
@@ -169,7 +169,7 @@ int checkpoint_recount(struct checkpoint *c, struct err *e)
 	int r = 0;
 
 	HASH_ITER (hh, c->objects, so, next)
-		if (r == 0 && limit_sank(so))
+		if (r == 0 && checkpoint_limit_sank(so))
 			r = recount(c, so, e);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include "common/crc32c.h"
 #include "common/log.h"
 #include "volume/io.h"
+#include "volume/mutant.h"
 #include "volume/pool_impl.h"
 
 #include <stdlib.h>
@@ -20,19 +21,24 @@
 #define SLACK_SCOS     2u
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
 
+/* As counted: a checkpoint may count anew while a round goes on. */
+struct victim {
+	struct sco *sco; /* referenced */
+	uint32_t live_slots, data_slots;
+};
+
 struct victim_choice {
-	struct sco **scos;
+	struct victim *victims;
 	size_t count;
 	uint64_t used_bytes, live_bytes;
 };
 
 /* Sealed SCOs that a checkpoint has counted, and how much they take. */
-static void count_garbage(struct pool *p, struct victim_choice *v)
+static void count_garbage(struct pool *p, struct sco **scos, size_t count, struct victim_choice *v)
 {
-	size_t kept = 0;
-
-	for (size_t i = 0; i < v->count; i++) {
-		struct sco *s = v->scos[i];
+	for (size_t i = 0; i < count; i++) {
+		struct victim *victim = &v->victims[v->count];
+		struct sco *s = scos[i];
 		struct stream *stream = pool_stream(p, s->stream);
 		lsn_t checkpointed =
 			stream ? __atomic_load_n(&stream->checkpoint_lsn, __ATOMIC_RELAXED) : 0;
@@ -46,25 +52,25 @@ static void count_garbage(struct pool *p, struct victim_choice *v)
 			v->used_bytes += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		}
+		*victim = (struct victim){ s, s->live_slots, sco_data_slots(s) };
 		mutex_unlock(&p->scos->lock);
 		if (counted)
-			v->scos[kept++] = s;
+			v->count++;
 		else
 			sco_unref(p->scos, s);
 	}
-	v->count = kept;
 }
 
 static int by_live(const void *a, const void *b)
 {
-	const struct sco *x = *(struct sco *const *)a, *y = *(struct sco *const *)b;
+	const struct victim *x = a, *y = b;
 	/* Share of live data, without dividing. */
-	uint64_t lx = (uint64_t)x->live_slots * sco_data_slots(y);
-	uint64_t ly = (uint64_t)y->live_slots * sco_data_slots(x);
+	uint64_t lx = (uint64_t)x->live_slots * y->data_slots;
+	uint64_t ly = (uint64_t)y->live_slots * x->data_slots;
 
 	if (lx != ly)
 		return lx < ly ? -1 : 1;
-	return x->number < y->number ? -1 : x->number > y->number;
+	return x->sco->number < y->sco->number ? -1 : x->sco->number > y->sco->number;
 }
 
 /* Slots of the victim that are in memory at once. */
@@ -151,7 +157,8 @@ static int window_bytes(struct move *m, uint32_t slot, uint32_t count, uint8_t *
 	*ret_bytes = m->window + (size_t)at * CLUSTER_BYTES;
 	r = sco_index_crcs(m->pool->index, m->sco, slot, count, crcs, m->e);
 	for (uint32_t i = 0; r == 0 && i < count; i++)
-		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])
+		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i] &&
+		    !MUTANT(MUTANT_MOVE_UNVERIFIED))
 			r = err_set(m->e, -EBADMSG, "SCO %" PRIu64 " slot %u: checksum",
 				    m->sco->number, slot + i);
 	return r;
@@ -287,34 +294,53 @@ static int clean_round(struct pool *p, struct err *e)
 	struct victim_choice v = { 0 };
 	unsigned int victims = 0;
 	uint64_t used, moved;
+	struct sco **scos;
+	size_t count;
 	int r;
 
-	r = sco_table_list(p->scos, 0, &v.scos, &v.count);
+	r = sco_table_list(p->scos, 0, &scos, &count);
 	if (r < 0)
 		return err_set(e, r, "cleaning");
-	count_garbage(p, &v);
+	v.victims = calloc(count + 1, sizeof(*v.victims));
+	if (!v.victims) {
+		sco_list_free(p->scos, scos, count);
+		return err_set(e, -ENOMEM, "cleaning");
+	}
+	count_garbage(p, scos, count, &v);
+	free(scos); /* the references are among the victims now, or dropped */
 	used = v.used_bytes;
 	if (v.count)
-		qsort(v.scos, v.count, sizeof(struct sco *), by_live);
+		qsort(v.victims, v.count, sizeof(*v.victims), by_live);
 	for (size_t i = 0; i < v.count && victims < ROUND_VICTIMS && r == 0; i++) {
-		struct sco *s = v.scos[i];
-		uint64_t live = (uint64_t)s->live_slots * CLUSTER_BYTES;
-		uint64_t data = (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
+		struct sco *s = v.victims[i].sco;
+		uint32_t live_slots = v.victims[i].live_slots;
+		uint64_t live = (uint64_t)live_slots * CLUSTER_BYTES;
+		uint64_t data = (uint64_t)v.victims[i].data_slots * CLUSTER_BYTES;
 
 		if (!too_much_garbage(p, used, v.live_bytes) || live * 10 > data * 9)
 			break;
-		if (s->stuck == s->live_slots + 1)
+		if (s->stuck == live_slots + 1) /* only this thread sets it */
 			continue; /* of frozen layers: nothing changed since it was tried */
 		moved = counter_get(&p->metrics.clean_clusters);
 		r = clean_sco(p, s, e);
-		if (r == 0 && moved == counter_get(&p->metrics.clean_clusters)) {
-			s->stuck = s->live_slots + 1;
+		if (r == -ESHUTDOWN || r == -ENOMEM)
+			break;
+		if (r <
+		    0) /* damaged, or its stream failed: the others can be cleaned all the same */
+			log_warning("volume: not cleaned before it changes: %s", e->message);
+		if (r < 0 || moved == counter_get(&p->metrics.clean_clusters)) {
+			mutex_lock(&p->scos->lock);
+			s->stuck = live_slots + 1;
+			mutex_unlock(&p->scos->lock);
+			r = 0;
 			continue;
 		}
 		used -= data - min_u64(data, live);
 		victims++;
 	}
-	sco_list_free(p->scos, v.scos, v.count);
+	for (size_t i = 0; i < v.count; i++)
+		sco_unref(p->scos, v.victims[i].sco);
+	free(v.victims);
 	return r < 0 ? r : (int)victims;
 }
 

@@ -21,6 +21,8 @@ int pool_drop_layer(struct pool *p, struct layer *layer, struct err *e)
 
 	if (!d)
 		return err_set(e, -ENOMEM, "dropping a layer");
+	__atomic_store_n(&layer->stuck, NULL,
+			 __ATOMIC_RELAXED); /* what its log lacks is of no use */
 	r = map_range(p->map, layer, 0, CLUSTER_MAX, LOC_UNMAPPED, publish_nothing, NULL, &lsn, e);
 	if (r < 0) {
 		free(d);

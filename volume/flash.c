@@ -46,8 +46,8 @@ static int label_check(struct flash *flash, unsigned int index, const char *path
 	r = env_open(flash->env, path, ENV_READ, &f);
 	if (r < 0)
 		return err_set(e, r, "opening '%s': is the cache directory mounted?", path);
+	flash->dirs[index].label = f;
 	got = env_pread(flash->env, f, bytes, sizeof(bytes), 0);
-	env_close(flash->env, f);
 	if (got < 0)
 		return err_set(e, (int)got, "reading '%s'", path);
 	r = cache_label_decode(bytes, (size_t)got, &label, e);
@@ -58,6 +58,12 @@ static int label_check(struct flash *flash, unsigned int index, const char *path
 	if (label.index != index)
 		return err_set(e, -EUCLEAN, "'%s' is cache directory %u of the pool, not %u", path,
 			       label.index, index);
+	r = env_lock(flash->env, f);
+	if (r < 0)
+		return err_set(e, r == -EWOULDBLOCK ? -EBUSY : r,
+			       "cache directory of '%s' is in use by another process: by a copy of "
+			       "this pool?",
+			       path);
 	return 0;
 }
 
@@ -139,6 +145,8 @@ void flash_close(struct flash *flash)
 		return;
 	(void)flash_drop_stock(flash);
 	for (unsigned int i = 0; i < flash->dir_count; i++) {
+		if (flash->dirs[i].label)
+			env_close(flash->env, flash->dirs[i].label);
 		free(flash->dirs[i].path);
 		free(flash->dirs[i].sco_path);
 	}
@@ -277,6 +285,39 @@ static int create_somewhere(struct flash *flash, uint32_t stream, uint64_t sco, 
 	return r;
 }
 
+/* Room for so many more, or a part of all, ends what was told: near the edge it comes and goes. */
+#define TELL_ROOM_COUNT 32u
+#define TELL_ROOM_PART	8u
+
+/* One line when users begin to wait for room, one when they no longer do. */
+static void tell_room(struct flash *flash, uint64_t len_bytes, bool full)
+{
+	uint64_t enough_bytes = TELL_ROOM_COUNT * len_bytes;
+	bool told;
+
+	mutex_lock(&flash->lock);
+	told = flash->told_full;
+	mutex_unlock(&flash->lock);
+	if (told == full)
+		return;
+	enough_bytes = min_u64(enough_bytes, flash_size_bytes(flash) / TELL_ROOM_PART);
+	if (!full && !flash_has_room(flash, enough_bytes))
+		return;
+	mutex_lock(&flash->lock);
+	told = flash->told_full;
+	flash->told_full = full;
+	mutex_unlock(&flash->lock);
+	if (told == full)
+		return;
+	if (full)
+		log_warning("flash: no room, writes wait until there is: dirs=%u first='%s' "
+			    "used_bytes=%" PRIu64,
+			    flash->dir_count, flash->dirs[0].path, flash_used_bytes(flash));
+	else
+		log_info("flash: room again, writes go on: used_bytes=%" PRIu64,
+			 flash_used_bytes(flash));
+}
+
 int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t version,
 		 uint64_t len_bytes, bool urgent, struct env_file **ret_file, uint32_t *ret_dir,
 		 struct err *e)
@@ -288,6 +329,8 @@ int flash_create(struct flash *flash, uint32_t stream, uint64_t sco, uint32_t ve
 	if (r == -EAGAIN && flash_drop_stock(flash))
 		r = create_somewhere(flash, stream, sco, version, len_bytes, urgent, ret_file,
 				     ret_dir, e);
+	if (!urgent && (r == 0 || r == -EAGAIN))
+		tell_room(flash, len_bytes, r == -EAGAIN);
 	return r;
 }
 

@@ -19,11 +19,12 @@
 #define FLASH_STOCK_MAX 4u /* files written in advance */
 
 struct flash_dir {
-	char *path;	     /* constant */
-	char *sco_path;	     /* path/sco; constant */
-	uint64_t size_bytes; /* limit; constant; 0: the filesystem's */
-	uint64_t used_bytes; /* guarded by flash.lock */
-	bool failed;	     /* takes no new files; guarded by flash.lock */
+	char *path;		/* constant */
+	char *sco_path;		/* path/sco; constant */
+	uint64_t size_bytes;	/* limit; constant; 0: the filesystem's */
+	uint64_t used_bytes;	/* guarded by flash.lock */
+	bool failed;		/* takes no new files; guarded by flash.lock */
+	struct env_file *label; /* locked as long as it is open: a copy of the pool keeps out */
 };
 
 struct flash_stock {
@@ -45,6 +46,7 @@ struct flash {
 	uint64_t stock_number;
 	unsigned int stock_count;
 	struct flash_stock stock[FLASH_STOCK_MAX];
+	bool told_full; /* the log has it that writes wait for room */
 };
 
 struct flash_dir_option {

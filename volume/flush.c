@@ -236,7 +236,8 @@ void pool_recount(struct pool *p)
 	HASH_ITER (hh, t->by_number, s, next) {
 		t->live_slots += s->live_slots;
 		t->total_slots += s->file_bytes / CLUSTER_BYTES;
-		if (!(s->row_flags & SCO_UPLOADED) && s->batch_count)
+		if (!(s->row_flags & SCO_UPLOADED) &&
+		    __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED))
 			dirty += s->file_bytes;
 		if (s->row_saved && !s->dead && s->stuck != s->live_slots + 1) {
 			counted += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;

@@ -48,14 +48,27 @@ struct change {
 	bool keep_mtime;
 };
 
+/* Past the ring, straight into the SCO. */
+static int write_direct(const struct reservation *res, const struct change *c, struct pool *p,
+			struct err *e)
+{
+	size_t len = (size_t)res->count * CLUSTER_BYTES;
+	struct env_file *file;
+	int r = sco_file(p->scos, res->sco, &file, e);
+
+	if (r < 0)
+		return r;
+	counter_inc(&p->metrics.direct_writes);
+	r = env_pwrite(p->env, file, c->src, len, (uint64_t)res->slot * CLUSTER_BYTES);
+	return r < 0 ? err_set(e, r, "writing to SCO %" PRIu64, res->sco->number) : 0;
+}
+
 /* Bytes and checksums into the places reserved. */
 static int fill_places(const struct reservation *res, const struct change *c, uint32_t *crcs,
 		       struct pool *p, struct err *e)
 {
 	size_t len = (size_t)res->count * CLUSTER_BYTES;
 	const uint8_t *bytes = c->src;
-	struct env_file *file;
-	int r;
 
 	if (res->data) {
 		memcpy(res->data, c->src, len);
@@ -65,14 +78,9 @@ static int fill_places(const struct reservation *res, const struct change *c, ui
 		crcs[i] = crc32c(0, bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES);
 		stream_set_crc(res, i, crcs[i]);
 	}
-	if (res->data)
+	if (res->data || MUTANT(MUTANT_MAP_BEFORE_SLOT))
 		return 0;
-	r = sco_file(p->scos, res->sco, &file, e);
-	if (r < 0)
-		return r;
-	counter_inc(&p->metrics.direct_writes);
-	r = env_pwrite(p->env, file, c->src, len, (uint64_t)res->slot * CLUSTER_BYTES);
-	return r < 0 ? err_set(e, r, "writing to SCO %" PRIu64, res->sco->number) : 0;
+	return write_direct(res, c, p, e);
 }
 
 /* Reserve, fill, publish, complete. Returns clusters done, or negative with nothing changed. */
@@ -124,6 +132,8 @@ static int apply_change(struct object *o, struct stream *stream, const struct ch
 	else
 		r = map_update(p->map, o->layer, &u, &lsn, e);
 	rwlock_read_unlock(&o->gate);
+	if (MUTANT(MUTANT_MAP_BEFORE_SLOT) && r == 0 && c->src && !res.data)
+		r = write_direct(&res, c, p, e);
 out:
 	stream_complete(&res);
 	return r < 0 ? r : (int)u.count;
@@ -374,14 +384,14 @@ int io_relocate(struct object *o, uint64_t cluster, unsigned int count, const ui
 		.count = count,
 		.src = src,
 		.end_bytes = 0, /* never extends */
-		.conditional = true,
+		.conditional = !MUTANT(MUTANT_MOVE_BLINDLY),
 		.expect = expect,
 		.reserve_flags = RESERVE_URGENT,
 		.keep_mtime = true,
 	};
 
-	if (count >= DIRECT_CLUSTERS_MIN && (uintptr_t)src % ENV_DIRECT_ALIGN == 0)
-		c.reserve_flags |= RESERVE_DIRECT;
+	/* Through the ring, however long: what is moved was synced where it is, and a failed sync of
+	 * the new place may lose what only that file had. */
 	return change_clusters(o, &c, e);
 }
 
@@ -456,7 +466,7 @@ static int grow(struct object *o, uint64_t size, struct err *e)
 
 	r = reserve_waiting(o, 0, &res, &stream, e);
 	if (r < 0)
-		return r;
+		return r == -ESTALE ? -EBADF : r; /* the stream of a deleted disk */
 	rwlock_write_lock(&o->gate);
 	if (o->deleted || o->stream != stream) {
 		r = o->deleted ? -EBADF : -EXDEV;

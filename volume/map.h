@@ -36,7 +36,10 @@ struct layer {
 	struct layer *parent;	     /* constant; NULL: none; referenced */
 	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
 	uint64_t owner;		     /* the user's, set after map_layer_new(): object it is of */
-	uint32_t refs;		     /* atomic */
+	/* The user's, likewise; NULL or atomic: what is young in it must stay in RAM for good, for the
+	 * log it stands on is broken. Checkpoints pass over it. Rises once. */
+	const bool *stuck;
+	uint32_t refs; /* atomic */
 
 	struct mutex lock;		/* rank LOCK_LAYER; guards all below */
 	uint64_t parent_limit_clusters; /* nothing of the parent at and behind it; only sinks */

@@ -63,6 +63,8 @@ static bool collect_dirty(void *arg, struct shard *s, struct map_page *p)
 	if (!page_is(p, PAGE_DIRTY))
 		return true;
 	l = &page_layer(m, p)->pub;
+	if (layer_is_stuck(l))
+		return true;
 	layer_ref(l);
 	m->staged[m->staged_count++] = (struct staged_page){ .layer = l, .page = page_number(p) };
 	return true;

@@ -121,6 +121,12 @@ static inline struct map_layer *map_layer_of(struct layer *l)
 {
 	return (struct map_layer *)l;
 }
+static inline bool layer_is_stuck(const struct layer *l)
+{
+	const bool *stuck = __atomic_load_n(&l->stuck, __ATOMIC_RELAXED);
+
+	return stuck && __atomic_load_n(stuck, __ATOMIC_ACQUIRE);
+}
 static inline uint64_t mix64(uint64_t x)
 {
 	x = (x ^ x >> 32) * UINT64_C(0x9e3779b97f4a7c15);

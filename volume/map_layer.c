@@ -143,14 +143,20 @@ int map_layer_new(struct map *m, uint64_t id, struct layer *parent, uint64_t par
 	ml->pub.parent_origin_base = parent_origin_base;
 	ml->pub.parent_limit_clusters = parent_limit_clusters;
 	ml->pub.refs = 1;
+	mutex_init(&ml->pub.lock, LOCK_LAYER); /* once it is in, others find it */
 
 	mutex_lock(&m->layers_lock);
 	living = layer_find_locked(m, id);
 	if (!living)
 		r = layer_insert_locked(m, ml);
+	if (!living && r == 0 && parent)
+		layer_ref(parent);
 	mutex_unlock(&m->layers_lock);
-	if (living) {
+	if (living || r < 0) {
+		mutex_done(&ml->pub.lock);
 		free(ml);
+	}
+	if (living) {
 		if (living->pub.parent != parent ||
 		    living->pub.parent_origin_base != parent_origin_base) {
 			layer_unref(m, &living->pub);
@@ -159,13 +165,8 @@ int map_layer_new(struct map *m, uint64_t id, struct layer *parent, uint64_t par
 		*ret_layer = &living->pub;
 		return 0;
 	}
-	if (r < 0) {
-		free(ml);
+	if (r < 0)
 		return r;
-	}
-	mutex_init(&ml->pub.lock, LOCK_LAYER);
-	if (parent)
-		layer_ref(parent);
 	*ret_layer = &ml->pub;
 	return 0;
 }

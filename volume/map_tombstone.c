@@ -174,6 +174,8 @@ void map_tombstones_freeze(struct map *m)
 	for (struct map_layer *ml = m->tombstoned; ml; ml = ml->next_tombstoned) {
 		GUARD(&ml->pub.lock);
 
+		if (layer_is_stuck(&ml->pub))
+			continue;
 		for (struct map_tombstone *set = ml->pub.tombstones; set; set = set->older)
 			set->frozen = true;
 	}

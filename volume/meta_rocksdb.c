@@ -56,9 +56,8 @@
 #define BACKGROUND_JOBS_MAX	   2
 #define BLOOM_BITS_PER_KEY	   10
 #define BLOCK_BYTES_ROCKSDB	   (16u << 10)
-#define INFO_LOG_BYTES_MAX	   (1u << 20)
+#define INFO_LOG_FATAL		   4 /* InfoLogLevel in rocksdb/env.h */
 #define INFO_LOG_FILES_MAX	   2
-#define INFO_LOG_WARN		   2 /* InfoLogLevel in rocksdb/env.h */
 #define NAMES_FLUSH_INTERVAL	   64
 #define PAGE_BYTES_MAX		   (1u << 20)
 
@@ -204,8 +203,10 @@ static rocksdb_options_t *options_of_db(uint64_t write_buffer_bytes)
 	rocksdb_options_set_max_total_wal_size(o, 4 * write_buffer_bytes);
 	/* A power cut tears the end of the WAL: keep what is whole before it, drop all behind. */
 	rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
-	rocksdb_options_set_info_log_level(o, INFO_LOG_WARN);
-	rocksdb_options_set_max_log_file_size(o, INFO_LOG_BYTES_MAX);
+	/* Only the header that it writes when it opens: else it would log about a full disk to the
+	 * full disk, and 7.8, built with asserts as Debian's, ends the process at the second line
+	 * that fails. What matters it returns to us. Its log is not rolled: that repeats the header. */
+	rocksdb_options_set_info_log_level(o, INFO_LOG_FATAL);
 	rocksdb_options_set_keep_log_file_num(o, INFO_LOG_FILES_MAX);
 	/* No timers: idle means no CPU. */
 	rocksdb_options_set_stats_dump_period_sec(o, 0);

@@ -1,6 +1,9 @@
 /*
- * mutant - planted bugs, compiled in by -DMUTANT=n, which the tests must find (tests/mutants.sh).
- * In a build for users VPOOL_MUTANT is 0 and every MUTANT(n) is a constant false.
+ * mutant - planted bugs, which the tests must find (tests/mutants.sh).
+ *
+ * -DMUTANT=n compiles one in; -DMUTANT=-1 all of them, and the environment's VPOOL_MUTANT says which
+ * one acts (0 or nothing: none), so that one build serves the whole suite. In a build for users the
+ * macro VPOOL_MUTANT is 0 and every MUTANT(n) is a constant false: nothing is read, nothing is left.
  */
 #ifndef VOLUME_MUTANT_H
 #define VOLUME_MUTANT_H
@@ -16,7 +19,7 @@ enum mutant {
 	MUTANT_NO_CRC_ON_READ = 3,	 /* clusters leave unverified */
 	MUTANT_REPLAY_PAST_GAP = 4,	 /* replay applies entries behind a missing LSN */
 	MUTANT_LOST_MERGE = 5,		 /* a partial write does not look whether it raced */
-	MUTANT_FRAME_RELEASED_EARLY = 6, /* a frame is free once written, not once durable */
+	MUTANT_FRAME_RELEASED_EARLY = 6, /* a frame is free while its write is under way */
 	MUTANT_DEAD_BEFORE_DURABLE = 7,	 /* a dead SCO goes before the checkpoint is flushed */
 	MUTANT_CHECKPOINT_AHEAD = 8,	 /* rows are committed before the log is durable */
 	MUTANT_NO_CUT = 9,		 /* the cut of an epoch is ignored at replay */
@@ -27,8 +30,19 @@ enum mutant {
 	MUTANT_CONDEMNED_EARLY = 14, /* a condemned object goes with the root that condemns it */
 	MUTANT_TRUNCATE_TAIL = 15,   /* the rest of the last cluster is not zeroed */
 	MUTANT_NUMBER_REUSE = 16,    /* SCO numbers start below the high-water mark */
+	MUTANT_MAP_BEFORE_SLOT = 17, /* a direct write is published, then written */
+	MUTANT_NO_SEAL_SYNC = 18,    /* a sealed SCO's index is not synced */
+	MUTANT_MOVE_BLINDLY = 19,    /* the cleaner does not look whether the place still holds */
+	MUTANT_MOVE_UNVERIFIED = 20, /* the cleaner gives damaged bytes a new checksum */
+	MUTANT_NO_REWRITE_SYNC = 21, /* recovery does not sync what it wrote from the ring */
 	MUTANT_COUNT
 };
+
+#if VPOOL_MUTANT < 0
+extern int mutant_chosen; /* set before main(), then constant */
+#define MUTANT(n) (mutant_chosen == (int)(n))
+#else
 #define MUTANT(n) (VPOOL_MUTANT == (n))
+#endif
 
 #endif

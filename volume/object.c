@@ -102,6 +102,15 @@ static int get_layer_row(struct pool *p, uint64_t id, struct layer_row *ret_row,
 	return r < 0 ? err_wrap(e, r, "layer %" PRIu64, id) : 0;
 }
 
+/* Two that load an object at the same time get the same layer; whoever comes second finds it done,
+ * and a checkpoint may be reading it by then. */
+static void own_layer(struct layer *layer, uint64_t id)
+{
+	GUARD(&layer->lock);
+	if (layer->owner != id)
+		layer->owner = id;
+}
+
 /* Layers from the oldest ancestor down; each takes a reference on its parent. */
 static int load_layers(struct object *o, uint64_t live, struct err *e)
 {
@@ -128,7 +137,7 @@ static int load_layers(struct object *o, uint64_t live, struct err *e)
 			layer_unref(o->pool->map, layer);
 		layer = r == 0 ? child : NULL;
 		if (layer)
-			layer->owner = o->id;
+			own_layer(layer, o->id);
 		o->saved_parent_limit = rows[i].parent_limit_clusters;
 	}
 	if (r < 0 && layer)
@@ -199,6 +208,8 @@ static int object_load(struct pool *p, uint64_t id, struct object **ret_object, 
 	o->stream = pool_stream(p, o->origins[0].stream);
 	r = o->stream ? load_layers(o, row.live_layer, e) :
 			err_set(e, -EUCLEAN, "object %" PRIu64 " has no stream", id);
+	if (r == 0)
+		__atomic_store_n(&o->layer->stuck, &o->stream->stuck, __ATOMIC_RELAXED);
 	if (r == 0)
 		r = load_state(o, e);
 	if (r < 0) {

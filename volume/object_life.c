@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* RocksDB looks for room every 5 s. */
+#define DELETE_WAIT_NS	  UINT64_C(15000000000)
+#define DELETE_RECHECK_NS UINT64_C(50000000)
+
 static void buf_donep(struct buf *b)
 {
 	buf_done(b);
@@ -207,9 +211,28 @@ int names_publish_object(struct names_batch *b, uint64_t id, struct err *e)
 	return object_open(b->pool, id, &b->publishes, e);
 }
 
-int names_commit(struct names_batch *b, struct err *e)
+/*
+ * A deletion makes room, so on a full disk it waits for the reserve: the checkpoint that meets the
+ * same gives it back, and the metadata recovers some seconds later.
+ */
+static int commit_rows(struct names_batch *b, struct err *e)
 {
 	struct pool *p = b->pool;
+	uint64_t deadline_ns = clock_mono_ns() + DELETE_WAIT_NS;
+	int r = meta_commit(p->meta, b->batch, 0, e);
+
+	while (r == -ENOSPC && b->delete_count > 0 && clock_mono_ns() < deadline_ns) {
+		uint64_t generation = pool_room_generation(p);
+
+		job_kick(&p->checkpointer);
+		pool_wait_room(p, generation, DELETE_RECHECK_NS);
+		r = meta_commit(p->meta, b->batch, 0, e);
+	}
+	return r;
+}
+
+int names_commit(struct names_batch *b, struct err *e)
+{
 	unsigned int closed = 0;
 	int r = 0;
 
@@ -223,12 +246,15 @@ int names_commit(struct names_batch *b, struct err *e)
 				 delete_rows(o, b->batch);
 	}
 	if (r == 0)
-		r = meta_commit(p->meta, b->batch, 0, e);
+		r = commit_rows(b, e);
 	for (unsigned int i = closed; i-- > 0;) {
 		if (r == 0)
 			become_deleted(b->deletes[i]);
 		rwlock_write_unlock(&b->deletes[i]->gate);
 	}
+	/* On a tight disk the backend's share of it comes back with the next roots: soon. */
+	if (r == 0 && b->delete_count > 0 && pool_is_tight(b->pool))
+		job_kick(&b->pool->uploader);
 	return r;
 }
 
@@ -302,11 +328,18 @@ int names_delete(struct names_batch *b, const void *key, size_t key_bytes)
 
 int names_get(struct pool *p, const void *key, size_t key_bytes, struct buf *out, struct err *e)
 {
+	size_t had_bytes = out->len_bytes;
 	struct names_key k;
 	int r = names_key(key, key_bytes, &k);
 
-	return r < 0 ? err_set(e, r, "key of a name") :
-		       p->meta->ops->get(p->meta, META_NAMES, k.bytes, k.len_bytes, out, e);
+	if (r < 0)
+		return err_set(e, r, "key of a name");
+	r = p->meta->ops->get(p->meta, META_NAMES, k.bytes, k.len_bytes, out, e);
+	if (r == 0 && had_bytes > 0) { /* it appended */
+		out->len_bytes -= had_bytes;
+		memmove(out->data, out->data + had_bytes, out->len_bytes);
+	}
+	return r;
 }
 
 struct names_walk {
@@ -411,8 +444,10 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	}
 	if (r == 0)
 		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
-	if (r == 0)
+	if (r == 0) {
 		layer->owner = o->id;
+		layer->stuck = &stream->stuck;
+	}
 	if (r == 0)
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (r < 0) {
@@ -440,7 +475,8 @@ out:
 static bool has_young(struct object *o)
 {
 	return __atomic_load_n(&o->attr_dirty, __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) > o->stream->checkpoint_lsn;
+	       __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) >
+		       __atomic_load_n(&o->stream->checkpoint_lsn, __ATOMIC_RELAXED);
 }
 
 static void set_frozen(struct object *o, bool frozen)
@@ -466,6 +502,8 @@ int object_set_class(struct object *o, enum object_class class, struct err *e)
 		done = o->deleted || o->class == class || !has_young(o);
 		if (o->deleted)
 			r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+		else if (o->class != class && __atomic_load_n(&o->stream->stuck, __ATOMIC_ACQUIRE))
+			r = err_set(e, -EIO, "stream %u failed earlier", o->stream->id);
 		else if (o->class != class && o->origin_count >= OBJECT_ORIGINS_MAX)
 			r = err_set(e, -EMLINK, "object %" PRIu64 " changed class too often",
 				    o->id);

@@ -14,6 +14,10 @@
 #define POOL_NAME	"pool.json"
 /* Cleaning needs room for what it moves before it frees anything. */
 #define RESERVE_SCOS 2u
+/* Where nothing is configured they leave so much more: the metadata's log and tables while they are
+ * merged, manifests, indexes; on a small disk an eighth of it. */
+#define RESERVE_META_BYTES (UINT64_C(64) << 20)
+#define RESERVE_META_PART  8u
 
 static const struct metric_def pool_metric_defs[] = {
 	METRIC_COUNTER(struct pool_metrics, writes, "requests", "Writes acknowledged."),
@@ -168,6 +172,8 @@ int pool_open_backend(struct pool *p, struct err *e)
 	struct backend_options bo = {
 		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
 		.concurrency_max = p->options.uploads_max,
+		.attempts_max = p->options.attempts_max,
+		.timeout_ns = p->options.timeout_ns,
 	};
 	int r;
 
@@ -260,6 +266,17 @@ static int get_pool_row(struct pool *p, struct pool_row *ret_row, struct err *e)
 	return r;
 }
 
+/* Free space that users' writes leave alone. */
+static uint64_t users_reserve_bytes(struct pool *p, uint32_t sco_bytes)
+{
+	uint64_t bytes = p->options.reserve_bytes;
+	struct env_space space;
+
+	if (!bytes && env_space(p->env, p->dir, &space) == 0)
+		bytes = min_u64(RESERVE_META_BYTES, space.total_bytes / RESERVE_META_PART);
+	return bytes + RESERVE_SCOS * (uint64_t)sco_bytes;
+}
+
 static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
 {
 	struct flash_dir_option dirs[POOL_CACHE_DIRS_MAX];
@@ -268,8 +285,7 @@ static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err 
 		dirs[i] = (struct flash_dir_option){ p->options.cache[i].path,
 						     p->options.cache[i].size_bytes };
 	return flash_open(p->env, &p->uuid, dirs, p->options.cache_count,
-			  p->options.reserve_bytes + RESERVE_SCOS * (uint64_t)sco_bytes, make,
-			  &p->flash, e);
+			  users_reserve_bytes(p, sco_bytes), make, &p->flash, e);
 }
 
 /* --- create ------------------------------------------------------------------------------------ */
@@ -335,6 +351,7 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 {
 	struct pool_row row = { .sco_bytes = (uint32_t)o->sco_bytes };
 	struct pool *p;
+	bool marked = false;
 	int r;
 
 	if (o->sco_bytes % CLUSTER_BYTES || o->sco_bytes / CLUSTER_BYTES < SCO_SLOTS_MIN ||
@@ -356,17 +373,24 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 				 .sco_bytes = (uint32_t)o->sco_bytes,
 				 .created_ns = env_now_real_ns(env) };
 	if (r == 0)
-		r = mark_backend(p, e);
-	if (r == 0)
 		r = open_flash(p, row.sco_bytes, true, e);
 	if (r == 0)
 		r = ring_create_record(env, p->dir, &p->uuid, e);
 	if (r == 0)
 		r = put_shared_stream(p, e);
-	if (r == 0) { /* last: with it the pool is there */
+	if (r == 0) {
 		r = env_sync_dir(env, p->dir);
-		r = r < 0 ? err_set(e, r, "syncing '%s'", p->dir) : put_pool_row(p, &row, e);
+		if (r < 0)
+			err_set(e, r, "syncing '%s'", p->dir);
 	}
+	if (r == 0) {
+		r = mark_backend(p, e);
+		marked = r == 0;
+	}
+	if (r == 0) /* last: with it the pool is there */
+		r = put_pool_row(p, &row, e);
+	if (r < 0 && marked)
+		(void)!backend_delete(p->backend, POOL_NAME, NULL); /* else it counts as taken */
 	pool_free(p);
 	return r;
 }
@@ -577,6 +601,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 		.frame_bytes = p->options.ring_frame_bytes,
 		.pool = p->uuid,
 		.epoch = p->epoch,
+		.give_up = p->options.give_up_ring,
 	};
 	int r;
 
@@ -700,7 +725,10 @@ int pool_flush(struct pool *p, struct err *e)
 
 int pool_sync_backend(struct pool *p, struct err *e)
 {
-	return upload_round(p, true, e);
+	int r = upload_round(p, true, e);
+
+	/* A stream that failed keeps back what it has. */
+	return r == 0 ? pool_flush_streams(p, e) : r;
 }
 
 struct metrics_registry *pool_metrics(struct pool *p)
@@ -714,6 +742,7 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	struct map_usage usage = map_usage(p->map);
 	struct stream *stream, *next;
 	struct sco *sco, *next_sco;
+	int error;
 
 	s.flash_size_bytes = flash_size_bytes(p->flash);
 	s.flash_used_bytes = flash_used_bytes(p->flash);
@@ -722,15 +751,15 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	s.ring_frames_free = ring_free_count(p->ring);
 	s.map_used_bytes = usage.used_bytes;
 	s.map_pinned_bytes = usage.pinned_bytes;
-	s.root = p->root_number;
+	s.root = __atomic_load_n(&p->root_number, __ATOMIC_RELAXED);
 	mutex_lock(&p->objects_lock);
 	s.objects = HASH_COUNT(p->objects);
 	s.streams = HASH_COUNT(p->streams);
 	HASH_ITER (hh, p->streams, stream, next)
-		if (__atomic_load_n(&stream->error, __ATOMIC_RELAXED)) {
+		if ((error = __atomic_load_n(&stream->error, __ATOMIC_RELAXED)) < 0) {
 			s.state = POOL_DEGRADED;
 			(void)snprintf(s.reason, sizeof(s.reason), "stream %u failed: %s",
-				       stream->id, err_name(stream->error));
+				       stream->id, err_name(error));
 		}
 	mutex_unlock(&p->objects_lock);
 	mutex_lock(&p->scos->lock);

@@ -106,7 +106,7 @@ struct pool {
 	uint64_t unchecked_bytes; /* atomic: sealed since the last checkpoint */
 
 	/* Upload (upload.c); guarded by checkpoint_lock. */
-	uint64_t root_number; /* last committed */
+	uint64_t root_number; /* last committed; stored atomically for pool_status() */
 	uint64_t root_epoch;  /* of that */
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
@@ -115,7 +115,7 @@ struct pool {
 	uint64_t root_sequence;	   /* of the metadata, right after the last root */
 	unsigned int idle_roots;   /* committed since something changed */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
-	bool fenced;
+	bool fenced;		   /* atomic */
 
 	uint64_t cleaned_ns;  /* the cleaner's own */
 	uint64_t relieved_ns; /* the flusher's own */
@@ -175,6 +175,8 @@ void pool_recount(struct pool *p);
 NODISCARD int pool_seal(struct pool *p, struct err *e);
 
 /* checkpoint.c */
+/* No cache directory takes another SCO of a user. */
+bool pool_is_tight(struct pool *p);
 uint64_t checkpointer_step(void *pool);
 NODISCARD int pool_checkpoint_locked(struct pool *p, struct err *e);
 

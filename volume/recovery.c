@@ -54,10 +54,9 @@ int recovery_order(struct replay *rp, struct err *e)
 			 * hole was given up before, though nothing was written since to say so. */
 			if (re->sco && !re->from_ring && re->sco->epoch != rp->ring_epoch)
 				continue;
-			if (expected <= rp->recorded_durable)
-				replay_damage(rp,
-					      "LSN %" PRIu64 " is missing below durable %" PRIu64,
-					      expected, rp->recorded_durable);
+			if (expected <= rp->recorded_durable || rp->tail_lost)
+				replay_damage(rp, "LSN %" PRIu64 " is missing, but was durable",
+					      expected);
 		}
 		rp->entries[kept++] = *re;
 		expected = entry_end(&re->entry);
@@ -70,6 +69,10 @@ int recovery_order(struct replay *rp, struct err *e)
 	if (rp->recorded_durable > rp->end)
 		replay_damage(rp, "the log ends at LSN %" PRIu64 ", but %" PRIu64 " was durable",
 			      rp->end, rp->recorded_durable);
+	if (rp->tail_lost)
+		replay_damage(rp,
+			      "SCO %" PRIu64 ": the batch at slot %u was durable and is not whole",
+			      rp->lost_sco, rp->lost_slot);
 	return 0;
 }
 
@@ -241,7 +244,9 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);
 	if (r < 0)
 		return err_set(e, r, "recovering stream %u", s->id);
-	r = recovery_scan_stream(&rp, e);
+	r = recovery_find_ring_start(&rp, old, e);
+	if (r == 0)
+		r = recovery_scan_stream(&rp, e);
 	if (r == 0)
 		r = recovery_scan_ring(&rp, old, e);
 	if (r == 0)
@@ -359,7 +364,7 @@ int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 
 	r = ring_find_old(p->env, ring, &old, e);
 	if (r == 0)
-		r = recovery_find_scos(p, old != NULL, e);
+		r = recovery_find_scos(p, old, e);
 	if (r == 0)
 		r = pool_streams(p, &streams, &count);
 	for (size_t i = 0; i < count && r == 0; i++) {

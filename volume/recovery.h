@@ -32,8 +32,15 @@ struct replay {
 	lsn_t recorded_durable;	    /* highest durable LSN that any header tells of */
 	uint64_t recorded_sequence; /* likewise of the metadata */
 	uint64_t ring_epoch;	    /* of the process whose ring it is */
-	bool has_ring;		    /* frames of the ring belong to this stream */
-	lsn_t end;		    /* last LSN that counts */
+	bool has_ring;		    /* the ring of the process that died is there */
+	/* The oldest batch of this stream in the ring (none: UINT64_MAX); what that process put into
+	 * older ones was durable, for a frame is not freed before. */
+	uint64_t ring_sco;
+	uint32_t ring_slot;
+	bool tail_lost; /* such a batch cannot be read: the next hole is damage */
+	uint64_t lost_sco;
+	uint32_t lost_slot;
+	lsn_t end; /* last LSN that counts */
 	bool damaged;
 	char damage[160];
 };
@@ -43,10 +50,15 @@ NODISCARD int replay_add(struct replay *rp, const struct log_entry *entry, struc
 void replay_damage(struct replay *rp, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Fill the table of SCOs from files and rows; removes what never counted. What is damaged stays
- * and marks its stream. same_boot: there was no power cut since the last process. */
-NODISCARD int recovery_find_scos(struct pool *p, bool same_boot, struct err *e);
+ * and marks its stream. old: the ring of the last process; NULL after a power cut or clean close. */
+NODISCARD int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e);
 /* Entries of the stream's SCOs above the checkpoint. */
 NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
+/* Whether the old ring holds all that was ever written to a SCO. */
+bool recovery_ring_has_sco(const struct ring_old *old, uint32_t stream, uint64_t sco);
+/* Where the ring's part of the stream begins; before its SCOs are scanned. */
+NODISCARD int recovery_find_ring_start(struct replay *rp, const struct ring_old *old,
+				       struct err *e);
 /* Entries of the old ring's frames of this stream. */
 NODISCARD int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e);
 /* Write what is only in the ring to a new SCO; durable on return; entries get their new places. */

@@ -81,20 +81,37 @@ static bool row_seals(const struct sco_row *row, const struct found *f)
 	return row && row->state == SCO_SEALED && row->version == f->version;
 }
 
+/* Whether the bytes are wrong; else they could not be read, and nothing is known about them. */
+static bool is_flaw(int r)
+{
+	return r == -EBADMSG || r == -EUCLEAN || r == -EPROTONOSUPPORT;
+}
+
 /*
  * What no flushed row knows may be there in part. The data of version 0 was durable before its
  * index was written, so a whole index is enough; later versions are copies, and the version that
  * they were copied from is still there.
  */
-static bool is_sealed(struct pool *p, const struct found *f, struct looked *l,
-		      const struct sco_row *row)
+static int is_sealed(struct pool *p, const struct found *f, struct looked *l,
+		     const struct sco_row *row, bool *ret_sealed, struct err *e)
 {
-	if (sco_read_footer(p->env, l->file, l->bytes, &l->footer, NULL) < 0 ||
-	    l->footer.salt != l->header.salt || l->footer.sco != f->sco ||
+	int r = sco_read_footer(p->env, l->file, l->bytes, &l->footer, e);
+
+	*ret_sealed = false;
+	if (is_flaw(r))
+		return 0;
+	if (r < 0)
+		return r;
+	if (l->footer.salt != l->header.salt || l->footer.sco != f->sco ||
 	    l->footer.version != f->version || l->footer.stream != f->stream)
-		return false;
-	return row_seals(row, f) ||
-	       (f->version == 0 && sco_verify_index(p->env, l->file, &l->footer, NULL) == 0);
+		return 0;
+	if (row_seals(row, f)) {
+		*ret_sealed = true;
+		return 0;
+	}
+	r = f->version == 0 ? sco_verify_index(p->env, l->file, &l->footer, e) : -EUCLEAN;
+	*ret_sealed = r == 0;
+	return is_flaw(r) ? 0 : r;
 }
 
 static int look_at(struct pool *p, const struct found *f, const struct sco_row *row,
@@ -102,6 +119,7 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 {
 	uint8_t *block = direct_alloc(BLOCK_BYTES);
 	struct env_stat st;
+	ssize_t got = 0;
 	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
 
 	memset(l, 0, sizeof(*l));
@@ -116,19 +134,23 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 	}
 	l->bytes = st.size_bytes;
 	memset(block, 0, BLOCK_BYTES);
-	if (env_pread(p->env, l->file, block, BLOCK_BYTES, 0) == BLOCK_BYTES &&
-	    sco_header_decode(block, &l->header, NULL) == 0)
+	got = env_pread(p->env, l->file, block, BLOCK_BYTES, 0);
+	if (got <
+	    0) /* not "no header": a file that cannot be read is neither garbage nor damaged */
+		r = err_set(e, (int)got, "reading SCO %" PRIu64, f->sco);
+	if (got == BLOCK_BYTES && sco_header_decode(block, &l->header, NULL) == 0)
 		l->header_ok = memcmp(&l->header.pool, &p->uuid, sizeof(p->uuid)) == 0 &&
 			       l->header.sco == f->sco && l->header.stream == f->stream &&
 			       l->header.version == f->version &&
 			       l->header.slots_max >= SCO_SLOTS_MIN;
 	l->header_zero = block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
-	if (l->header_ok && l->header.epoch >= p->epoch)
+	if (r == 0 && l->header_ok && l->header.epoch >= p->epoch)
 		r = err_set(e, -EUCLEAN,
 			    "the metadata went back: it is of epoch %" PRIu64 ", SCO %" PRIu64
 			    " was written in epoch %" PRIu64,
 			    p->epoch - 1, f->sco, l->header.epoch);
-	l->sealed = l->header_ok && is_sealed(p, f, l, row);
+	if (r == 0 && l->header_ok)
+		r = is_sealed(p, f, l, row, &l->sealed, e);
 	if (l->sealed) {
 		sco_footer_encode(&l->footer, block);
 		l->footer_crc = crc32c(0, block, BLOCK_BYTES);
@@ -141,14 +163,17 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 
 /*
  * Whether a file without a good header held something that was synced. Without a power cut a header
- * that was written is whole, so it is damage. After one, a torn header means that nothing of the
- * file was synced, unless one of its batches knows that an entry of the file was durable.
+ * that was written is whole, so it is damage - but for a file whose first sync failed, which may have
+ * cost any of its pages: all it held is still in the ring, also if it was a recovery that copied it
+ * from there. After one, a torn header means that nothing of the file was synced, unless one of its
+ * batches knows that an entry of the file was durable.
  */
-static int was_synced(struct pool *p, const struct found *f, const struct looked *l, bool same_boot,
-		      bool *ret_synced, struct err *e)
+static int was_synced(struct pool *p, const struct found *f, const struct looked *l,
+		      const struct ring_old *old, bool *ret_synced, struct err *e)
 {
 	uint8_t *block = direct_alloc(BLOCK_BYTES);
 	lsn_t first = UINT64_MAX, durable = 0;
+	bool rewritten = false; /* by a recovery that never came to its end */
 	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
 
 	for (uint64_t at = 0; r == 0 && at + BLOCK_BYTES <= l->bytes; at += BLOCK_BYTES) {
@@ -161,6 +186,7 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 		    h.sco != f->sco || h.stream != f->stream)
 			continue;
 		durable = max_u64(durable, h.durable_lsn);
+		rewritten |= old && h.epoch > old->header.epoch;
 		for (unsigned int i = 0; i < h.entry_count; i++) {
 			struct log_entry entry;
 
@@ -169,20 +195,21 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 		}
 	}
 	free(block);
-	*ret_synced = durable >= first || (same_boot && (!l->header_zero || first != UINT64_MAX));
+	*ret_synced = !rewritten &&
+		      (durable >= first || (old && (!l->header_zero || first != UINT64_MAX)));
 	return r;
 }
 
 /* Not a SCO (any more): garbage of a crash goes, damage stays and marks its stream. */
 static int give_up(struct pool *p, const struct found *f, const struct looked *l,
-		   const struct sco_row *row, bool same_boot, bool last, struct err *e)
+		   const struct sco_row *row, const struct ring_old *old, bool last, struct err *e)
 {
 	struct stream *stream = pool_stream(p, f->stream);
 	bool synced = false;
 	int r = 0;
 
-	if (!l->header_ok && f->version == 0)
-		r = was_synced(p, f, l, same_boot, &synced, e);
+	if (!l->header_ok && f->version == 0 && !recovery_ring_has_sco(old, f->stream, f->sco))
+		r = was_synced(p, f, l, old, &synced, e);
 	if (r < 0)
 		return r;
 	if (!synced && !(row && row->live_slots && last)) {
@@ -260,8 +287,8 @@ static int settle_sealed(struct pool *p, const struct found *f, const struct loo
 }
 
 /* One number: the newest version that is whole, or the one that was open; the others go. */
-static int take_group(struct pool *p, const struct found *group, size_t count, bool same_boot,
-		      struct err *e)
+static int take_group(struct pool *p, const struct found *group, size_t count,
+		      const struct ring_old *old, struct err *e)
 {
 	struct sco_row row;
 	bool has_row, taken = false;
@@ -295,7 +322,7 @@ static int take_group(struct pool *p, const struct found *group, size_t count, b
 			return r;
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
-			r = give_up(p, f, &l, has_row ? &row : NULL, same_boot, i + 1 == count, e);
+			r = give_up(p, f, &l, has_row ? &row : NULL, old, i + 1 == count, e);
 			env_close(p->env, l.file);
 			if (r < 0)
 				return r;
@@ -373,7 +400,7 @@ static int check_rows(struct pool *p, struct err *e)
 	return r < 0 ? err_wrap(e, r, "SCO rows") : 0;
 }
 
-int recovery_find_scos(struct pool *p, bool same_boot, struct err *e)
+int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e)
 {
 	struct found_list l = { 0 };
 	int r;
@@ -384,7 +411,7 @@ int recovery_find_scos(struct pool *p, bool same_boot, struct err *e)
 	for (size_t i = 0, n; r == 0 && i < l.count; i += n) {
 		for (n = 1; i + n < l.count && l.found[i + n].sco == l.found[i].sco; n++)
 			continue;
-		r = take_group(p, l.found + i, n, same_boot, e);
+		r = take_group(p, l.found + i, n, old, e);
 	}
 	free(l.found);
 	return r < 0 ? r : check_rows(p, e);

@@ -1,6 +1,7 @@
 /* What only the ring of the dead process holds: found, and written to a SCO of this epoch. */
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/mutant.h"
 #include "volume/recovery.h"
 
 #include <stdlib.h>
@@ -12,7 +13,6 @@ static int take_frame(struct replay *rp, const uint8_t *block, const struct batc
 {
 	unsigned int max = BATCH_ROOM_BYTES / BATCH_ENTRY_BYTES;
 
-	rp->has_ring = true;
 	for (unsigned int i = 0; i < max && batch_has_room(i + 1, 0); i++) {
 		struct log_entry entry;
 		struct err e = { 0 };
@@ -34,7 +34,25 @@ static int take_frame(struct replay *rp, const uint8_t *block, const struct batc
 	return 0;
 }
 
-int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e)
+/* Frames leave the ring in the order of the log, when they are durable. */
+bool recovery_ring_has_sco(const struct ring_old *old, uint32_t stream, uint64_t sco)
+{
+	for (uint32_t i = 0; old && i < old->header.frame_count; i++) {
+		const uint8_t *block = ring_old_frame(old, i);
+		struct batch_header h;
+
+		if (block && batch_open_decode(block, &h, NULL) == 0 && h.stream == stream &&
+		    h.sco == sco && h.batch == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Call fn for each frame of the stream. */
+static int each_frame(struct replay *rp, const struct ring_old *old,
+		      int (*fn)(struct replay *rp, const uint8_t *block,
+				const struct batch_header *h),
+		      struct err *e)
 {
 	for (uint32_t i = 0; old && i < old->header.frame_count; i++) {
 		const uint8_t *block = ring_old_frame(old, i);
@@ -48,11 +66,32 @@ int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err
 			return err_wrap(e, r, "ring frame %u", i);
 		if (h.stream != rp->stream->id)
 			continue;
-		r = take_frame(rp, block, &h);
+		r = fn(rp, block, &h);
 		if (r < 0)
 			return err_set(e, r, "ring frame %u", i);
 	}
 	return 0;
+}
+
+static int note_start(struct replay *rp, UNUSED const uint8_t *block, const struct batch_header *h)
+{
+	if (h->sco > rp->ring_sco || (h->sco == rp->ring_sco && h->slot >= rp->ring_slot))
+		return 0;
+	rp->ring_sco = h->sco;
+	rp->ring_slot = h->slot;
+	return 0;
+}
+
+int recovery_find_ring_start(struct replay *rp, const struct ring_old *old, struct err *e)
+{
+	rp->ring_sco = UINT64_MAX;
+	rp->ring_slot = UINT32_MAX;
+	return each_frame(rp, old, note_start, e);
+}
+
+int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e)
+{
+	return each_frame(rp, old, take_frame, e);
 }
 
 /* --- rewriting --------------------------------------------------------------------------------- */
@@ -116,7 +155,7 @@ static int sco_finish(struct rewriter *w, bool keep_open, struct err *e)
 	r = batch_flush(w, e);
 	if (r == 0)
 		r = sco_file(p->scos, w->sco, &f, e);
-	if (r == 0) {
+	if (r == 0 && !MUTANT(MUTANT_NO_REWRITE_SYNC)) {
 		r = env_fdatasync(p->env, f);
 		if (r < 0)
 			err_set(e, r, "syncing SCO %" PRIu64, w->sco->number);
@@ -210,12 +249,27 @@ static int put_entry(struct rewriter *w, struct log_entry *entry, unsigned int c
 	return buf_append(&s->log, bytes, sizeof(bytes)) < 0 ? err_set(e, -ENOMEM, "log") : 0;
 }
 
+/* What was written straight into a SCO is lost if the sync failed that should have kept it. */
+static bool is_lost(struct rewriter *w, struct replay_entry *re, int r, const struct err *e)
+{
+	if (r != -EBADMSG && r != -EUCLEAN && r != -ENOENT)
+		return false;
+	replay_damage(w->rp, "LSN %" PRIu64 ": %.100s", re->entry.lsn, e->message);
+	w->rp->end = min_u64(w->rp->end, re->entry.lsn - 1);
+	return true;
+}
+
+static unsigned int entry_clusters(const struct log_entry *entry)
+{
+	if (entry->slot == 0)
+		return 0;
+	return entry->kind == ENTRY_DATA ? entry->cluster_count : 1;
+}
+
 static int rewrite_entry(struct rewriter *w, struct replay_entry *re, struct err *e)
 {
 	struct log_entry *entry = &re->entry;
-	unsigned int clusters = entry->slot == 0	  ? 0 :
-				entry->kind == ENTRY_DATA ? entry->cluster_count :
-							    1;
+	unsigned int clusters = entry_clusters(entry);
 	uint32_t old_slot = entry->slot;
 	struct batch_header h;
 	int r;
@@ -230,6 +284,8 @@ static int rewrite_entry(struct rewriter *w, struct replay_entry *re, struct err
 		uint8_t *dst = w->mem + (size_t)(1 + at) * CLUSTER_BYTES;
 
 		r = ring_bytes(w->rp, re->block, &h, old_slot + i, dst, e);
+		if (is_lost(w, re, r, e))
+			return 0; /* nothing of it was put into the batch; it stays an LSN that misses */
 		if (r < 0)
 			return r;
 		batch_crc_put(w->mem, at, batch_crc_get(re->block, old_slot + i - h.slot - 1));

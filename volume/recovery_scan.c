@@ -233,7 +233,52 @@ static lsn_t newest_lsn(const uint8_t *block, const struct batch_header *h)
 	return newest;
 }
 
-/* Second pass: entries, payload verified where nobody recorded it as durable. */
+/*
+ * Whether a batch there, if the process that died began one, was durable: its frame is not in the
+ * ring any more. Says nothing about SCOs of other processes.
+ */
+static bool left_ring(const struct scan *sc, uint32_t slot)
+{
+	const struct replay *rp = sc->rp;
+
+	return rp->has_ring && sc->s->epoch == rp->ring_epoch &&
+	       (sc->s->number < rp->ring_sco ||
+		(sc->s->number == rp->ring_sco && slot < rp->ring_slot));
+}
+
+static bool is_zero(const uint8_t *block)
+{
+	return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
+}
+
+static bool is_index(const struct scan *sc, const uint8_t *block)
+{
+	struct slot_record records[SLOTS_PER_CHUNK];
+	unsigned int count;
+	int r = slot_chunk_decode(block, 0, sc->s->salt, records, &count, NULL);
+
+	return r == 0 || r == -EBADMSG; /* damaged or not */
+}
+
+/*
+ * The chain of batches ends at a slot. The newest durable batch has no header behind it that tells
+ * of it, so the ring has to: a batch that left it must be here. Then the block there may only be
+ * one that nobody wrote, or the index of a SCO whose sealing was cut off.
+ */
+static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
+{
+	struct replay *rp = sc->rp;
+
+	if (rp->tail_lost || !left_ring(sc, slot))
+		return;
+	if (sc->s->number < rp->ring_sco && (!block || is_zero(block) || is_index(sc, block)))
+		return;
+	rp->tail_lost = true;
+	rp->lost_sco = sc->s->number;
+	rp->lost_slot = slot;
+}
+
+/* Second pass: entries, payload verified where nothing says that it was durable. */
 static int scan_batches(struct scan *sc, struct err *e)
 {
 	uint32_t slot = 1;
@@ -248,10 +293,12 @@ static int scan_batches(struct scan *sc, struct err *e)
 		if (r < 0)
 			return r;
 		if (!window || batch_close_decode(window, &h, NULL) < 0 || !belongs(sc, &h, slot) ||
-		    h.batch != batch)
+		    h.batch != batch) {
+			chain_ends(sc, slot, window);
 			return 0;
+		}
 		memcpy(block, window, sizeof(block));
-		if (newest_lsn(block, &h) > sc->rp->recorded_durable)
+		if (!left_ring(sc, slot) && newest_lsn(block, &h) > sc->rp->recorded_durable)
 			r = payload_is_whole(sc, block, &h, e, &whole);
 		if (r < 0 || !whole)
 			return r;
@@ -291,6 +338,17 @@ static void find_limits(const struct replay *rp, lsn_t *limits)
 	}
 }
 
+/* Whoever had a ring had finished his recovery: all that his cut counts was durable then. */
+static void note_cut(struct replay *rp)
+{
+	for (size_t i = 0; i < rp->sco_count && rp->has_ring; i++) {
+		const struct sco *s = rp->scos[i];
+
+		if (s->has_cut && s->epoch == rp->ring_epoch)
+			rp->recorded_durable = max_u64(rp->recorded_durable, s->cut_lsn);
+	}
+}
+
 static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
 		     int (*pass)(struct scan *sc, struct err *e), struct err *e)
 {
@@ -308,8 +366,10 @@ int recovery_scan_stream(struct replay *rp, struct err *e)
 	lsn_t *limits = calloc(rp->sco_count + 1, sizeof(*limits));
 	int r = limits ? 0 : err_set(e, -ENOMEM, "scanning a stream");
 
-	if (r == 0)
+	if (r == 0) {
 		find_limits(rp, limits);
+		note_cut(rp);
+	}
 	for (size_t i = 0; i < rp->sco_count && r == 0; i++)
 		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER)
 			r = scan_open(rp, rp->scos[i], limits[i], scan_headers, e);

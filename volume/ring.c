@@ -10,6 +10,7 @@
 
 #define RING_RECORD_NAME   "ring.id"
 #define RING_FRAME_DEFAULT (128u << 10)
+#define LEFTOVERS_MAX	   64u /* removed at one start */
 
 static int path_join(char **ret_path, const char *dir, const char *name)
 {
@@ -19,6 +20,18 @@ static int path_join(char **ret_path, const char *dir, const char *name)
 static void free_stringp(char **p)
 {
 	free(*p);
+}
+
+static int look_at_dir(struct env *env, const char *path, struct env_stat *ret_stat, struct err *e)
+{
+	struct env_file *f;
+	int r = env_open(env, path, ENV_READ | ENV_DIR, &f);
+
+	if (r < 0)
+		return err_set(e, r, "opening '%s'", path);
+	r = env_stat(env, f, ret_stat);
+	env_close(env, f);
+	return r < 0 ? err_set(e, r, "looking at '%s'", path) : 0;
 }
 
 /* --- record ------------------------------------------------------------------------------------ */
@@ -94,24 +107,20 @@ static int old_check(const struct ring_old *old, const struct ring_options *opti
 {
 	const struct ring_header *h = &old->header;
 	struct env_stat dir;
-	struct env_file *f;
 	int r;
 
 	if (memcmp(&h->pool, &options->pool, sizeof(h->pool)) != 0 || h->nonce != record->nonce)
 		return err_set(e, -EUCLEAN, "ring '%s' belongs to another pool", old->path);
 	if (h->ring_bytes != old->len_bytes || h->ring_bytes != record->ring_bytes)
 		return err_set(e, -EUCLEAN, "ring '%s' has the wrong length", old->path);
-	r = env_open(old->env, options->pool_dir, ENV_READ | ENV_DIR, &f);
+	r = look_at_dir(old->env, options->pool_dir, &dir, e);
 	if (r < 0)
-		return err_set(e, r, "opening '%s'", options->pool_dir);
-	r = env_stat(old->env, f, &dir);
-	env_close(old->env, f);
-	if (r < 0)
-		return err_set(e, r, "looking at '%s'", options->pool_dir);
+		return r;
 	if (dir.dev != h->pool_dir_dev || dir.ino != h->pool_dir_ino)
 		return err_set(
 			e, -EUCLEAN,
-			"ring '%s' was made for another directory than '%s': is this a copy?",
+			"ring '%s' was made for another directory than '%s': is this a copy? "
+			"To use it without: vpool check --repair",
 			old->path, options->pool_dir);
 	return 0;
 }
@@ -125,9 +134,11 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 
 	r = env_open(old->env, old->path, ENV_READ | ENV_WRITE, &old->file);
 	if (r < 0)
-		return err_set(e, r,
-			       "unsynced writes may be lost: the ring '%s' of this boot is missing",
-			       old->path);
+		return err_set(
+			e, r,
+			"unsynced writes may be lost: the ring '%s' of this boot is missing; "
+			"put it back, or give it up: vpool check --repair",
+			old->path);
 	r = env_stat(old->env, old->file, &st);
 	if (r < 0)
 		return err_set(e, r, "looking at '%s'", old->path);
@@ -148,8 +159,8 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 	return 0;
 }
 
-int ring_find_old(struct env *env, const struct ring_options *options, struct ring_old **ret_old,
-		  struct err *e)
+static int find_old(struct env *env, const struct ring_options *options, struct ring_old **ret_old,
+		    struct err *e)
 {
 	struct ring_record record;
 	struct ring_old *old;
@@ -189,6 +200,21 @@ int ring_find_old(struct env *env, const struct ring_options *options, struct ri
 	return 0;
 }
 
+int ring_find_old(struct env *env, const struct ring_options *options, struct ring_old **ret_old,
+		  struct err *e)
+{
+	struct err why = { 0 };
+	int r = find_old(env, options, ret_old, &why);
+
+	if (r == 0)
+		return 0;
+	if (!options->give_up || (r != -ENOENT && r != -EUCLEAN && r != -EBADMSG && r != -EPERM))
+		return err_set(e, r, "%s", why.message);
+	log_error("ring: given up, what only it held is lost: %s", why.message);
+	*ret_old = NULL;
+	return 0;
+}
+
 void ring_old_release(struct ring_old *old, bool remove)
 {
 	if (!old)
@@ -198,7 +224,7 @@ void ring_old_release(struct ring_old *old, bool remove)
 	if (old->file)
 		env_close(old->env, old->file);
 	if (remove)
-		(void)env_unlink(old->env, old->path); /* a leftover costs memory until reboot */
+		(void)env_unlink(old->env, old->path); /* the next start finds what stays */
 	free(old);
 }
 
@@ -212,10 +238,23 @@ const uint8_t *ring_old_frame(const struct ring_old *old, uint32_t frame)
 
 /* --- the ring in use --------------------------------------------------------------------------- */
 
-static int ring_create_file(struct ring *ring, const struct ring_options *options, const char *dir,
-			    struct err *e)
+/*
+ * What the names of a pool directory's rings begin with. A copy of the pool has the same UUID, and
+ * its daemon may run beside ours: so they tell the directory, too.
+ */
+static void name_prefix(char out[RING_PATH_MAX + 1], const struct uuid *pool,
+			const struct env_stat *dir)
 {
 	char hex[2 * UUID_BYTES + 1];
+
+	for (unsigned int i = 0; i < UUID_BYTES; i++)
+		(void)snprintf(hex + (size_t)2 * i, 3, "%02x", pool->bytes[i]);
+	(void)snprintf(out, RING_PATH_MAX + 1, "vpool-%s-%" PRIx64 "-%" PRIx64 "-", hex, dir->dev,
+		       dir->ino);
+}
+
+static int ring_create_file(struct ring *ring, const char *prefix, const char *dir, struct err *e)
+{
 	struct env_space space;
 	int r;
 
@@ -223,10 +262,11 @@ static int ring_create_file(struct ring *ring, const struct ring_options *option
 	if (r < 0)
 		return err_set(e, r, "looking at '%s'", dir);
 	if (space.free_bytes < 2 * ring->len_bytes)
-		return err_set(e, -ENOSPC, "'%s' has no room for the ring", dir);
-	for (unsigned int i = 0; i < UUID_BYTES; i++)
-		(void)snprintf(hex + (size_t)2 * i, 3, "%02x", options->pool.bytes[i]);
-	r = snprintf(ring->path, sizeof(ring->path), "%s/vpool-%s-%016" PRIx64, dir, hex,
+		return err_set(e, -ENOSPC,
+			       "'%s' has no room for the ring: %" PRIu64
+			       " bytes twice, and %" PRIu64 " are free",
+			       dir, (uint64_t)ring->len_bytes, space.free_bytes);
+	r = snprintf(ring->path, sizeof(ring->path), "%s/%s%016" PRIx64, dir, prefix,
 		     ring->record.nonce);
 	if (r < 0 || (size_t)r >= sizeof(ring->path))
 		return err_set(e, -ENAMETOOLONG, "path of the ring in '%s'", dir);
@@ -245,7 +285,8 @@ static int ring_create_file(struct ring *ring, const struct ring_options *option
 	return 0;
 }
 
-static int ring_write_header(struct ring *ring, const struct ring_options *options, struct err *e)
+static int ring_write_header(struct ring *ring, const struct ring_options *options,
+			     const struct env_stat *dir, struct err *e)
 {
 	struct ring_header h = {
 		.pool = options->pool,
@@ -255,22 +296,15 @@ static int ring_write_header(struct ring *ring, const struct ring_options *optio
 		.epoch = options->epoch,
 		.nonce = ring->record.nonce,
 	};
-	struct env_stat dir, st;
-	struct env_file *f;
+	struct env_stat st;
 	int r;
 
 	memcpy(h.boot_id, ring->record.boot_id, sizeof(h.boot_id));
-	r = env_open(ring->env, options->pool_dir, ENV_READ | ENV_DIR, &f);
+	r = env_stat(ring->env, ring->file, &st);
 	if (r < 0)
-		return err_set(e, r, "opening '%s'", options->pool_dir);
-	r = env_stat(ring->env, f, &dir);
-	env_close(ring->env, f);
-	if (r == 0)
-		r = env_stat(ring->env, ring->file, &st);
-	if (r < 0)
-		return err_set(e, r, "looking at '%s'", options->pool_dir);
-	h.pool_dir_dev = dir.dev;
-	h.pool_dir_ino = dir.ino;
+		return err_set(e, r, "looking at '%s'", ring->path);
+	h.pool_dir_dev = dir->dev;
+	h.pool_dir_ino = dir->ino;
 	ring->record.uid = st.uid;
 	ring_header_encode(&h, ring->mem);
 	return 0;
@@ -293,27 +327,77 @@ static int ring_make_frames(struct ring *ring)
 	return 0;
 }
 
+struct leftover {
+	const char *prefix, *own;
+	char name[RING_PATH_MAX + 1];
+};
+
+static int find_leftover(void *arg, const char *name)
+{
+	struct leftover *l = arg;
+
+	if (strncmp(name, l->prefix, strlen(l->prefix)) != 0 || strcmp(name, l->own) == 0 ||
+	    strlen(name) > RING_PATH_MAX)
+		return 0;
+	memcpy(l->name, name, strlen(name) + 1);
+	return 1;
+}
+
+/* The record names our ring and no other: what a death between making a ring and recording it, or
+ * between that and removing the one before, left behind is memory that nobody will look at. */
+static void remove_leftovers(const struct ring *ring, const char *prefix, const char *dir)
+{
+	struct leftover l = { .prefix = prefix, .own = strrchr(ring->path, '/') + 1 };
+	int r = 0;
+
+	for (unsigned int i = 0; i < LEFTOVERS_MAX && r == 0; i++) {
+		AUTO(free_stringp) char *path = NULL;
+
+		r = env_list_dir(ring->env, dir, find_leftover, &l);
+		if (r != 1)
+			break;
+		r = path_join(&path, dir, l.name);
+		if (r == 0)
+			r = env_unlink(ring->env, path);
+		if (r == 0)
+			log_info("ring: removed what an earlier process left: path='%s'", path);
+	}
+	if (r < 0 && r != -ENOENT)
+		log_warning("ring: leftovers stay: dir='%s': %s", dir, err_name(r));
+}
+
 static int ring_make(struct ring *ring, const struct ring_options *options, struct err *e)
 {
+	bool has_shm = options->shm_dir && options->shm_dir[0];
+	char prefix[RING_PATH_MAX + 1];
+	struct env_stat dir;
 	void *mem;
-	int r = -ENOSPC;
+	int r;
 
+	r = look_at_dir(ring->env, options->pool_dir, &dir, e);
+	if (r < 0)
+		return r;
+	name_prefix(prefix, &options->pool, &dir);
 	env_random(ring->env, &ring->record.nonce, sizeof(ring->record.nonce));
 	r = env_boot_id(ring->env, ring->record.boot_id);
 	if (r < 0)
 		return err_set(e, r, "reading the boot id");
 	r = -ENOSPC;
-	if (options->shm_dir && options->shm_dir[0])
-		r = ring_create_file(ring, options, options->shm_dir, e);
-	if (r < 0) /* the page cache of a file survives the process, too */
-		r = ring_create_file(ring, options, options->pool_dir, e);
+	if (has_shm)
+		r = ring_create_file(ring, prefix, options->shm_dir, e);
+	if (r < 0) { /* the page cache of a file survives the process, too */
+		if (has_shm)
+			log_warning("ring: kept in the pool directory, which is slower: %s",
+				    e ? e->message : err_name(r));
+		r = ring_create_file(ring, prefix, options->pool_dir, e);
+	}
 	if (r < 0)
 		return r;
 	r = env_map_shared(ring->env, ring->file, ring->len_bytes, &mem);
 	if (r < 0)
 		return err_set(e, r, "mapping '%s'", ring->path);
 	ring->mem = mem;
-	r = ring_write_header(ring, options, e);
+	r = ring_write_header(ring, options, &dir, e);
 	if (r < 0)
 		return r;
 	if (ring_make_frames(ring) < 0)
@@ -321,7 +405,13 @@ static int ring_make(struct ring *ring, const struct ring_options *options, stru
 	ring->record.pool = options->pool;
 	ring->record.ring_bytes = ring->len_bytes;
 	memcpy(ring->record.path, ring->path, sizeof(ring->record.path));
-	return record_write(ring->env, ring->pool_dir, &ring->record, e);
+	r = record_write(ring->env, ring->pool_dir, &ring->record, e);
+	if (r < 0)
+		return r;
+	if (has_shm)
+		remove_leftovers(ring, prefix, options->shm_dir);
+	remove_leftovers(ring, prefix, options->pool_dir);
+	return 0;
 }
 
 static void ring_free(struct ring *ring)
@@ -376,7 +466,7 @@ void ring_close(struct ring *ring, bool clean)
 			log_warning("ring: not marked clean, recovery will look at it: %s",
 				    e.message);
 		else
-			(void)env_unlink(ring->env, ring->path); /* leaks tmpfs until reboot */
+			(void)env_unlink(ring->env, ring->path); /* as above */
 	}
 	ring_free(ring);
 }

@@ -74,6 +74,7 @@ struct ring_options {
 	uint32_t frame_bytes; /* 0: 128 KiB */
 	struct uuid pool;
 	uint64_t epoch;
+	bool give_up; /* one that is missing or does not fit counts as lost, as after a power cut */
 };
 
 /* The ring of a process that died, mapped for recovery. */

@@ -467,7 +467,7 @@ static int commit_row(struct root_builder *b, struct err *e)
 	buf_done(&value);
 	if (r < 0)
 		return r;
-	p->root_number = b->number;
+	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
 	p->root_epoch = p->epoch;
 	counter_inc(&p->metrics.roots);
 	return 0;

@@ -30,7 +30,8 @@ struct sco {
 	bool has_cut;  /* constant: first of its stream in its epoch; of older ones only entries */
 	lsn_t cut_lsn; /* up to here count; constant */
 
-	/* Guarded by the stream's lock while OPEN or FULL, then constant until resealed. */
+	/* Guarded by the stream's lock while OPEN or FULL, then constant until resealed. The first two
+	 * are stored atomically, for whoever only estimates looks at them without that lock. */
 	uint32_t next_slot;
 	uint32_t batch_count;
 	uint32_t batches_busy; /* not yet durable */
@@ -112,7 +113,11 @@ NODISCARD int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret
 /* Places of clusters in it, dead or alive: without its header and entry blocks. */
 static inline uint32_t sco_data_slots(const struct sco *s)
 {
-	return s->next_slot > 1 + s->batch_count ? s->next_slot - 1 - s->batch_count : 0;
+	/* Without the stream's lock an open SCO is seen some places early or late. */
+	uint32_t next = __atomic_load_n(&s->next_slot, __ATOMIC_RELAXED);
+	uint32_t blocks = __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED);
+
+	return next > 1 + blocks ? next - 1 - blocks : 0;
 }
 
 /* Snapshot of references to all SCOs (of one stream if stream != 0), by number. */

@@ -55,7 +55,11 @@ static void poison_locked(struct stream *s, int error, const char *what)
 {
 	if (s->error)
 		return;
-	s->error = error;
+	/* Callers take these two for "wait". */
+	if (error == -ENOSPC || error == -EAGAIN)
+		error = -EIO;
+	__atomic_store_n(&s->error, error, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->stuck, true, __ATOMIC_RELEASE);
 	log_error("volume: stream failed, nothing on it is acknowledged until the next start: "
 		  "stream=%u what='%s': %s",
 		  s->id, what, err_name(error));
@@ -127,18 +131,46 @@ static void retire_sco_locked(struct stream *s)
 	sco_unref(t, sco);
 }
 
-void stream_prepare(struct stream *s)
+static void discard_next_sco(struct stream *s)
+{
+	struct stream_world *w = s->world;
+	struct sco *unused;
+
+	mutex_lock(&s->lock);
+	unused = TAKE_PTR(s->next_sco);
+	mutex_unlock(&s->lock);
+	if (!unused)
+		return;
+	sco_remove(w->scos, unused);
+	flash_discard(w->flash, unused->dir, unused->stream, unused->number, unused->version,
+		      unused->file_bytes);
+	sco_unref(w->scos, unused);
+}
+
+/* Whether one was made for a stream that was abandoned meanwhile. */
+static bool prepare_locked(struct stream *s)
 {
 	struct err e = { 0 };
 
-	if (!flash_has_room(s->world->flash, PREPARE_SCOS * s->world->sco_slots * CLUSTER_BYTES))
-		return;
-	GUARD(&s->lock);
 	if (!s->sco || s->next_sco || s->error || s->abandoned ||
 	    s->sco->next_slot < s->sco->slots_max / 2)
-		return;
+		return false;
 	if (need_next_sco_locked(s, false, &e) < 0)
 		log_debug("volume: no SCO in advance: stream=%u: %s", s->id, e.message);
+	return s->abandoned;
+}
+
+void stream_prepare(struct stream *s)
+{
+	bool too_late;
+
+	if (!flash_has_room(s->world->flash, PREPARE_SCOS * s->world->sco_slots * CLUSTER_BYTES))
+		return;
+	mutex_lock(&s->lock);
+	too_late = prepare_locked(s);
+	mutex_unlock(&s->lock);
+	if (too_late)
+		discard_next_sco(s);
 }
 
 /* --- batches ----------------------------------------------------------------------------------- */
@@ -202,8 +234,10 @@ static struct batch *start_batch_locked(struct stream *s, bool direct)
 	b->sco = sco;
 	sco_ref(s->world->scos, sco);
 	b->direct = direct;
-	b->number = sco->batch_count++;
-	b->slot = sco->next_slot++;
+	b->number = sco->batch_count;
+	b->slot = sco->next_slot;
+	__atomic_store_n(&sco->batch_count, b->number + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&sco->next_slot, b->slot + 1, __ATOMIC_RELAXED);
 	b->state = BATCH_OPEN;
 	sco->batches_busy++;
 	h = (struct batch_header){
@@ -288,6 +322,10 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 
 		if (s->error) {
 			*ret_count = err_set(e, s->error, "stream %u failed earlier", s->id);
+			return NULL;
+		}
+		if (s->abandoned) { /* perhaps buried: nobody would look after the batch */
+			*ret_count = err_set(e, -ESTALE, "the disk of stream %u is gone", s->id);
 			return NULL;
 		}
 		*ret_count = b ? batch_fits(s, b, want, direct) : -1;
@@ -446,6 +484,8 @@ void stream_batch_written(struct stream *s, struct batch *b, int r)
 	lsn_t min, max;
 	size_t len = 0;
 
+	if (MUTANT(MUTANT_FRAME_RELEASED_EARLY) && b->state != BATCH_READY)
+		return; /* its frame is somebody else's by now */
 	if (r == 0)
 		len = collect_log(b, entries, &min, &max);
 	GUARD(&s->lock);
@@ -464,8 +504,6 @@ void stream_batch_written(struct stream *s, struct batch *b, int r)
 		mutex_unlock(&t->lock);
 	}
 	b->state = BATCH_WRITTEN;
-	if (MUTANT(MUTANT_FRAME_RELEASED_EARLY) && b == s->first)
-		release_locked(s, b);
 	cond_broadcast(&s->changed);
 }
 
@@ -503,11 +541,12 @@ static int commit_gather_locked(struct stream *s, const struct batch *target, st
 				mutex_unlock(&s->lock);
 				write_here(s, b);
 				mutex_lock(&s->lock);
-			} else {
-				cond_wait(&s->changed, &s->lock, WAIT_FOREVER);
+				continue;
 			}
-			b = MUTANT(MUTANT_FRAME_RELEASED_EARLY) ? s->first : b;
-			continue;
+			if (!MUTANT(MUTANT_FRAME_RELEASED_EARLY) || b->state != BATCH_READY) {
+				cond_wait(&s->changed, &s->lock, WAIT_FOREVER);
+				continue;
+			}
 		}
 		if (c->count == 0 || c->scos[c->count - 1] != b->sco) {
 			if (c->count == COMMIT_SCOS_MAX)
@@ -636,22 +675,6 @@ void stream_retire_sco(struct stream *s)
 		retire_sco_locked(s);
 }
 
-static void discard_next_sco(struct stream *s)
-{
-	struct stream_world *w = s->world;
-	struct sco *unused;
-
-	mutex_lock(&s->lock);
-	unused = TAKE_PTR(s->next_sco);
-	mutex_unlock(&s->lock);
-	if (!unused)
-		return;
-	sco_remove(w->scos, unused);
-	flash_discard(w->flash, unused->dir, unused->stream, unused->number, unused->version,
-		      unused->file_bytes);
-	sco_unref(w->scos, unused);
-}
-
 void stream_give_space(struct stream *s)
 {
 	stream_retire_sco(s);
@@ -666,10 +689,10 @@ void stream_abandon(struct stream *s)
 	stream_give_space(s);
 }
 
-bool stream_is_empty(struct stream *s)
+bool stream_is_over(struct stream *s)
 {
 	GUARD(&s->lock);
-	return !s->first && !s->sco && !s->next_sco && !s->making_sco;
+	return s->abandoned && !s->error && !s->first && !s->sco && !s->next_sco && !s->making_sco;
 }
 
 int stream_read_young(struct stream *s, struct sco *sco, uint32_t slot, void *dst)

@@ -33,7 +33,7 @@ struct stream {
 	struct stream *next_retired; /* guarded by pool.objects_lock */
 
 	lsn_t next_lsn;	      /* atomic: the next to be given out */
-	lsn_t checkpoint_lsn; /* guarded by the checkpoint's own thread */
+	lsn_t checkpoint_lsn; /* changed by the checkpoint, atomically */
 	uint64_t replay_sco;  /* likewise */
 	size_t mark_index;    /* likewise */
 
@@ -53,6 +53,7 @@ struct stream {
 	uint64_t direct_bytes;	/* written directly and not yet durable */
 	uint64_t last_write_ns; /* when a place was last reserved */
 	int error;		/* poisoned: negative errno */
+	bool stuck; /* atomic: poisoned in this process; its log ends behind durable_lsn */
 	/* The cut that the header of this epoch's first SCO names (FORMAT.md section 2). */
 	bool abandoned; /* its object is deleted */
 	bool epoch_has_sco;
@@ -150,8 +151,9 @@ void stream_give_space(struct stream *s);
  * made in advance.
  */
 void stream_abandon(struct stream *s);
-/* Whether nothing of it is left in RAM: no batch, no SCO of its own. */
-bool stream_is_empty(struct stream *s);
+/* Whether it was abandoned in good health and nothing of it is left in RAM: no batch, no SCO of its
+ * own. */
+bool stream_is_over(struct stream *s);
 /* Make the next SCO in advance if the open one is more than half used (background). */
 void stream_prepare(struct stream *s);
 

@@ -15,6 +15,7 @@
 
 /* Tells the checksum of a condemned name from other uses of the same bytes. */
 #define CONDEMNED_SEED	      0x58u
+#define UPLOAD_TIGHT_NS	      UINT64_C(2000000000) /* between rounds while a disk is full */
 #define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
 /* Roots after the last change until all that it condemned is deleted. */
 #define IDLE_ROOTS	    2u
@@ -191,7 +192,7 @@ static int claim_epoch(struct pool *p, const char *name, struct err *e)
 	if (r == -EEXIST) {
 		r = claim_is_ours(p, name, &ours, e);
 		if (r == 0 && !ours) {
-			p->fenced = true;
+			__atomic_store_n(&p->fenced, true, __ATOMIC_RELAXED);
 			log_error(
 				"backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
 				p->epoch);
@@ -211,7 +212,7 @@ static int check_owner(struct pool *p, struct err *e)
 	char own[OBJECT_NAME_MAX + 1];
 	int r;
 
-	if (p->fenced)
+	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
 		return err_set(e, -ESTALE, "another daemon owns the backend; local data is kept");
 	object_name_epoch(own, p->epoch);
 	r = p->epoch_claimed ? 0 : claim_epoch(p, own, e);
@@ -221,7 +222,7 @@ static int check_owner(struct pool *p, struct err *e)
 	if (r < 0)
 		return r;
 	if (c.newest > p->epoch) {
-		p->fenced = true;
+		__atomic_store_n(&p->fenced, true, __ATOMIC_RELAXED);
 		log_error(
 			"backend: a younger daemon owns the pool, uploads stop: own_epoch=%" PRIu64
 			" newest=%" PRIu64,
@@ -255,6 +256,17 @@ int upload_load_state(struct pool *p, struct err *e)
 
 /* --- rounds ------------------------------------------------------------------------------------ */
 
+static bool any_is_stuck(struct pool *p)
+{
+	struct stream *s, *next;
+
+	GUARD(&p->objects_lock);
+	HASH_ITER (hh, p->streams, s, next)
+		if (__atomic_load_n(&s->stuck, __ATOMIC_ACQUIRE))
+			return true;
+	return false;
+}
+
 static int seal_all_streams(struct pool *p, struct err *e)
 {
 	struct stream **list;
@@ -267,7 +279,9 @@ static int seal_all_streams(struct pool *p, struct err *e)
 		stream_retire_sco(list[i]);
 	free(list);
 	r = pool_flush_streams(p, e);
-	return r == 0 ? pool_seal(p, e) : r;
+	if (r < 0 && !any_is_stuck(p)) /* the others' data need not wait for the next start */
+		return r;
+	return pool_seal(p, e);
 }
 
 /* Nothing changed since the last root, and what it and the one before condemned is gone. */
@@ -321,22 +335,29 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 	return r;
 }
 
+bool pool_is_tight(struct pool *p)
+{
+	return !flash_has_room(p->flash, (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
+}
+
 uint64_t uploader_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
 	int r;
 
-	if (p->fenced)
+	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
 		return WAIT_FOREVER;
 	r = upload_round(p, true, &e);
 	if (r == 0) {
 		if (__atomic_exchange_n(&p->backend_failed_ns, 0, __ATOMIC_RELAXED))
 			log_info("backend: answers again: url='%s'", p->options.backend_url);
 		p->upload_retry_ns = 0;
-		return p->options.upload_interval_ns;
+		/* What is condemned goes with the roots to come, and writers wait for its room. */
+		return pool_is_tight(p) ? min_u64(UPLOAD_TIGHT_NS, p->options.upload_interval_ns) :
+					  p->options.upload_interval_ns;
 	}
-	if (p->fenced)
+	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
 		return WAIT_FOREVER;
 	if (!__atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED)) {
 		__atomic_store_n(&p->backend_failed_ns, env_now_real_ns(p->env), __ATOMIC_RELAXED);

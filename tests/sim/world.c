@@ -13,6 +13,7 @@
 #define OBJECTS	     4u
 #define PROCESSES    6u /* of one seed; the last one ends in peace */
 #define STEPS	     120u
+#define SEED_STEPS   300u /* at least, over all its processes: the last one makes up for the others */
 #define POOL_BYTES   (UINT64_C(96) << 20)
 #define WRITE_MAX    200000u
 #define QUIET_ROUNDS 40u
@@ -24,8 +25,7 @@ struct world_object {
 	struct object *open;
 	struct model model;
 	bool creation_synced;
-	bool deleting;	   /* its deletion was not acknowledged */
-	bool aligned_only; /* no direct writes: a failed sync may lose what only the file had */
+	bool deleting; /* its deletion was not acknowledged */
 };
 
 struct world {
@@ -39,10 +39,14 @@ struct world {
 	struct pool *pool;
 	struct world_object objects[OBJECTS];
 	uint64_t generation;
+	uint64_t halves_id;   /* object of check_halves() if a crash may have left it; 0: none */
 	unsigned int process; /* counted from 0 */
-	bool wild;	      /* see world_run() */
-	bool classes; /* objects change class, which leaves layers that nothing merges yet */
-	bool power_cut, in_open, faulty, sync_fails, verbose;
+	unsigned int steps;   /* of the client, over all processes */
+	bool lazy; /* this process hardly syncs: much is at stake in a power cut, over many SCOs */
+	bool classes;		    /* objects change class */
+	struct world_object *hasty; /* the next process only writes to this one, and dies */
+	bool sync_fails; /* where there are faults, in all processes: what only a file has may be lost */
+	bool power_cut, in_open, faulty, verbose;
 	bool ended; /* the process came to its end */
 	uint8_t *buf;
 	enum sim_crash kind;
@@ -69,15 +73,18 @@ static void choose_options(struct world *w)
 {
 	struct pool_options *o = &w->options;
 	struct sim *s = w->sim;
+	/* In some seeds little happens by itself: much that is not durable yet, over many SCOs. */
+	uint64_t slow = sim_rand(s, 3) ? 1 : 30;
 
 	pool_options_default(o, "/pool");
 	o->sco_bytes = UINT64_C(131072) << sim_rand(s, 3);
 	o->ring_frame_bytes = 16384u << sim_rand(s, 3);
-	o->ring_bytes = 4096 + o->ring_frame_bytes * (4 + sim_rand(s, 20));
+	o->ring_bytes = 4096 + o->ring_frame_bytes * (4 + sim_rand(s, slow > 1 ? 100 : 20));
 	o->metadata_cache_bytes = UINT64_C(1048576) << sim_rand(s, 4);
-	o->flush_interval_ns = 1000000 + sim_rand(s, 100000000);
-	o->checkpoint_interval_ns = 20000000 + sim_rand(s, 300000000);
-	o->upload_interval_ns = 50000000 + sim_rand(s, 1000000000);
+	o->flush_interval_ns = 1000000 + sim_rand(s, 100000000 * slow);
+	o->checkpoint_interval_ns = 20000000 + sim_rand(s, 300000000 * slow);
+	o->upload_interval_ns = 50000000 + sim_rand(s, 1000000000 * slow);
+	o->clean_target_percent = 101 + (unsigned int)sim_rand(s, 60);
 	o->grace_time_ns = 1;
 	o->reserve_bytes = 4096;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
@@ -95,7 +102,12 @@ static void open_backend(struct world *w)
 				      .backoff_first_ns = 100000,
 				      .timeout_ns = 1000000000 };
 	struct fault_plan plan = {
-		.error_before = 3000, .error_after = 3000, .cut_read = 1500, .delay_ns_max = 200000
+		.error_before = 3000,
+		.error_after = 3000,
+		.cut_read = 1500,
+		.no_space = 500,
+		.delay_ns_max = 200000,
+		.down = sim_rand(w->sim, 8) == 0,
 	};
 	struct store *below;
 	struct err e = { 0 };
@@ -117,16 +129,17 @@ static void open_backend(struct world *w)
 /* Faults of the disk for this process; never while the pool is made and in the last one. */
 static void set_faults(struct world *w)
 {
-	struct sim_faults f = { .path_prefix = "/pool/cache" };
+	/* A process that starts after a failed fdatasync cannot know that pages it can read are not on
+	 * the disk and never will be: FORMAT.md says what that leaves open. */
+	struct sim_faults f = { .path_prefix = "/pool/cache", .forgets_at_once = true };
 
-	w->sync_fails = w->faulty && sim_rand(w->sim, 4) == 0;
 	if (w->faulty && sim_rand(w->sim, 3) == 0) {
-		f.eio_write_ppm = 500;
-		f.eio_read_ppm = 200;
-		f.enospc_ppm = 2000;
+		f.eio_write_ppm = 4000;
+		f.eio_read_ppm = 2000;
+		f.enospc_ppm = 10000;
 	}
-	if (w->sync_fails)
-		f.eio_sync_ppm = 3000;
+	if (w->faulty && w->sync_fails)
+		f.eio_sync_ppm = 15000;
 	sim_set_faults(w->sim, &f);
 }
 
@@ -201,7 +214,7 @@ static void do_write(struct world *w, struct world_object *o)
 		len = min_u64(round_up_u64(len, 4096), MODEL_BYTES - offset);
 	}
 	if (w->sync_fails)
-		src += 512; /* unaligned memory never goes past the ring */
+		src += 512; /* unaligned memory never goes past the ring, into the file only */
 	model_add(&o->model, &(struct model_op){ MODEL_WRITE, offset, len, ++w->generation });
 	o->model.in_flight = true;
 	model_fill(o->model.number, w->generation, offset, src, len);
@@ -299,6 +312,29 @@ static void do_background(struct world *w, unsigned int which)
 	}
 }
 
+static void checkpoint_beside(void *arg)
+{
+	struct world *w = arg;
+	struct err e = { 0 };
+
+	outcome(w, NULL, "checkpoint", pool_checkpoint(w->pool, &e), &e);
+}
+
+/* Writes while a checkpoint is made; sometimes the process dies as soon as it is. */
+static void do_busy_checkpoint(struct world *w, struct world_object *o)
+{
+	struct thread *thread;
+	int r = thread_start("checkpoint", checkpoint_beside, w, &thread);
+
+	if (r < 0)
+		fail(w, "thread", r, NULL);
+	for (uint64_t i = sim_rand(w->sim, 8); i > 0; i--)
+		do_write(w, o);
+	thread_join(thread);
+	if (w->process + 1 < PROCESSES && sim_rand(w->sim, 4) == 0)
+		sim_crash_now(w->sim, w->kind);
+}
+
 static void need_object(struct world *w, struct world_object *o)
 {
 	struct err e = { 0 };
@@ -319,14 +355,46 @@ static void need_object(struct world *w, struct world_object *o)
 	outcome(w, NULL, "open", r, &e);
 }
 
+/* Much that nobody synced, over many SCOs, and the power goes: what a later SCO keeps counts for
+ * nothing when an earlier one lost something. Little is lost, or no later batch were whole. */
+static void do_burst(struct world *w, struct world_object *o)
+{
+	for (uint64_t i = 8 + sim_rand(w->sim, 32); i > 0; i--)
+		do_write(w, o);
+	if (w->process + 1 == PROCESSES)
+		return;
+	w->hasty = sim_rand(w->sim, 3) ? o : NULL;
+	sim_set_power_bias(w->sim, 900000 + (uint32_t)sim_rand(w->sim, 100000), SIM_PICK);
+	sim_crash_now(w->sim, SIM_POWER);
+}
+
+/* A short life behind a power cut: LSNs that were given up are used again, and the leftovers that
+ * had them are still there when it ends. The other objects are looked at by the next process. */
+static void live_hastily(struct world *w)
+{
+	struct world_object *o = TAKE_PTR(w->hasty);
+
+	check_object(w, o);
+	need_object(w, o);
+	for (uint64_t i = 1 + sim_rand(w->sim, 8); i > 0; i--)
+		do_write(w, o);
+	do_sync(w, o);
+	sim_crash_now(w->sim, w->kind);
+}
+
 static void client(struct world *w)
 {
-	for (unsigned int i = 0; i < STEPS; i++) {
+	unsigned int steps = STEPS;
+
+	if (w->process + 1 == PROCESSES && w->steps + steps < SEED_STEPS)
+		steps = SEED_STEPS - w->steps;
+	for (unsigned int i = 0; i < steps; i++) {
 		struct world_object *o = &w->objects[sim_rand(w->sim, OBJECTS)];
 		uint64_t dice = sim_rand(w->sim, 1000);
 
+		w->steps++;
 		need_object(w, o);
-		if (dice < 600)
+		if (dice < 600 || (w->lazy && dice >= 740 && dice < 820))
 			do_write(w, o);
 		else if (dice < 660)
 			do_zero(w, o);
@@ -340,6 +408,10 @@ static void client(struct world *w)
 			do_class(w, o);
 		else if (dice < 866)
 			do_delete(w, o);
+		else if (dice < 876)
+			do_busy_checkpoint(w, o);
+		else if (dice < 886)
+			do_burst(w, o);
 		else
 			sim_sleep_ns(w->sim, 1 + sim_rand(w->sim, 30000000));
 	}
@@ -375,17 +447,25 @@ static void write_half(void *arg)
 	}
 }
 
+static void drop_halves(struct world *w)
+{
+	struct err e = { 0 };
+	int r = w->halves_id ? object_delete(w->pool, w->halves_id, &e) : 0;
+
+	outcome(w, NULL, "delete", r == -ENOENT ? 0 : r, &e);
+	w->halves_id = 0;
+}
+
 static void check_halves(struct world *w)
 {
 	struct half halves[2];
 	struct thread *other;
 	struct err e = { 0 };
-	uint64_t id;
 	int r;
 
-	r = object_create(w->pool, OBJECT_FILE, &id, &e);
+	r = object_create(w->pool, OBJECT_FILE, &w->halves_id, &e);
 	outcome(w, NULL, "create", r, &e);
-	r = object_open(w->pool, id, &halves[0].o, &e);
+	r = object_open(w->pool, w->halves_id, &halves[0].o, &e);
 	outcome(w, NULL, "open", r, &e);
 	for (unsigned int i = 0; i < 2; i++)
 		halves[i] = (struct half){ .w = w, .o = halves[0].o, .which = i };
@@ -406,8 +486,7 @@ static void check_halves(struct world *w)
 				fail(w, "half of a cluster was lost", (int)cluster, NULL);
 	}
 	object_close(halves[0].o);
-	r = object_delete(w->pool, id, &e);
-	outcome(w, NULL, "delete", r, &e);
+	drop_halves(w);
 }
 
 /* --- a process --------------------------------------------------------------------------------- */
@@ -423,6 +502,7 @@ static void add_metrics(struct world *w)
 	TOTAL(w, scos_resealed, counter_get(&m->scos_resealed));
 	TOTAL(w, clean_clusters, counter_get(&m->clean_clusters));
 	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
+	TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
 }
 
 /* Everything deleted and some rounds later nothing may be left but what a pool always has. */
@@ -490,6 +570,9 @@ static void process(void *arg)
 	if (r < 0)
 		fail(w, "open", r, &e);
 	w->in_open = false;
+	if (w->hasty && !last && !w->faulty)
+		live_hastily(w);
+	w->hasty = NULL;
 	if (w->process > 0 && !w->faulty)
 		check_all(w);
 	else if (w->process > 0) {
@@ -497,10 +580,11 @@ static void process(void *arg)
 		check_all(w);
 		set_faults(w);
 	}
+	drop_halves(w);
 	client(w);
 	if (!w->faulty)
 		check_halves(w);
-	if (last && w->wild && !w->classes) {
+	if (last) {
 		check_liveness(w);
 		check_all(w);
 		delete_all(w);
@@ -517,8 +601,7 @@ static void process(void *arg)
 		sim_set_faults(w->sim, NULL);
 		if (!rows_agree(sim_env(w->sim), w->options.meta, &w->options))
 			fail(w, "rows and files do not agree", 0, NULL);
-		if (last && w->wild && !w->classes &&
-		    !nothing_left(w->backend, sim_env(w->sim), &w->options))
+		if (last && !nothing_left(w->backend, sim_env(w->sim), &w->options))
 			fail(w, "something is left", 0, NULL);
 	}
 	meta_close(w->options.meta);
@@ -553,17 +636,20 @@ static void run_process(struct world *w)
 	uint64_t cuts = sim_stats(w->sim)->power_cuts;
 	bool last = w->process + 1 == PROCESSES;
 
-	w->faulty = w->wild && !last && sim_rand(w->sim, 3) == 0;
+	w->faulty = !last && sim_rand(w->sim, 3) == 0;
 	w->kind = sim_rand(w->sim, 2) ? SIM_POWER : SIM_KILL;
+	w->lazy = sim_rand(w->sim, 3) == 0;
 	w->ended = w->in_open = false;
 	set_faults(w);
 	sim_crash_cancel(w->sim);
+	sim_set_power_bias(w->sim, SIM_PICK, SIM_PICK);
 	if (!last && sim_rand(w->sim, 7))
 		sim_crash_at(w->sim, 1 + sim_rand(w->sim, sim_rand(w->sim, 2) ? 150 : 4000),
 			     w->kind);
 	if (sim_run(w->sim, process, w) == SIM_CRASHED) {
 		bool power = sim_stats(w->sim)->power_cuts > cuts;
 
+		TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
 		for (unsigned int i = 0; i < OBJECTS; i++)
 			w->objects[i].open = NULL;
 		if (w->in_open)
@@ -579,7 +665,7 @@ static void run_process(struct world *w)
 	sim_set_faults(w->sim, NULL);
 }
 
-uint64_t world_run(uint64_t seed, struct world_totals *totals, bool wild, bool verbose)
+uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
 {
 	static unsigned int runs;
 	struct world *w = calloc(1, sizeof(*w));
@@ -602,12 +688,14 @@ uint64_t world_run(uint64_t seed, struct world_totals *totals, bool wild, bool v
 	for (unsigned int i = 0; i < OBJECTS; i++)
 		w->objects[i].model.number = i;
 	choose_options(w);
-	w->wild = wild;
-	w->classes = wild && seed % 4 == 0;
+	w->classes = seed % 2 == 0;
+	w->sync_fails = seed % 3 == 0;
 	(void)sim_run(w->sim, make_pool, w);
 	for (w->process = 0; w->process < PROCESSES; w->process++)
 		run_process(w);
 	st = sim_stats(w->sim);
+	ASSERT(w->steps >= SEED_STEPS);
+	TOTAL(w, steps, w->steps);
 	TOTAL(w, power_cuts, st->power_cuts);
 	TOTAL(w, kills, st->kills);
 	TOTAL(w, kept, st->fx_kept);

@@ -20,15 +20,14 @@ struct world_totals {
 	uint64_t power_cuts, kills, in_recovery;
 	uint64_t kept, dropped, torn, reordered, late;
 	uint64_t eio, enospc, backend_faults;
-	uint64_t writes, syncs, truncates, zeroes, class_changes, deletes;
+	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;
 	uint64_t checkpoints, roots, scos_deleted, scos_uploaded, scos_resealed;
 	uint64_t clean_clusters, merges_raced;
 	uint64_t current[WORLD_CURRENT]; /* seed that a child runs, by its process id */
 };
 
 /* Run a seed; a failure is told on stderr and ends the process. totals may be NULL. Returns the
- * fingerprint of the run. wild: faults of disk and backend, class changes, and the demand that all
- * drains and nothing is left in the end. */
-uint64_t world_run(uint64_t seed, struct world_totals *totals, bool wild, bool verbose);
+ * fingerprint of the run. */
+uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose);
 
 #endif

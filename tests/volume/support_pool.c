@@ -504,23 +504,46 @@ const char *ring_path(char buf[PATH_BYTES])
 	return found;
 }
 
-unsigned int ring_frames_used(void)
+unsigned int ring_count(void)
+{
+	struct name_list l;
+	size_t count;
+
+	name_list_read(pf.shm, &l);
+	count = l.count;
+	name_list_free(&l);
+	return (unsigned int)count;
+}
+
+static unsigned int frames_used(const char *path)
 {
 	uint64_t frame_bytes =
 		pf.options.ring_frame_bytes ? pf.options.ring_frame_bytes : 128 * KIB;
-	char path[PATH_BYTES];
 	unsigned int used = 0;
 	uint8_t magic[4];
 	int fd;
 
-	if (!ring_path(path))
-		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	for (off_t at = BLOCK_BYTES; pread(fd, magic, sizeof(magic), at) == sizeof(magic);
 	     at += (off_t)frame_bytes)
 		used += le32_get(magic) != 0;
 	(void)close(fd);
+	return used;
+}
+
+unsigned int ring_frames_used(void)
+{
+	struct name_list l;
+	char path[PATH_BYTES];
+	unsigned int used = 0;
+
+	name_list_read(pf.shm, &l);
+	for (size_t i = 0; i < l.count; i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", pf.shm, l.names[i]);
+		used += frames_used(path);
+	}
+	name_list_free(&l);
 	return used;
 }
 

@@ -139,7 +139,9 @@ const char *sco_path(char buf[PATH_BYTES], size_t i);
 const char *sco_path_of(char buf[PATH_BYTES], uint32_t stream, size_t i);
 /* Path of the ring in pf.shm; NULL: there is none. */
 const char *ring_path(char buf[PATH_BYTES]);
-/* Frames of that ring that are in use. */
+/* After a death in pool_open() there may be two: the old one and the new one. */
+unsigned int ring_count(void);
+/* Frames in use, of all rings in pf.shm. */
 unsigned int ring_frames_used(void);
 
 /* The machine was started anew: the ring is gone and its record is of another boot. */

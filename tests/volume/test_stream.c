@@ -42,8 +42,12 @@ static int try_sync_dir(UNUSED struct env *env, const char *path)
 	return fail_sync_dir ? fail_sync_dir : env_sync_dir(env_posix(), path);
 }
 
+static void (*while_making)(void); /* called once, when a SCO is being made */
+
 static int new_number(UNUSED void *arg, uint64_t *ret_number, UNUSED struct err *e)
 {
+	if (while_making)
+		TAKE_PTR(while_making)();
 	*ret_number = ++next_number;
 	return 0;
 }
@@ -302,6 +306,30 @@ START_TEST(full_scos_are_closed_and_want_to_be_sealed)
 }
 END_TEST
 
+static void abandon(void)
+{
+	stream_abandon(&s);
+}
+
+START_TEST(an_object_deleted_while_its_next_sco_is_made_keeps_none)
+{
+	struct sco *sco;
+	lsn_t last = 0;
+
+	for (unsigned int i = 0; i < 80; i++) { /* more than half of a SCO */
+		last = write_one(i);
+		if (i % 20 == 19)
+			ck_assert_int_eq(stream_sync(&s, last, NULL), 0);
+	}
+	while_making = abandon;
+	stream_prepare(&s);
+	ck_assert_uint_eq(next_number, 2);
+	ck_assert(stream_is_over(&s));
+	sco = sco_get(w.scos, 2);
+	ck_assert_ptr_null(sco);
+}
+END_TEST
+
 START_TEST(retiring_starts_a_new_sco_with_the_next_write)
 {
 	stream_retire_sco(&s); /* none yet */
@@ -453,6 +481,7 @@ int main(void)
 	tcase_add_test(t, a_full_ring_is_said_and_asks_for_a_flush);
 	tcase_add_test(t, a_reservation_that_comes_to_nothing_is_void);
 	tcase_add_test(t, full_scos_are_closed_and_want_to_be_sealed);
+	tcase_add_test(t, an_object_deleted_while_its_next_sco_is_made_keeps_none);
 	tcase_add_test(t, retiring_starts_a_new_sco_with_the_next_write);
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
 	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0,

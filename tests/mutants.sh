@@ -1,0 +1,256 @@
+#!/usr/bin/env bash
+# Show for each planted bug (volume/mutant.h) which test of the default run finds it, and that the same
+# test passes without it. One build holds all of them; VPOOL_MUTANT in the environment chooses.
+set -u -o pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+out=${VPOOL_BUILD_DIR:-$root/build}/mutants
+header=$root/volume/mutant.h
+# Seeds of the default run's simulator: a bug must be found by one of them.
+sim_seeds=1000
+# Of them, run without any bug before the others.
+sim_clean_seeds=100
+unit_limit_s=120
+sim_limit_s=400
+only=()
+list=0
+
+# Number, then `sim`, or `unit`, program, test.
+detectors() {
+	cat <<'END'
+1  sim
+2  sim
+3  unit volume_test_pool_damage a_flipped_bit_on_flash_is_reported_and_never_served
+4  sim
+5  sim
+6  sim
+7  sim
+8  sim
+9  sim
+10 sim
+11 sim
+12 sim
+13 unit volume_test_pool_backend everything_that_a_root_names_is_on_the_backend
+14 unit volume_test_pool_backend what_died_goes_with_the_root_after_the_one_that_condemns_it
+15 sim
+16 sim
+17 sim
+18 sim
+19 unit volume_test_pool_moves a_cluster_that_is_overwritten_while_it_is_moved_stays_overwritten
+20 unit volume_test_pool_moves damaged_bytes_are_not_moved_under_a_new_checksum
+21 sim
+END
+}
+
+usage() {
+	cat <<'END'
+usage: tests/mutants.sh [--only N]... [--list]
+
+  --only N   this planted bug only; may be given again
+  --list     print the planted bugs and what finds them
+
+Builds vPool with all planted bugs (-DMUTANT=-1) in $VPOOL_BUILD_DIR/mutants (default: build/mutants).
+A test has found a bug if it fails with it and passes without. The last line counts bugs:
+N passed, N failed, N skipped. Exits 0 if all were found.
+END
+}
+
+die_usage() {
+	echo "tests/mutants.sh: $1" >&2
+	usage >&2
+	exit 2
+}
+
+while (($# > 0)); do
+	case $1 in
+	--only)
+		(($# >= 2)) || die_usage "$1 needs a value"
+		only+=("$2")
+		shift
+		;;
+	--only=*) only+=("${1#*=}") ;;
+	--list) list=1 ;;
+	-h | --help)
+		usage
+		exit 0
+		;;
+	*) die_usage "unknown argument '$1'" ;;
+	esac
+	shift
+done
+
+now_ms() {
+	local us=${EPOCHREALTIME/[.,]/}
+	echo $((us / 1000))
+}
+
+as_seconds() {
+	printf '%d.%d' $(($1 / 1000)) $(($1 % 1000 / 100))
+}
+
+passed=0
+failed=0
+finish() {
+	echo "$passed passed, $failed failed, 0 skipped"
+	((failed == 0 && passed > 0))
+	exit
+}
+
+# ---- the planted bugs --------------------------------------------------------------------------
+declare -A name_of kind_of program_of test_of
+numbers=()
+while read -r name number; do
+	numbers+=("$number")
+	name_of[$number]=$name
+done < <(sed -nE 's/^\s*MUTANT_([A-Z_]+) = ([0-9]+),.*/\L\1\E \2/p' "$header")
+while read -r number kind program test; do
+	[[ -n ${name_of[$number]:-} ]] || die_usage "the table has $number, volume/mutant.h has not"
+	kind_of[$number]=$kind
+	program_of[$number]=$program
+	test_of[$number]=$test
+done < <(detectors)
+((${#only[@]} > 0)) || only=("${numbers[@]}")
+targets=()
+for number in "${only[@]}"; do
+	[[ -n ${name_of[$number]:-} ]] || die_usage "no planted bug '$number' (try --list)"
+	case ${kind_of[$number]:-} in
+	sim) targets+=(vpool_sim) ;;
+	unit) targets+=("${program_of[$number]}") ;;
+	*) kind_of[$number]=none ;;
+	esac
+done
+
+# what_finds NUMBER: for people.
+what_finds() {
+	case ${kind_of[$1]} in
+	sim) echo "the first $sim_seeds seeds of vpool_sim" ;;
+	unit) echo "${program_of[$1]}: ${test_of[$1]}" ;;
+	none) echo "any test: the table has none" ;;
+	esac
+}
+
+if ((list)); then
+	for number in "${only[@]}"; do
+		printf '%2d  %-20s  %s\n' "$number" "${name_of[$number]}" "$(what_finds "$number")"
+	done
+	exit 0
+fi
+
+# ---- building ----------------------------------------------------------------------------------
+mkdir -p "$out/scratch" || exit 1
+out=$(cd "$out" && pwd)
+mapfile -t targets < <(printf '%s\n' "${targets[@]}" | sort -u)
+generator=()
+command -v ninja >/dev/null && generator=(-G Ninja)
+
+build() {
+	cmake -S "$root" -B "$out/build" "${generator[@]}" -DCMAKE_C_COMPILER=gcc \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DMUTANT=-1 -DSANITIZE= -DCOVERAGE=OFF &&
+		cmake --build "$out/build" -j "$(nproc)" --target "${targets[@]}"
+}
+
+start_ms=$(now_ms)
+if ! build >"$out/build.log" 2>&1; then
+	tail -n 40 "$out/build.log"
+	echo "FAILED: building (all of it in $out/build.log)"
+	failed=1
+	finish
+fi
+[[ -z ${VPOOL_BUILD_MS_FILE:-} ]] || echo $(($(now_ms) - start_ms)) >>"$VPOOL_BUILD_MS_FILE"
+
+# ---- running -----------------------------------------------------------------------------------
+child=0
+trap '((child)) && kill -TERM "$child" 2>/dev/null; exit 130' INT TERM
+
+# run LIMIT_S MUTANT LOG COMMAND...: in the scratch directory, without input.
+run() {
+	local limit_s=$1 mutant=$2 log=$3 r
+	shift 3
+	(
+		cd "$out/scratch" &&
+			VPOOL_MUTANT=$mutant exec timeout --kill-after=5 "$limit_s" "$@"
+	) </dev/null >"$log" 2>&1 &
+	child=$!
+	wait "$child"
+	r=$?
+	child=0
+	return $r
+}
+
+# run_unit MUTANT PROGRAM: every test's result in $out/PROGRAM.MUTANT.tap. Returns as the program does.
+run_unit() {
+	local tap=$out/$2.$1.tap
+	rm -f "$tap"
+	CK_TAP_LOG_FILE_NAME=$tap CK_DEFAULT_TIMEOUT=30 \
+		run "$unit_limit_s" "$1" "$out/$2.$1.log" "$out/build/tests/$2"
+}
+
+# tap_has RESULT MUTANT NUMBER: whether the test of this bug came to "ok" or "not ok" (in a loop: once).
+tap_has() {
+	grep -qE "^$1 [0-9]+ - [^:]*:[^:]*:${test_of[$3]}:" "$out/${program_of[$3]}.$2.tap" 2>/dev/null
+}
+
+sim() {
+	run "$sim_limit_s" "$1" "$2" "$out/build/tests/vpool_sim" "${@:3}"
+}
+
+# find_by_KIND NUMBER: into found. 1: nothing found it; 2: the test fails without the bug, too.
+declare -A ran_clean
+find_by_unit() {
+	local program=${program_of[$1]} r
+	if [[ -z ${ran_clean[$program]:-} ]]; then
+		run_unit 0 "$program"
+		ran_clean[$program]=1
+	fi
+	if tap_has "not ok" 0 "$1" || ! tap_has ok 0 "$1"; then
+		return 2
+	fi
+	run_unit "$1" "$program"
+	r=$?
+	found="$program: ${test_of[$1]}"
+	tap_has "not ok" "$1" "$1" && return 0
+	# Without a result the program did not get so far.
+	((r != 0)) && ! tap_has ok "$1" "$1"
+}
+
+find_by_sim() {
+	local log=$out/sim.$1.log seed
+	((sim_clean)) || return 2
+	sim "$1" "$log" --fail-fast --seeds "$sim_seeds" && return 1
+	seed=$(sed -n 's/^FAILED: seed \([0-9]*\) .*/\1/p' "$log" | sort -n | head -n 1)
+	[[ -n $seed ]] || return 1 # stopped for its time: that tells nothing
+	sim 0 "$log.clean" --first "$seed" --seeds 1 || return 2
+	found="vpool_sim: seed $seed"
+}
+
+# ---- the run -----------------------------------------------------------------------------------
+sim_clean=1
+if [[ " ${targets[*]} " == *" vpool_sim "* ]] && ! sim 0 "$out/sim.0.log" --seeds "$sim_clean_seeds"; then
+	sim_clean=0
+	grep -m 3 '^FAILED' "$out/sim.0.log"
+fi
+
+printf '%2s  %-20s  %7s  %s\n' "#" "planted bug" "seconds" "found by"
+for number in "${only[@]}"; do
+	start_ms=$(now_ms)
+	found=
+	case ${kind_of[$number]} in
+	sim) find_by_sim "$number" ;;
+	unit) find_by_unit "$number" ;;
+	none) false ;;
+	esac
+	case $? in
+	0) passed=$((passed + 1)) ;;
+	2)
+		failed=$((failed + 1))
+		found="FAILED: without the bug this fails, too: $(what_finds "$number")"
+		;;
+	*)
+		failed=$((failed + 1))
+		found="FAILED: not found by $(what_finds "$number")"
+		;;
+	esac
+	printf '%2d  %-20s  %7s  %s\n' "$number" "${name_of[$number]}" \
+		"$(as_seconds $(($(now_ms) - start_ms)))" "$found"
+done
+finish
