@@ -241,8 +241,11 @@ static int run_check(struct cli *c)
 		r = cli_fail_err(c, r, &e, NULL, "checking");
 	else if (!(k.problems = json_array()))
 		r = cli_fail(c, CLI_FAILED, NULL, "checking: %s", err_name(-ENOMEM));
-	else
+	else {
+		/* A ring that is gone is damage that only giving it up repairs. */
+		setup->options.give_up_ring = c->repair;
 		r = check_pool(&k, setup);
+	}
 	json_decref(k.problems);
 	pool_setup_free(setup);
 	target_done(&t);
@@ -251,7 +254,8 @@ static int run_check(struct cli *c)
 
 static const struct argp_option options[] = {
 	{ "data", CLI_KEY_DATA, NULL, 0, "Read all data and compare every checksum", 0 },
-	{ "repair", CLI_KEY_REPAIR, NULL, 0, "Correct counts and remove leftovers", 0 },
+	{ "repair", CLI_KEY_REPAIR, NULL, 0,
+	  "Correct counts, remove leftovers; give up a lost ring", 0 },
 	{ 0 },
 };
 

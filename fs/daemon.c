@@ -127,6 +127,8 @@ static int open_session(struct daemon *d, struct err *e)
 		.allow_other = o->allow_other,
 		.read_only = o->read_only,
 		.debug = o->debug,
+		.capacity_bytes = config->pool.capacity_bytes,
+		.report_full = config->pool.report_blocks == CONFIG_REPORT_FULL,
 		.threads = (unsigned int)config->fuse.threads,
 		.max_background = (unsigned int)config->fuse.max_background,
 		.parked_max = (unsigned int)config->fuse.parked_max,

@@ -64,6 +64,7 @@ struct fs_session {
 	char *mountpoint;
 	char *source;
 	uint64_t capacity_bytes;
+	bool report_full;
 	bool mounted;
 	unsigned int threads;
 	unsigned int max_background;
@@ -155,8 +156,9 @@ void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, con
 void fs_reply_entry(fuse_req_t req, const struct ns_attr *attr);
 void fs_reply_attr(fuse_req_t req, const struct ns_attr *attr);
 
-void fs_attr_to_stat(const struct ns_attr *attr, struct stat *ret_stat);
-void fs_attr_to_entry(const struct ns_attr *attr, struct fuse_entry_param *ret_entry);
+void fs_attr_to_stat(const struct fs_session *s, const struct ns_attr *attr, struct stat *ret_stat);
+void fs_attr_to_entry(const struct fs_session *s, const struct ns_attr *attr,
+		      struct fuse_entry_param *ret_entry);
 struct ns_cred fs_cred(fuse_req_t req);
 
 /* --- operations -------------------------------------------------------------------------------- */

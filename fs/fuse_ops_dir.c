@@ -67,7 +67,7 @@ static int add_entry_plus(void *arg, const struct ns_dirent *d)
 
 	/* Of "." and ".." no look-up is counted: without ino the kernel takes none. */
 	if (d->attr && !is_dot(d)) {
-		fs_attr_to_entry(d->attr, &entry);
+		fs_attr_to_entry(fs_session_of(l->req), d->attr, &entry);
 	} else {
 		entry.attr.st_ino = d->ino;
 		entry.attr.st_mode = d->type;

@@ -137,7 +137,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	fs_fill_open(&attr, fi);
-	fs_attr_to_entry(&attr, &entry);
+	fs_attr_to_entry(s, &attr, &entry);
 	if (fuse_reply_create(req, &entry, fi) < 0) {
 		ns_handle_release(s->ns, attr.ino);
 		ns_forget(s->ns, attr.ino, 1);

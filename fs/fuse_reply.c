@@ -55,14 +55,16 @@ static void ns_to_timespec(int64_t ns, struct timespec *ret_time)
  * The engine counts blocks when it makes a checkpoint. Programs (tar) take 0 for "all hole" and
  * don't read such a file, so a file that may have data never shows 0.
  */
-static blkcnt_t blocks_of(const struct ns_attr *attr)
+static blkcnt_t blocks_of(const struct fs_session *s, const struct ns_attr *attr)
 {
+	if (S_ISREG(attr->mode) && s->report_full)
+		return (blkcnt_t)div_up_u64(attr->size_bytes, 512);
 	if (S_ISREG(attr->mode) && attr->size_bytes > 0 && attr->allocated_bytes == 0)
 		return 1;
 	return (blkcnt_t)div_up_u64(attr->allocated_bytes, 512);
 }
 
-void fs_attr_to_stat(const struct ns_attr *attr, struct stat *ret_stat)
+void fs_attr_to_stat(const struct fs_session *s, const struct ns_attr *attr, struct stat *ret_stat)
 {
 	*ret_stat = (struct stat){
 		.st_ino = attr->ino,
@@ -73,7 +75,7 @@ void fs_attr_to_stat(const struct ns_attr *attr, struct stat *ret_stat)
 		.st_rdev = attr->rdev,
 		.st_size = (off_t)attr->size_bytes,
 		.st_blksize = attr->class == OBJECT_DISK ? DISK_BLOCK_BYTES : CLUSTER_BYTES,
-		.st_blocks = blocks_of(attr),
+		.st_blocks = blocks_of(s, attr),
 	};
 	ns_to_timespec(attr->atime_ns, &ret_stat->st_atim);
 	ns_to_timespec(attr->mtime_ns, &ret_stat->st_mtim);
@@ -87,7 +89,8 @@ static double attr_timeout(const struct ns_attr *attr)
 	return attr->class == OBJECT_DISK ? FS_ATTR_DISK_TIMEOUT_S : FS_ATTR_FILE_TIMEOUT_S;
 }
 
-void fs_attr_to_entry(const struct ns_attr *attr, struct fuse_entry_param *ret_entry)
+void fs_attr_to_entry(const struct fs_session *s, const struct ns_attr *attr,
+		      struct fuse_entry_param *ret_entry)
 {
 	*ret_entry = (struct fuse_entry_param){
 		.ino = attr->ino,
@@ -95,7 +98,7 @@ void fs_attr_to_entry(const struct ns_attr *attr, struct fuse_entry_param *ret_e
 		.attr_timeout = attr_timeout(attr),
 		.entry_timeout = FS_ENTRY_TIMEOUT_S,
 	};
-	fs_attr_to_stat(attr, &ret_entry->attr);
+	fs_attr_to_stat(s, attr, &ret_entry->attr);
 }
 
 void fs_reply_entry(fuse_req_t req, const struct ns_attr *attr)
@@ -104,7 +107,7 @@ void fs_reply_entry(fuse_req_t req, const struct ns_attr *attr)
 	struct fuse_entry_param entry;
 	uint64_t ino = attr->ino;
 
-	fs_attr_to_entry(attr, &entry);
+	fs_attr_to_entry(s, attr, &entry);
 	if (fuse_reply_entry(req, &entry) < 0)
 		ns_forget(s->ns, ino, 1);
 }
@@ -113,7 +116,7 @@ void fs_reply_attr(fuse_req_t req, const struct ns_attr *attr)
 {
 	struct stat st;
 
-	fs_attr_to_stat(attr, &st);
+	fs_attr_to_stat(fs_session_of(req), attr, &st);
 	(void)fuse_reply_attr(req, &st, attr_timeout(attr));
 }
 

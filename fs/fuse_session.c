@@ -294,6 +294,7 @@ static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
 	s->max_background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
 	s->buffers_max = s->threads + parked;
 	s->capacity_bytes = o->capacity_bytes;
+	s->report_full = o->report_full;
 }
 
 int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_options *options,

@@ -30,6 +30,7 @@ struct fs_mount_options {
 	bool allow_other;
 	bool read_only;
 	bool debug;		     /* libfuse prints every request on standard error */
+	bool report_full;	     /* st_blocks of a file tell its size, not what is allocated */
 	uint64_t capacity_bytes;     /* statfs; 0: that of the filesystem under source */
 	unsigned int threads;	     /* 0: 8; at most FS_THREADS_MAX */
 	unsigned int max_background; /* 0: 1024 */

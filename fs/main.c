@@ -12,10 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef VPOOL_VERSION
-#define VPOOL_VERSION "0.1.0"
-#endif
-
 static const struct cli_verb *const verbs[] = {
 	&cli_verb_create, &cli_verb_mount, &cli_verb_umount, &cli_verb_status, &cli_verb_list,
 	&cli_verb_info,	  &cli_verb_sync,  &cli_verb_check,  &cli_verb_stats,  &cli_verb_config,

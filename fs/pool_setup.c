@@ -88,6 +88,8 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	o->upload_interval_ns = config->backend.upload_interval_ns;
 	o->grace_time_ns = config->backend.grace_time_ns;
 	o->uploads_max = (unsigned int)config->backend.uploads_max;
+	o->attempts_max = (unsigned int)config->backend.attempts_max;
+	o->timeout_ns = config->backend.timeout_ns;
 	o->clean_target_percent = (unsigned int)config->cache.clean_target_percent;
 	o->parked_max = (unsigned int)config->fuse.parked_max;
 	return add_cache_dirs(s, e);
@@ -167,10 +169,11 @@ int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct n
 {
 	struct ns_options no;
 	struct pool *pool;
+	pid_t pid;
 	int r;
 
 	r = pool_open(env_posix(), &s->options, &pool, e);
-	if (r == -EBUSY)
+	if (r == -EBUSY && control_find_daemon(s->dir, &pid) == 0)
 		return pool_setup_tell_busy(s->dir, e);
 	if (r < 0)
 		return r;

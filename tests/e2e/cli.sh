@@ -4,57 +4,13 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-vpool=$(find_program vpool)
 other=$work/other
 mkdir "$other"
-
-# What stands mounted at the end is unmounted; daemons end with their mounts.
-cli_cleanup() {
-	local m
-	cd / || return
-	for m in "$mnt" "$other" "$work"/m*; do
-		umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
-	done
-	[[ -d $work/small ]] && umount -l "$work/small" 2>/dev/null
-	cleanup
-}
-trap cli_cleanup EXIT
-
-# exits CODE COMMAND...: its exit code, with the output of both streams in $said
-exits() {
-	local want=$1 got=0
-	shift
-	said=$("$@" 2>&1) || got=$?
-	[[ $got == "$want" ]] || {
-		echo "exit code $got, not $want: $*: $said"
-		return 1
-	}
-}
-
-# says TEXT: what exits() kept has it
-says() {
-	[[ $said == *"$1"* ]] || {
-		echo "'$1' is not said: $said"
-		return 1
-	}
-}
-
-not_mounted() {
-	mountpoint -q "$1" || return 0
-	echo "'$1' is still mounted"
-	return 1
-}
-
-one_line() { same "$(wc -l <<<"$said")" 1 "lines of '$said'"; }
-
-# json DOCUMENT EXPRESSION: of python, d is the document
-json() { python3 -c 'import json,sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$1" "$2"; }
-
-daemon_of() { json "$("$vpool" status --json "$1")" 'd["pid"]'; }
 
 # A pool of its own for each test, gone afterwards.
 fresh() {
 	cd "$work" || return 1
+	remove_rings "$pool"
 	rm -rf "$pool"
 	"$vpool" create "$pool" >/dev/null
 }
@@ -484,6 +440,24 @@ config_show_explains_every_key() {
 	exits 4 "$vpool" config show "$other"
 }
 
+settings_reach_the_mount() {
+	local size
+	fresh
+	printf '[pool]\ncapacity = 10G\nreport_blocks = full\n[log]\nfile = other.log\n' >"$pool/vpool.conf"
+	"$vpool" mount "$pool" "$mnt"
+	truncate -s 1G "$mnt/sparse.raw"
+	same "$(stat -c %b "$mnt/sparse.raw")" $((1 << 21))
+	same "$(find "$mnt/sparse.raw" -printf %b)" $((1 << 21))
+	size=$(df -B 1 --output=size "$mnt" | tail -n 1)
+	same "$((size))" $((10 << 30))
+	grep -q 'mount: mounted' "$pool/other.log"
+	unmounted
+	printf '[pool]\nreport_blocks = allocated\n' >"$pool/vpool.conf"
+	"$vpool" mount "$pool" "$mnt"
+	(($(stat -c %b "$mnt/sparse.raw") < 100))
+	unmounted
+}
+
 # --- check --------------------------------------------------------------------------------------
 
 check_finds_nothing_wrong_with_a_good_pool() {
@@ -530,7 +504,7 @@ check_repairs_an_object_that_the_backend_lost() {
 
 while read -r t <&3; do
 	case $t in
-	cli_cleanup | exits | says | not_mounted | one_line | fresh | mounted | unmounted) continue ;;
+	fresh | mounted | unmounted) continue ;;
 	only_root_and_the_owner_may_ask) test_with setpriv "$t" ;;
 	*) test_it "$t" ;;
 	esac

@@ -130,6 +130,21 @@ cp_and_mv_keep_images() {
 	same "$(dd if=c3 bs=1 skip=1M count=7 status=none)" changed
 	same "$(dd if=c3 bs=1 skip=2M count=5 status=none)" twice
 	rm c.img c3
+	# Images onto images, disks onto disks: what was open keeps the old one.
+	cp --sparse=never "$src" m1.raw
+	cp /etc/passwd m2.raw
+	exec 8<m2.raw
+	mv -f m1.raw m2.raw
+	same "$(hash_of m2.raw)" "$src_hash"
+	same "$(cat <&8)" "$(cat /etc/passwd)"
+	exec 8<&-
+	# From and to another filesystem: a copy, then a removal.
+	mv m2.raw "$work/m3.raw"
+	same "$(hash_of "$work/m3.raw")" "$src_hash"
+	truncate -s 1M m3.raw
+	mv -f "$work/m3.raw" m3.raw
+	same "$(hash_of m3.raw)" "$src_hash"
+	rm m3.raw
 }
 
 a_cached_reader_sees_what_is_written_directly() {
@@ -149,9 +164,32 @@ rsync_updates_images() {
 	same "$(hash_of image.raw)" "$src_hash"
 	cp "$src" "$work/changed"
 	printf changed | dd of="$work/changed" bs=1 seek=12345678 conv=notrunc status=none
-	rsync --inplace --no-whole-file "$work/changed" image.raw
+	# Without --ignore-times two files of one size and one second are alike to it.
+	rsync --ignore-times --inplace --no-whole-file "$work/changed" image.raw
 	cmp image.raw "$work/changed"
-	rm image.raw "$work/changed"
+	# Through a temporary name and a rename, onto an image that is there; as deltas.
+	printf again | dd of="$work/changed" bs=1 seek=2345678 conv=notrunc status=none
+	rsync --ignore-times --no-whole-file "$work/changed" image.raw
+	cmp image.raw "$work/changed"
+	same "$(find . -name '.image.raw.*')" ""
+	# And out of the pool, both ways.
+	rsync --ignore-times image.raw "$work/out.raw"
+	cmp image.raw "$work/out.raw"
+	printf inside | dd of=image.raw bs=1 seek=3345678 conv=notrunc status=none
+	rsync --ignore-times --inplace --no-whole-file image.raw "$work/out.raw"
+	cmp image.raw "$work/out.raw"
+	# A tree, with its times, links and holes.
+	mkdir -p tree/deep
+	cp "$src" tree/deep/disk.img
+	truncate -s 1G tree/sparse.raw
+	ln tree/deep/disk.img tree/linked.img
+	ln -s deep tree/symbolic
+	rsync -aHS tree/ copy
+	rsync -aHSc --dry-run --itemize-changes tree/ copy >"$work/changes"
+	same "$(cat "$work/changes")" ""
+	same "$(stat -c %h copy/linked.img)" 2
+	[[ $(stat -c %b copy/sparse.raw) -lt 1000 ]]
+	rm -r image.raw tree copy "$work/changed" "$work/out.raw"
 }
 
 tar_brings_a_tree_back() {
@@ -178,7 +216,7 @@ qemu_img_makes_and_converts_raw() {
 	same "$(stat -c %s q2.raw)" $((64 << 20))
 	qemu-img resize -q --shrink -f raw q2.raw 48M
 	qemu-img compare -q "$src" q2.raw
-	qemu-img map --output=json -f raw q.raw | grep -q '"length": 50331648.*"data": true'
+	qemu-img map --output=json -f raw q.raw | grep '"length": 50331648.*"data": true' >/dev/null
 	qemu-img create -q -f raw -o preallocation=falloc q3.raw 10M
 	qemu-img create -q -f raw -o preallocation=full q4.raw 10M
 	same "$(stat -c %s q3.raw q4.raw | tr '\n' ' ')" "10485760 10485760 "
@@ -195,6 +233,14 @@ qemu_img_makes_a_flat_vmdk() {
 	same "$(dd if=v-flat.vmdk bs=64K skip=16 count=1 status=none | tr -d 'Z' | wc -c)" 0
 	qemu-img check -q -f vmdk v.vmdk
 	rm v.vmdk v-flat.vmdk
+	qemu-img create -q -f vmdk -o subformat=monolithicFlat e.vmdk 64M
+	same "$(stat -c %s e-flat.vmdk)" $((64 << 20))
+	qemu-io -f vmdk -t none -c 'write -P 3 5M 1M' -c 'write -P 4 513 700' e.vmdk >/dev/null
+	qemu-io -f vmdk -c 'read -P 3 5M 1M' -c 'read -P 4 513 700' e.vmdk | grep 'read 1048576' >/dev/null
+	qemu-img map --output=json -f vmdk e.vmdk | grep '"start": 5242880, "length": 1048576' >/dev/null
+	qemu-img convert -f vmdk -O raw e.vmdk e.raw
+	cmp e.raw e-flat.vmdk
+	rm e.vmdk e-flat.vmdk e.raw
 }
 
 qemu_img_keeps_a_qcow2_as_a_file() {
@@ -205,7 +251,15 @@ qemu_img_keeps_a_qcow2_as_a_file() {
 	qemu-io -c 'write -P 1 0 1M' q.qcow2 >/dev/null
 	qemu-img snapshot -a one q.qcow2
 	qemu-img compare -q "$src" q.qcow2
-	rm q.qcow2
+	qemu-img snapshot -d one q.qcow2
+	qemu-img resize -q q.qcow2 +100M
+	qemu-img map --output=json q.qcow2 | grep '"length": 104857600.*"data": false' >/dev/null
+	qemu-img create -q -f qcow2 -F qcow2 -b q.qcow2 over.qcow2
+	qemu-io -c 'write -P 9 60M 1M' over.qcow2 >/dev/null
+	qemu-img commit -q over.qcow2
+	qemu-io -c 'read -P 9 60M 1M' q.qcow2 | grep 'read 1048576' >/dev/null
+	qemu-img check -q q.qcow2
+	rm q.qcow2 over.qcow2
 }
 
 qemu_io_writes_with_every_kind_of_aio() {
@@ -216,10 +270,22 @@ qemu_io_writes_with_every_kind_of_aio() {
 			-c 'aio_write -P 18 1M 4K' -c 'aio_write -P 19 5M 512' -c 'aio_flush' -c flush \
 			-c 'read -P 17 0 1M' -c 'read -P 18 1M 4K' -c 'read -P 19 5M 512' \
 			-c 'write -z 0 2M' -c 'read -P 0 0 2M' -c 'discard 5M 1M' aio.raw |
-			tee "$work/io" | grep -q discard
+			tee "$work/io" | grep discard >/dev/null
 		if grep -iE 'fail|mismatch|error' "$work/io"; then return 1; fi
 	done
 	rm aio.raw
+}
+
+# Many at once, in one directory: each keeps what is its own.
+a_thousand_disks_live_side_by_side() {
+	"$probe" disks many 1000 16384
+	"$probe" check-disks many 1000 16384
+}
+
+a_thousand_disks_are_there_after_a_remount() {
+	same "$(find many -name '*.raw' | wc -l)" 1000
+	"$probe" check-disks many 1000 16384
+	rm -r many
 }
 
 a_filesystem_lives_on_a_loop_device() {
@@ -227,18 +293,21 @@ a_filesystem_lives_on_a_loop_device() {
 	mkdir -p "$files"
 	truncate -s 256M loop.raw
 	dev=$(losetup -f --show "$mnt/loop.raw")
-	echo "$dev" >"$work/loops"
 	mkfs.ext4 -q "$dev"
 	mount "$dev" "$files"
 	cp "$src" "$files/copy"
 	(cd /usr/include && tar cf - linux) | tar xf - -C "$files"
 	sync -f "$files"
 	rm -r "$files/linux/netfilter"
-	fstrim "$files" || true
+	# Until it is full, and some of it again.
+	dd if=/dev/urandom of="$files/fill" bs=1M status=none 2>"$work/said" && return 1
+	grep -q 'No space left' "$work/said"
+	sync -f "$files"
+	hash_of "$files/fill" >"$work/fill.hash"
+	fstrim "$files"
 	umount "$files"
 	e2fsck -f -n "$dev"
 	losetup -d "$dev"
-	: >"$work/loops"
 	e2fsck -f -n loop.raw
 }
 
@@ -246,23 +315,14 @@ the_filesystem_is_whole_after_a_remount() {
 	local dev files=$work/loop
 	e2fsck -f -n loop.raw
 	dev=$(losetup -f --show -r "$mnt/loop.raw")
-	echo "$dev" >"$work/loops"
 	mount -o ro,noload "$dev" "$files"
 	same "$(hash_of "$files/copy")" "$src_hash"
+	same "$(hash_of "$files/fill")" "$(cat "$work/fill.hash")"
 	diff -r --exclude=netfilter /usr/include/linux "$files/linux"
 	umount "$files"
 	losetup -d "$dev"
-	: >"$work/loops"
 	rm loop.raw
 }
-
-release_loops() {
-	local dev
-	mountpoint -q "$work/loop" && umount "$work/loop"
-	[[ -s $work/loops ]] || return 0
-	read -r dev <"$work/loops" && losetup -d "$dev"
-}
-trap 'release_loops; cleanup' EXIT
 
 mount_pool || exit 1
 test_it dd_writes_with_any_block_size
@@ -281,12 +341,16 @@ test_with qemu-img qemu_img_makes_and_converts_raw
 test_with qemu-img qemu_img_makes_a_flat_vmdk
 test_with qemu-img qemu_img_keeps_a_qcow2_as_a_file
 test_with qemu-io qemu_io_writes_with_every_kind_of_aio
+mkdir "$mnt/many"
+test_it a_thousand_disks_live_side_by_side
 if [[ -b /dev/loop0 ]]; then
 	test_with mkfs.ext4 a_filesystem_lives_on_a_loop_device
 	remount_pool || failed=$((failed + 1))
 	test_with mkfs.ext4 the_filesystem_is_whole_after_a_remount
 else
 	skip_it a_filesystem_lives_on_a_loop_device /dev/loop0
+	remount_pool || failed=$((failed + 1))
 fi
+test_it a_thousand_disks_are_there_after_a_remount
 umount_pool || failed=$((failed + 1))
 finish

@@ -4,83 +4,142 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-rounds=10
+rounds=${VPOOL_KILLS:-100}
 [[ ${VPOOL_LONG:-0} == 1 ]] && rounds=200
-size=32M
+size=8M
+objects=(disk1.raw disk2.raw file1 file2)
 loads=()
 
+# Other processes write; they log what is begun and what is acknowledged outside of the mount.
 start_load() {
-	local i round=$1
+	local name how round=$1
 	loads=()
-	for i in 1 2; do
-		"$probe" writer "$mnt/disk$i.raw" "$work/disk$i.log" "$size" $((round * 10 + i)) direct 1000000 &
-		loads+=($!)
-		"$probe" writer "$mnt/file$i" "$work/file$i.log" "$size" $((round * 10 + i)) cached 1000000 &
+	for name in "${objects[@]}"; do
+		how=cached
+		[[ $name == *.raw ]] && how=direct
+		"$probe" writer "$mnt/$name" "$work/$name.log" "$size" "$((round * 10 + ${#loads[@]}))" \
+			"$how" 1000000 &
 		loads+=($!)
 	done
-	"$probe" maker "$mnt/made" "$work/made.log" &
+	mkdir "$mnt/made$round"
+	"$probe" maker "$mnt/made$round" "$work/made$round.log" &
 	loads+=($!)
 }
 
 under_way() {
-	local i
-	for i in disk1 disk2 file1 file2 made; do
-		[[ -s $work/$i.log ]] || return 1
+	local name
+	for name in "${objects[@]}"; do
+		(($(stat -c %s "$work/$name.log") > ${before[$name]:-0} + 128)) || return 1
 	done
+	[[ -s $work/made$round.log ]]
 }
 
 all_acknowledged_writes_are_there() {
-	local i
-	for i in 1 2; do
-		"$probe" verify "disk$i.raw" "$work/disk$i.log" "$size"
-		"$probe" verify "file$i" "$work/file$i.log" "$size"
+	local name
+	for name in "${objects[@]}"; do
+		echo "$name:"
+		"$probe" verify "$mnt/$name" "$work/$name.log" "$size" || return 1
 	done
-	"$probe" made made "$work/made.log"
+	"$probe" made "$mnt/made$round" "$work/made$round.log"
+}
+
+all_names_that_were_made_are_there() {
+	local log
+	for log in "$work"/made*.log; do
+		log=${log##*/}
+		"$probe" made "${log%.log}" "$work/$log" >/dev/null
+	done
 }
 
 # The proof itself must be able to fail.
 a_lost_write_would_be_noticed() {
 	"$probe" writer seen.raw "$work/seen.log" 1M 7 direct 50
 	"$probe" verify seen.raw "$work/seen.log" 1M
-	cp seen.raw lost.raw
-	dd if=/dev/zero of=lost.raw bs=512 seek=1000 count=600 conv=notrunc status=none
-	refused "want write" "$probe" verify lost.raw "$work/seen.log" 1M
-	rm seen.raw lost.raw
+	cp seen.raw keep.raw
+	dd if=/dev/zero of=seen.raw bs=512 seek=1000 count=600 conv=notrunc status=none
+	refused "want write" "$probe" verify seen.raw "$work/seen.log" 1M
+	# A sector of another place, and one of another disk.
+	cp keep.raw seen.raw
+	dd if=keep.raw of=seen.raw bs=4096 skip=3 seek=7 count=1 conv=notrunc status=none
+	refused "want write" "$probe" verify seen.raw "$work/seen.log" 1M
+	cp "$work/seen.log" "$work/keep.log"
+	refused "want write" "$probe" verify keep.raw "$work/keep.log" 1M
+	rm seen.raw keep.raw "$work/seen.log" "$work/keep.log"
 }
 
-writes_acked=0
+acked=0
+rounds_ring=0
+rounds_flight=0
+entries_sum=0
+flight_sum=0
 
+# Between the kill and the next mount: what the ring holds, and what nobody was told.
+look_at_the_dead() {
+	local frames entries name n flight=0
+	read -r frames entries < <("$ringlook" "$pool")
+	for name in "${objects[@]}"; do
+		n=$("$probe" in-flight "$work/$name.log")
+		flight=$((flight + n))
+	done
+	((${frames:-0} > 0 && ${entries:-0} > 0)) && rounds_ring=$((rounds_ring + 1))
+	((flight > 0)) && rounds_flight=$((rounds_flight + 1))
+	entries_sum=$((entries_sum + ${entries:-0}))
+	flight_sum=$((flight_sum + flight))
+}
+
+declare -A before
 kill_round() {
-	local round=$1 l
+	local l name
+	for name in "${objects[@]}"; do
+		before[$name]=$(stat -c %s "$work/$name.log" 2>/dev/null || echo 0)
+	done
 	start_load "$round"
-	wait_for 20 under_way || return 1
-	sleep "0.$((RANDOM % 9 + 1))"
-	((RANDOM % 3)) || sleep 1
+	wait_for 20 under_way || {
+		echo "the load does not start"
+		return 1
+	}
+	# Mostly soon, so that there are many rounds; now and then after the flusher was at work.
+	case $((RANDOM % 10)) in
+	0) sleep "1.$((RANDOM % 10))" ;;
+	[1-3]) sleep "0.$((RANDOM % 5))$((RANDOM % 10))" ;;
+	*) sleep "0.0$((RANDOM % 10))" ;;
+	esac
 	kill -KILL "$daemon"
 	wait "$daemon" 2>/dev/null
 	daemon=0
 	for l in "${loads[@]}"; do
 		wait "$l" || echo "load $l failed"
 	done
-	writes_acked=$((writes_acked + $(cat "$work"/disk*.log "$work"/file*.log | wc -c) / 64))
+	for name in "${objects[@]}"; do
+		acked=$((acked + ($(stat -c %s "$work/$name.log") - ${before[$name]}) / 64))
+	done
+	look_at_the_dead
 	# The dead mount is cleared by the next one.
-	mount_pool || return 1
-	test_it all_acknowledged_writes_are_there
-	# A write that was under way when the daemon died may be there or not: from here on it counts
-	# as it is, so the next round starts with fresh files.
-	rm -f "$mnt"/disk* "$mnt"/file* "$work"/disk*.log "$work"/file*.log
+	mount_pool ring=16M || return 1
+	if ! all_acknowledged_writes_are_there >"$work/out" 2>&1; then
+		failed=$((failed + 1))
+		echo "FAILED: round $round:"
+		tail -n 20 "$work/out" | sed 's/^/    /'
+	else
+		passed=$((passed + 1))
+	fi
 }
 
-mount_pool || exit 1
-mkdir "$mnt/made"
+mount_pool ring=16M || exit 1
 test_it a_lost_write_would_be_noticed
 for ((round = 1; round <= rounds; round++)); do
-	kill_round "$round" || {
+	kill_round || {
 		failed=$((failed + 1))
-		echo "FAILED: mounting after round $round"
+		echo "FAILED: round $round ended early"
+		tail -n 5 "$log"
 		finish
 	}
 done
-echo "$writes_acked writes were acknowledged, $(($(stat -c %s "$work/made.log") / 8)) files were made"
+test_it all_names_that_were_made_are_there
+echo "$rounds rounds, $acked writes were acknowledged, $(($(cat "$work"/made*.log | wc -c) / 8)) files made"
+echo "in $rounds_ring rounds the ring was not empty ($entries_sum entries)," \
+	"in $rounds_flight writes were in flight ($flight_sum)"
+enough_was_at_stake() { ((rounds_ring * 10 >= rounds * 9 && rounds_flight * 10 >= rounds * 9)); }
+test_it enough_was_at_stake
 umount_pool || failed=$((failed + 1))
 finish

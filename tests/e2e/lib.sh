@@ -18,6 +18,15 @@ find_program() {
 }
 fsmount=$(find_program tool_fsmount)
 probe=$(find_program tool_fsprobe)
+ringlook=$(find_program tool_ringlook)
+vpool=$(find_program vpool)
+for program in "$vpool" "$fsmount" "$probe" "$ringlook"; do
+	if [[ ! -x $program ]]; then
+		echo "'$program' is not built: set VPOOL_BIN_DIR, or run tests/run --only=e2e"
+		echo "0 passed, 1 failed, 0 skipped"
+		exit 1
+	fi
+done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vpool-e2e.XXXXXX")
 pool=$work/pool
@@ -25,7 +34,6 @@ mnt=$work/mnt
 log=$work/log
 mkdir "$mnt"
 daemon=0
-loops=()
 passed=0
 failed=0
 skipped=0
@@ -70,21 +78,65 @@ umount_pool() {
 
 remount_pool() { umount_pool && mount_pool "$@"; }
 
-cleanup() {
-	local l
-	for l in "${loops[@]}"; do
-		umount "$l" 2>/dev/null
-		losetup -d "$l" 2>/dev/null
+# Daemons of ours, and no others: their command line names the directory of this very run.
+own_daemons() {
+	local p exe
+	for p in /proc/[0-9]*; do
+		exe=$(readlink "$p/exe" 2>/dev/null) || continue
+		[[ $exe == */vpool || $exe == */tool_fsmount ]] &&
+			tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qF "$work/" && echo "${p#/proc/}"
 	done
+	return 0
+}
+
+# Mounts of this run, the newest first; /proc/mounts writes blanks and such in octal.
+own_mounts() {
+	local dir
+	while read -r _ dir _; do
+		dir=$(printf '%b' "$dir")
+		[[ $dir == "$work"/* ]] && printf '%s\0' "$dir"
+	done < <(tac /proc/mounts)
+	return 0
+}
+
+# ring_of POOL: where its ring is.
+ring_of() { tr -d '\0' <"$1/ring.id" | grep -aoE '/[^[:cntrl:]]*/vpool-[0-9a-f]{32}-[0-9a-f]+-[0-9a-f]+-[0-9a-f]{16}'; }
+
+# A daemon that was killed leaves its ring for the next mount; if there is none, it would stay.
+remove_rings() {
+	local id
+	while IFS= read -r -d '' id; do
+		rm -f "$(ring_of "${id%/ring.id}")"
+	done < <(find "$@" -name ring.id -print0 2>/dev/null)
+	return 0
+}
+
+# Unmount what is mounted, the newest first, and end the daemons.
+tidy() {
+	local dir dev pid
+	cd /
+	remove_rings "$work" -xdev
+	[[ -d ${disk:-} ]] && remove_rings "$disk"
+	while IFS= read -r -d '' dir; do
+		timeout 20 umount "$dir" 2>/dev/null || umount -l "$dir" 2>/dev/null
+	done < <(own_mounts)
+	for pid in $(own_daemons); do
+		wait_for 10 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null
+	done
+	while read -r dev; do
+		[[ -n $dev ]] && losetup -d "$dev" 2>/dev/null
+	done < <(losetup -l -n -O NAME,BACK-FILE 2>/dev/null | grep -F "$work/" | cut -d ' ' -f 1)
+	return 0
+}
+
+cleanup() {
 	if ((daemon)); then
 		kill -TERM "$daemon" 2>/dev/null
-		if ! wait_for 40 is_gone "$daemon"; then
-			kill -KILL "$daemon" 2>/dev/null
-		fi
+		wait_for 40 is_gone "$daemon" || kill -KILL "$daemon" 2>/dev/null
 		wait "$daemon" 2>/dev/null
 	fi
-	mountpoint -q "$mnt" 2>/dev/null && umount -l "$mnt" 2>/dev/null
-	umount -l "$mnt" 2>/dev/null
+	tidy
+	remove_rings "$work"
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -144,6 +196,41 @@ refused() {
 		return 1
 	}
 }
+
+# exits CODE COMMAND...: its exit code, with the output of both streams in $said
+exits() {
+	local want=$1 got=0
+	shift
+	said=$("$@" 2>&1) || got=$?
+	[[ $got == "$want" ]] || {
+		echo "exit code $got, not $want: $*: $said"
+		return 1
+	}
+}
+
+# says TEXT: what exits() kept has it
+says() {
+	[[ $said == *"$1"* ]] || {
+		echo "'$1' is not said: $said"
+		return 1
+	}
+}
+
+one_line() { same "$(wc -l <<<"$said")" 1 "lines of '$said'"; }
+
+not_mounted() {
+	mountpoint -q "$1" || return 0
+	echo "'$1' is still mounted"
+	return 1
+}
+
+# json DOCUMENT EXPRESSION: of python, d is the document
+json() { python3 -c 'import json,sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$1" "$2"; }
+
+# status_of MOUNTPOINT EXPRESSION: of its status
+status_of() { json "$("$vpool" status --json "$1")" "$2"; }
+
+daemon_of() { status_of "$1" 'd["pid"]'; }
 
 # Bytes that don't repeat: random_file PATH MIB
 random_file() {

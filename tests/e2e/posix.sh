@@ -23,6 +23,32 @@ bytes_at_odd_offsets_are_where_they_were_put() {
 	same "$(head -c 4095 odd | tr -d '\0' | wc -c)" 0
 }
 
+# One byte, and a MiB, where nothing is aligned: in files and in disks, cached and direct.
+odd_sizes_at_odd_offsets_arrive() {
+	local name flags at
+	random_file "$work/mib" 1
+	for name in odd.raw oddfile; do
+		for flags in seek_bytes seek_bytes,direct; do
+			# A plain file goes through the page cache: direct I/O there must be aligned.
+			[[ $flags == *direct && $name != *.raw ]] && continue
+			rm -f "$name" "$work/odd"
+			for at in 1 4095 4097 65537 1048575 3333333 7777777; do
+				dd if="$work/mib" of="$work/odd" bs=1M count=1 seek="$at" oflag=seek_bytes \
+					conv=notrunc status=none
+				dd if="$work/mib" of="$name" bs=1M count=1 seek="$at" conv=notrunc status=none \
+					oflag="$flags"
+				printf %s "${at:0:1}" | dd of="$work/odd" bs=1 seek=$((at * 2 + 1)) conv=notrunc status=none
+				printf %s "${at:0:1}" | dd of="$name" bs=1 seek=$((at * 2 + 1)) conv=notrunc status=none
+			done
+			cmp "$name" "$work/odd"
+			# And read so.
+			dd if="$work/odd" bs=333333 skip=12345 iflag=skip_bytes status=none >"$work/want"
+			dd if="$name" bs=333333 skip=12345 iflag=skip_bytes status=none | cmp - "$work/want"
+		done
+	done
+	rm odd.raw oddfile "$work"/{odd,mib,want}
+}
+
 directories_are_made_and_removed() {
 	mkdir -p d/e/f
 	same "$(stat -c %h d)" 3
@@ -96,6 +122,16 @@ symbolic_links_hold_any_target() {
 	rm s1 s2 s3 real
 }
 
+# is_among TEXT TEXT...
+is_among() {
+	local one=$1 other
+	shift
+	for other in "$@"; do
+		[[ $one == "$other" ]] && return 0
+	done
+	return 1
+}
+
 names_may_be_any_bytes() {
 	local n255 odd
 	n255=$(printf 'n%.0s' $(seq 255))
@@ -110,6 +146,17 @@ names_may_be_any_bytes() {
 		rm "./$odd"
 	done
 	rm "$n255"
+	# All 255 bytes that are no letters: newlines, and no UTF-8.
+	n255=$(printf '\n\377\001%.0s' $(seq 85))x
+	n255=${n255%x}
+	for odd in "$n255" "${n255:0:251}.raw"; do
+		echo here >"$odd"
+		same "$(cat "$odd")" here
+		mv "$odd" plain
+		mv plain "$odd"
+		is_among "./$odd" ./*
+		rm "$odd"
+	done
 }
 
 modes_and_owners_are_kept() {
@@ -220,6 +267,19 @@ a_full_directory_is_listed_once_and_emptied_while_read() {
 	rmdir many
 }
 
+a_directory_of_a_hundred_thousand_files_is_listed_and_searched() {
+	mkdir crowd
+	"$probe" fill crowd 100000
+	same "$(find crowd -type f | wc -l)" 100000
+	same "$(ls -U crowd | sort -u | wc -l)" 100000
+	stat crowd/0 crowd/50000 crowd/99999 >/dev/null
+	refused "No such file" stat crowd/100000
+	mv crowd/77777 crowd/moved
+	refused "No such file" stat crowd/77777
+	same "$("$probe" empty crowd)" 100000
+	rmdir crowd
+}
+
 handles_outlive_the_kernels_memory() {
 	mkdir -p hd/deep
 	echo behind >hd/deep/file
@@ -273,6 +333,7 @@ a_tree_with_everything_is_there_after_a_remount() {
 mount_pool || exit 1
 test_it a_file_keeps_what_was_written
 test_it bytes_at_odd_offsets_are_where_they_were_put
+test_it odd_sizes_at_odd_offsets_arrive
 test_it directories_are_made_and_removed
 test_it renames_replace_and_refuse_as_they_should
 test_it a_file_is_used_after_its_name_is_gone
@@ -286,6 +347,7 @@ test_it special_files_are_made
 test_it shared_mappings_of_files_and_disks_are_written
 test_it unknown_ioctls_are_told_so
 test_it a_full_directory_is_listed_once_and_emptied_while_read
+test_it a_directory_of_a_hundred_thousand_files_is_listed_and_searched
 test_it handles_outlive_the_kernels_memory
 test_it the_filesystem_tells_its_size
 test_it others_are_kept_out_by_modes

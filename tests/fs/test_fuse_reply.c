@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+static struct fs_session session;
+
 START_TEST(house_codes_become_io_errors)
 {
 	ck_assert_int_eq(fs_errno(-EBADMSG), EIO);
@@ -41,7 +43,7 @@ START_TEST(attributes_are_shown_as_stat_has_them)
 	};
 	struct stat st;
 
-	fs_attr_to_stat(&attr, &st);
+	fs_attr_to_stat(&session, &attr, &st);
 	ck_assert_uint_eq(st.st_ino, 17);
 	ck_assert_uint_eq(st.st_mode, S_IFREG | 0640);
 	ck_assert_uint_eq(st.st_nlink, 2);
@@ -57,10 +59,10 @@ START_TEST(file_that_may_have_data_never_shows_that_it_has_none)
 	struct ns_attr attr = { .mode = S_IFREG, .size_bytes = 1 };
 	struct stat st;
 
-	fs_attr_to_stat(&attr, &st);
+	fs_attr_to_stat(&session, &attr, &st);
 	ck_assert_int_eq(st.st_blocks, 1);
 	attr.size_bytes = 0;
-	fs_attr_to_stat(&attr, &st);
+	fs_attr_to_stat(&session, &attr, &st);
 	ck_assert_int_eq(st.st_blocks, 0);
 }
 END_TEST
@@ -70,7 +72,7 @@ START_TEST(times_before_1970_have_positive_nanoseconds)
 	const struct ns_attr attr = { .atime_ns = -1, .ctime_ns = -INT64_C(2000000000) };
 	struct stat st;
 
-	fs_attr_to_stat(&attr, &st);
+	fs_attr_to_stat(&session, &attr, &st);
 	ck_assert_int_eq(st.st_atim.tv_sec, -1);
 	ck_assert_int_eq(st.st_atim.tv_nsec, 999999999);
 	ck_assert_int_eq(st.st_ctim.tv_sec, -2);
@@ -83,11 +85,11 @@ START_TEST(kernel_never_trusts_the_attributes_of_a_disk)
 	struct ns_attr attr = { .ino = 17, .mode = S_IFREG, .class = OBJECT_DISK };
 	struct fuse_entry_param entry;
 
-	fs_attr_to_entry(&attr, &entry);
+	fs_attr_to_entry(&session, &attr, &entry);
 	ck_assert(entry.attr_timeout <= 0);
 	ck_assert(entry.entry_timeout > 0);
 	attr.class = OBJECT_FILE;
-	fs_attr_to_entry(&attr, &entry);
+	fs_attr_to_entry(&session, &attr, &entry);
 	ck_assert(entry.attr_timeout > 0 && entry.attr_timeout <= 1);
 	ck_assert_uint_eq(entry.generation, 0);
 }
@@ -122,6 +124,22 @@ START_TEST(mount_point_must_be_a_directory_that_is_there)
 }
 END_TEST
 
+START_TEST(full_blocks_are_reported_for_files_only_where_that_was_asked_for)
+{
+	struct ns_attr attr = { .mode = S_IFREG | 0644, .size_bytes = 1 << 20 };
+	struct fs_session full = { .report_full = true };
+	struct stat st;
+
+	fs_attr_to_stat(&session, &attr, &st);
+	ck_assert_int_eq(st.st_blocks, 1);
+	fs_attr_to_stat(&full, &attr, &st);
+	ck_assert_int_eq(st.st_blocks, 2048);
+	attr.mode = S_IFDIR | 0755;
+	fs_attr_to_stat(&full, &attr, &st);
+	ck_assert_int_eq(st.st_blocks, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/fuse_reply");
@@ -137,6 +155,7 @@ int main(void)
 	tcase_add_test(c, kernel_never_trusts_the_attributes_of_a_disk);
 	tcase_add_test(c, disks_bypass_the_page_cache_and_files_keep_it);
 	tcase_add_test(c, mount_point_must_be_a_directory_that_is_there);
+	tcase_add_test(c, full_blocks_are_reported_for_files_only_where_that_was_asked_for);
 	suite_add_tcase(s, c);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

@@ -3,7 +3,7 @@
  *
  *	tool_fsprobe COMMAND ARGUMENT...		exit 0 done, 1 failed (errno's name on stderr)
  *
- * See the table at the end for the commands. The last four make and prove promises: a writer logs
+ * See the table at the end for the commands. The last ones make and prove promises: a writer logs
  * what was acknowledged to a place outside of the mount, so that after the server was killed it can
  * be told what must be there.
  */
@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 #define SECTOR_BYTES	  512u
 #define WRITE_SECTORS_MAX 512u
 #define HANDLE_BYTES	  128u
+/* Threads of one writer: so many of its writes are under way at a time. */
+#define WRITERS 4u
 
 static int fail(const char *what)
 {
@@ -278,23 +281,36 @@ static uint64_t next_random(uint64_t *state)
 	return *state;
 }
 
-/* What sector at holds after write seq: zeros for none. */
-static void fill_sector(uint8_t *sector, uint64_t seq, uint64_t at)
+/* What sector `at` of a disk holds after write seq: it says so itself. Zeros before the first. */
+static void fill_sector(uint8_t *sector, uint64_t disk, uint64_t seq, uint64_t at)
 {
-	uint64_t state = seq * UINT64_C(0x9e3779b97f4a7c15) ^ at;
+	const uint64_t head[] = { seq, at, disk };
+	uint64_t state = seq * UINT64_C(0x9e3779b97f4a7c15) ^ at ^ disk;
 
-	if (seq == 0) {
-		memset(sector, 0, SECTOR_BYTES);
+	memset(sector, 0, SECTOR_BYTES);
+	if (seq == 0)
 		return;
-	}
 	for (size_t i = 0; i < SECTOR_BYTES; i += 8) {
-		uint64_t word = i == 0 ? seq : next_random(&state);
+		uint64_t word = next_random(&state);
 
 		memcpy(sector + i, &word, 8);
 	}
+	memcpy(sector, head, sizeof(head));
 }
 
-struct promise { /* a record of the log */
+/* A number for a disk, from its file's name (FNV-1a): directories may differ. */
+static uint64_t disk_of(const char *path)
+{
+	const char *name = strrchr(path, '/');
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (name = name ? name + 1 : path; *name; name++)
+		hash = (hash ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+/* A record of the log: the write is about to begin, or is acknowledged. */
+struct promise {
 	uint64_t seq, first, count;
 	uint64_t acked;
 };
@@ -304,43 +320,90 @@ static int put_promise(int log, const struct promise *p)
 	return write(log, p, sizeof(*p)) == (ssize_t)sizeof(*p) ? 0 : -1;
 }
 
-/* FILE LOG SIZE SEED direct|cached COUNT: random writes until COUNT or the first error. */
+/* One of several threads that write at a time, each to sectors of its own. */
+struct writer {
+	pthread_t thread;
+	int fd, log;
+	uint64_t disk, state, align, limit;
+	uint64_t first, sectors; /* its own */
+	uint64_t *seq;		 /* of all */
+	int result;
+};
+
+static int write_one(struct writer *w, uint8_t *data)
+{
+	uint64_t many = min_u64(WRITE_SECTORS_MAX, w->sectors / 2);
+	struct promise p = { .seq = __atomic_add_fetch(w->seq, 1, __ATOMIC_RELAXED) };
+	size_t len;
+
+	p.count = next_random(&w->state) % 8 ? next_random(&w->state) % 16 :
+					       next_random(&w->state) % many;
+	p.count = (p.count / w->align + 1) * w->align;
+	p.first = w->first + next_random(&w->state) % (w->sectors - p.count) / w->align * w->align;
+	for (uint64_t i = 0; i < p.count; i++)
+		fill_sector(data + i * SECTOR_BYTES, w->disk, p.seq, p.first + i);
+	if (put_promise(w->log, &p) < 0)
+		return -1;
+	len = p.count * SECTOR_BYTES;
+	if (pwrite(w->fd, data, len, (off_t)(p.first * SECTOR_BYTES)) != (ssize_t)len)
+		return 1; /* killed: not acknowledged */
+	p.acked = 1;
+	return put_promise(w->log, &p);
+}
+
+static void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+	uint8_t *data = aligned_alloc(4096, (WRITE_SECTORS_MAX + 8) * SECTOR_BYTES);
+
+	w->result = data ? 0 : -1;
+	while (w->result == 0 && w->limit-- > 0)
+		w->result = write_one(w, data);
+	free(data);
+	return NULL;
+}
+
+/* The highest number that a log has used: the next run goes on behind it. */
+static uint64_t last_seq(int log)
+{
+	struct promise p;
+	uint64_t seq = 0;
+
+	for (off_t i = 0; pread(log, &p, sizeof(p), i * (off_t)sizeof(p)) == (ssize_t)sizeof(p);
+	     i++)
+		seq = max_u64(seq, p.seq);
+	return seq;
+}
+
+/* FILE LOG SIZE SEED direct|cached COUNT: random writes, COUNT for each thread or to an error. */
 static int cmd_writer(char **a)
 {
-	uint64_t sectors = number(a[2]) / SECTOR_BYTES, state = number(a[3]) + 1;
-	uint64_t align = strcmp(a[4], "direct") == 0 ? 8 : 1, limit = number(a[5]);
+	struct writer w[WRITERS] = { 0 };
+	uint64_t sectors = number(a[2]) / SECTOR_BYTES, align = strcmp(a[4], "direct") == 0 ? 8 : 1;
 	int fd = open(a[0], O_RDWR | O_CREAT | (align > 1 ? O_DIRECT : 0), 0644);
-	int log = open(a[1], O_RDWR | O_CREAT | O_APPEND, 0644);
-	struct stat st;
-	uint8_t *data;
+	int log = open(a[1], O_RDWR | O_CREAT | O_APPEND, 0644), result = 0;
+	uint64_t seq;
 
-	if (fd < 0 || log < 0 || fstat(log, &st) < 0)
+	if (fd < 0 || log < 0)
 		return fail("open");
-	data = aligned_alloc(4096, WRITE_SECTORS_MAX * SECTOR_BYTES);
-	if (!data)
-		return fail("memory");
-	for (uint64_t seq = (uint64_t)st.st_size / sizeof(struct promise) + 1; limit-- > 0; seq++) {
-		struct promise p = { .seq = seq };
-		size_t len;
-
-		p.count = next_random(&state) % 8 ? next_random(&state) % 16 :
-						    next_random(&state) % WRITE_SECTORS_MAX;
-		p.count = (p.count / align + (p.count < WRITE_SECTORS_MAX - align)) * align;
-		p.first = next_random(&state) % (sectors - p.count) / align * align;
-		for (uint64_t i = 0; i < p.count; i++)
-			fill_sector(data + i * SECTOR_BYTES, seq, p.first + i);
-		if (put_promise(log, &p) < 0)
-			return fail("log");
-		len = p.count * SECTOR_BYTES;
-		if (pwrite(fd, data, len, (off_t)(p.first * SECTOR_BYTES)) != (ssize_t)len)
-			break; /* killed: not acknowledged */
-		p.acked = 1;
-		if (put_promise(log, &p) < 0)
-			return fail("log");
+	seq = last_seq(log);
+	for (unsigned int i = 0; i < WRITERS; i++) {
+		w[i] = (struct writer){ .fd = fd, .log = log, .seq = &seq, .align = align };
+		w[i].disk = disk_of(a[0]);
+		w[i].limit = number(a[5]);
+		w[i].state = (number(a[3]) + 1) * WRITERS + i;
+		w[i].sectors = sectors / WRITERS / 8 * 8;
+		w[i].first = w[i].sectors * i;
+		if (pthread_create(&w[i].thread, NULL, writer_main, &w[i]) != 0)
+			return fail("thread");
 	}
-	free(data);
+	for (unsigned int i = 0; i < WRITERS; i++) {
+		(void)pthread_join(w[i].thread, NULL);
+		if (w[i].result < 0)
+			result = fail("log");
+	}
 	(void)close(fd);
-	return 0;
+	return result;
 }
 
 /* For each sector the last acknowledged write, and one that was begun later, if any. */
@@ -355,24 +418,71 @@ static int load_log(const char *path, struct expected *want, uint64_t sectors, u
 
 	if (!f)
 		return fail("log");
-	while (fread(&p, sizeof(p), 1, f) == 1)
+	while (fread(&p, sizeof(p), 1, f) == 1) {
+		*ret_acked += p.acked;
 		for (uint64_t i = p.first; i < p.first + p.count && i < sectors; i++) {
 			if (p.acked)
 				want[i] = (struct expected){ .acked = p.seq };
 			else
 				want[i].begun = p.seq;
-			*ret_acked = p.acked ? p.seq : *ret_acked;
 		}
+	}
 	(void)fclose(f);
 	return 0;
+}
+
+/* LOG: how many writes were begun and not acknowledged. */
+static int cmd_in_flight(char **a)
+{
+	FILE *f = fopen(a[0], "re");
+	struct promise p;
+	uint64_t begun = 0, acked = 0;
+
+	if (!f)
+		return fail("log");
+	while (fread(&p, sizeof(p), 1, f) == 1) {
+		acked += p.acked;
+		begun += !p.acked;
+	}
+	(void)fclose(f);
+	/* What settling wrote counts as begun and acknowledged. */
+	(void)printf("%" PRIu64 "\n", begun - min_u64(begun, acked));
+	return 0;
+}
+
+/*
+ * The log, shorter: what each sector holds, write by write, counts from now on. So a write that was
+ * under way at a kill is from here on either there or not, for good.
+ */
+static int settle(const char *path, const struct expected *is, uint64_t sectors)
+{
+	char temp[4096];
+	FILE *f;
+	int n = snprintf(temp, sizeof(temp), "%s.new", path);
+
+	if (n < 0 || (size_t)n >= sizeof(temp))
+		return fail("path");
+	f = fopen(temp, "we");
+	if (!f)
+		return fail("log");
+	for (uint64_t i = 0, next; i < sectors; i = next) {
+		struct promise p = { .seq = is[i].acked, .first = i };
+
+		for (next = i; next < sectors && is[next].acked == p.seq; next++)
+			p.count++;
+		for (p.acked = 0; p.acked <= 1 && p.seq; p.acked++)
+			if (fwrite(&p, sizeof(p), 1, f) != 1)
+				return fail("log");
+	}
+	return fclose(f) != 0 || rename(temp, path) < 0 ? fail("log") : 0;
 }
 
 /* FILE LOG SIZE: every acknowledged byte is there, and nothing that was never written. */
 static int cmd_verify(char **a)
 {
-	uint64_t sectors = number(a[2]) / SECTOR_BYTES, bad = 0, acked = 0;
+	uint64_t sectors = number(a[2]) / SECTOR_BYTES, bad = 0, acked = 0, disk = disk_of(a[0]);
 	struct expected *want = calloc(sectors, sizeof(*want));
-	int fd = open(a[0], O_RDONLY);
+	int fd = open(a[0], O_RDONLY), r;
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 
 	if (!want || !f)
@@ -383,12 +493,14 @@ static int cmd_verify(char **a)
 		uint8_t is[SECTOR_BYTES] = { 0 }, acked_is[SECTOR_BYTES], begun_is[SECTOR_BYTES];
 		size_t n = fread(is, 1, sizeof(is), f);
 
-		fill_sector(acked_is, want[i].acked, i);
-		fill_sector(begun_is, want[i].begun, i);
+		fill_sector(acked_is, disk, want[i].acked, i);
+		fill_sector(begun_is, disk, want[i].begun, i);
 		if (memcmp(is, acked_is, sizeof(is)) == 0 && (n == sizeof(is) || !want[i].acked))
 			continue;
-		if (want[i].begun && memcmp(is, begun_is, sizeof(is)) == 0)
+		if (want[i].begun && memcmp(is, begun_is, sizeof(is)) == 0) {
+			want[i].acked = want[i].begun;
 			continue;
+		}
 		if (bad++ < 5)
 			(void)fprintf(stderr,
 				      "fsprobe: sector %" PRIu64 ": want write %" PRIu64
@@ -396,9 +508,61 @@ static int cmd_verify(char **a)
 				      i, want[i].acked, want[i].begun, *(uint64_t *)(void *)is);
 	}
 	(void)fclose(f);
+	r = bad == 0 ? settle(a[1], want, sectors) : 1;
 	free(want);
-	(void)printf("%" PRIu64 " writes, %" PRIu64 " bad sectors\n", acked, bad);
-	return bad ? 1 : 0;
+	(void)printf("%" PRIu64 " acknowledged, %" PRIu64 " bad sectors\n", acked, bad);
+	return r;
+}
+
+/* One of many disks in a directory: its own bytes, in its first and in its last 4 KiB. */
+static int one_of_many(int dir, uint64_t i, uint64_t size_bytes, bool make)
+{
+	static uint8_t want[4096], is[4096];
+	char name[32];
+	int fd, r = 0;
+
+	(void)snprintf(name, sizeof(name), "%" PRIu64 ".raw", i);
+	fd = openat(dir, name, make ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY, 0644);
+	if (fd < 0)
+		return fail(name);
+	for (unsigned int part = 0; part < 2 && r == 0; part++) {
+		off_t at = part ? (off_t)(size_bytes - sizeof(want)) : 0;
+
+		for (size_t k = 0; k < sizeof(want); k += SECTOR_BYTES)
+			fill_sector(want + k, i + 1, part + 1, k);
+		if (make ? pwrite(fd, want, sizeof(want), at) != sizeof(want) :
+			   pread(fd, is, sizeof(is), at) != sizeof(is))
+			r = fail(name);
+		else if (!make && memcmp(is, want, sizeof(is)) != 0)
+			r = 1;
+	}
+	if (r == 1)
+		(void)fprintf(stderr, "fsprobe: '%s' is not what was written\n", name);
+	(void)close(fd);
+	return r;
+}
+
+static int many(char **a, bool make)
+{
+	int dir = open(a[0], O_RDONLY | O_DIRECTORY), r = 0;
+	uint64_t count = number(a[1]);
+
+	if (dir < 0)
+		return fail("open");
+	for (uint64_t i = 0; i < count && r == 0; i++)
+		r = one_of_many(dir, i, number(a[2]), make);
+	(void)close(dir);
+	return r;
+}
+
+static int cmd_disks(char **a)
+{
+	return many(a, true);
+}
+
+static int cmd_check_disks(char **a)
+{
+	return many(a, false);
 }
 
 /* DIR LOG: make files with a content, under a first name and then a last one, until an error. */
@@ -419,7 +583,7 @@ static int cmd_maker(char **a)
 		fd = openat(dir, "new", O_WRONLY | O_CREAT | O_TRUNC, 0644);
 		if (fd < 0)
 			return 0;
-		fill_sector(sector, seq, seq);
+		fill_sector(sector, 0, seq, seq);
 		if (write(fd, sector, sizeof(sector)) != sizeof(sector) ||
 		    renameat(dir, "new", dir, name) < 0)
 			return 0;
@@ -452,7 +616,7 @@ static int cmd_made(char **a)
 			return fail(name);
 		if (seq % 3 == 0)
 			continue;
-		fill_sector(want, seq, seq);
+		fill_sector(want, 0, seq, seq);
 		if (read(fd, is, sizeof(is)) != sizeof(is) || memcmp(is, want, sizeof(is)) != 0) {
 			(void)fprintf(stderr, "fsprobe: '%s' has another content\n", name);
 			return 1;
@@ -487,6 +651,9 @@ static const struct {
 	{ "by-handle", 2, cmd_by_handle, "MOUNTPOINT HANDLEFILE" },
 	{ "writer", 6, cmd_writer, "FILE LOG SIZE SEED direct|cached COUNT" },
 	{ "verify", 3, cmd_verify, "FILE LOG SIZE" },
+	{ "in-flight", 1, cmd_in_flight, "LOG" },
+	{ "disks", 3, cmd_disks, "DIR COUNT SIZE" },
+	{ "check-disks", 3, cmd_check_disks, "DIR COUNT SIZE" },
 	{ "maker", 2, cmd_maker, "DIR LOG" },
 	{ "made", 2, cmd_made, "DIR LOG" },
 };
