@@ -63,6 +63,7 @@ static void fixture_begin(void)
 	pf.options.flush_interval_ns = SECOND_NS;
 	pf.options.checkpoint_interval_ns = HOUR_NS;
 	pf.options.upload_interval_ns = HOUR_NS;
+	pf.batch_write_ns = 0;
 	pf.pool = NULL;
 }
 
@@ -80,15 +81,35 @@ void pool_fixture_add(TCase *t, void (*begin)(void))
 		tcase_add_checked_fixture(t, begin, NULL);
 }
 
+/* --- a slow disk -------------------------------------------------------------------------------- */
+
+static struct env_ops slow_ops;
+static struct env slow_env = { .ops = &slow_ops };
+
+static int slow_ioq_submit(struct env *env, struct env_ioq *q, struct env_io *io)
+{
+	sleep_ns(pf.batch_write_ns);
+	return env_posix()->ops->ioq_submit(env, q, io);
+}
+
+static struct env *fixture_env(void)
+{
+	slow_ops = *env_posix()->ops;
+	slow_ops.ioq_submit = slow_ioq_submit;
+	return pf.batch_write_ns > 0 ? &slow_env : env_posix();
+}
+
+/* --- the pool ------------------------------------------------------------------------------------ */
+
 void pool_fixture_create(void)
 {
-	must(pool_create(env_posix(), &pf.options, &e));
+	must(pool_create(fixture_env(), &pf.options, &e));
 }
 
 void pool_fixture_open(void)
 {
 	ck_assert_ptr_null(pf.pool);
-	must(pool_open(env_posix(), &pf.options, &pf.pool, &e));
+	must(pool_open(fixture_env(), &pf.options, &pf.pool, &e));
 }
 
 static bool first_round_is_over(UNUSED void *arg)

@@ -37,6 +37,7 @@ struct pool_fixture {
 	char dir[600];		     /* root/pool: the pool directory */
 	char shm[64];		     /* the ring's directory */
 	struct pool_options options; /* changed by a test before pool_fixture_create() */
+	uint64_t batch_write_ns;     /* that each write of a batch takes at least; 0: as the disk */
 	struct pool *pool;	     /* NULL while closed */
 };
 extern struct pool_fixture pf;

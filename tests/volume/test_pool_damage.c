@@ -584,10 +584,13 @@ START_TEST(no_flipped_bit_anywhere_makes_wrong_bytes)
 
 		replace_contents(pf.dir, base);
 		copy_tree(saved, ring);
-		if (i % 3 == 0)
+		if (i % 3 == 0) {
 			(void)snprintf(path, sizeof(path), "%s", ring);
-		else
-			(void)sco_path(path, rng_below(&r, sco_count()));
+		} else {
+			do {
+				(void)sco_path(path, rng_below(&r, sco_count()));
+			} while (file_size(path) == 0);
+		}
 		/* Mostly where something is: headers, entries, the ring's first frames. */
 		at = rng_below(&r, min_u64(file_size(path), 700000));
 		if (i % 2)

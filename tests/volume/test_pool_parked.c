@@ -261,7 +261,8 @@ END_TEST
 
 /* --- a full ring -------------------------------------------------------------------------------- */
 
-#define STORM TEST_SCALE(4000u)
+#define STORM	     TEST_SCALE(2000u)
+#define STORM_STRIDE (120 * 1024u)
 
 static struct request storm[STORM];
 
@@ -285,13 +286,26 @@ static bool storm_is_over(UNUSED void *arg)
 	return storm_in_flight() == 0;
 }
 
-/* A ring of few frames is full most of the time: whatever way each request takes, it ends once. */
+static size_t storm_bytes(unsigned int i)
+{
+	if (i % 4 == 3)
+		return STORM_STRIDE - 1000;
+	return i % 2 ? 3000 : 4096;
+}
+
+static uint64_t storm_offset(unsigned int i)
+{
+	return i * (uint64_t)STORM_STRIDE + i % 2 * 100;
+}
+
+/* With a slow disk a ring of few frames is full most of the time: whatever way each request takes, it ends once. */
 START_TEST(a_storm_of_writes_through_a_tiny_ring_loses_none)
 {
-	uint8_t *mem = aligned_mem((size_t)STORM * 4096);
+	uint8_t *mem = aligned_mem((size_t)STORM * STORM_STRIDE);
 	unsigned int busy = 0, inline_count = 0, parked = 0;
 	struct object *o;
 
+	pf.batch_write_ns = 2 * MS_NS;
 	pf.options.ring_bytes = 4096 + 8 * 128 * KIB;
 	pf.options.dirty_limit_bytes = UINT64_C(1) << 40;
 	pf.options.parked_max = 64;
@@ -300,13 +314,13 @@ START_TEST(a_storm_of_writes_through_a_tiny_ring_loses_none)
 	for (unsigned int i = 0; i < STORM; i++) {
 		int r;
 
-		pattern_fill(mem + (size_t)i * 4096, 4096, i);
+		pattern_fill(mem + (size_t)i * STORM_STRIDE, storm_bytes(i), i);
 		storm[i] = (struct request){
 			.r = { .object = o,
 			       .write = true,
-			       .offset_bytes = i * UINT64_C(4096) + i % 2 * 100,
-			       .buf = mem + (size_t)i * 4096,
-			       .len_bytes = i % 2 ? 3000 : 4096,
+			       .offset_bytes = storm_offset(i),
+			       .buf = mem + (size_t)i * STORM_STRIDE,
+			       .len_bytes = storm_bytes(i),
 			       .done = finish_storm,
 			       .result = -12345 },
 		};
@@ -325,11 +339,9 @@ START_TEST(a_storm_of_writes_through_a_tiny_ring_loses_none)
 	       busy);
 	ck_assert_uint_gt(parked, 0);
 	for (unsigned int i = 0; i < STORM; i++) {
-		size_t len = i % 2 ? 3000 : 4096;
-
 		ck_assert_uint_le(storm[i].done_calls, 1);
-		ck_assert_int_eq(storm[i].r.result, (ssize_t)len);
-		expect_bytes(o, i * UINT64_C(4096) + i % 2 * 100, mem + (size_t)i * 4096, len);
+		ck_assert_int_eq(storm[i].r.result, (ssize_t)storm_bytes(i));
+		expect_bytes(o, storm_offset(i), mem + (size_t)i * STORM_STRIDE, storm_bytes(i));
 	}
 	object_close(o);
 	free(mem);
