@@ -102,12 +102,15 @@ static int put_state_row(struct checkpoint *c, struct staged_object *so)
 
 static void sco_row_fill(const struct sco *s, struct sco_row *row)
 {
+	bool sealed = s->life == SCO_LIFE_SEALED;
+	const uint32_t *slots = sealed ? &s->next_slot : &s->durable_slots;
+
 	*row = (struct sco_row){
-		.state = s->life == SCO_LIFE_SEALED ? SCO_SEALED : SCO_OPEN,
+		.state = sealed ? SCO_SEALED : SCO_OPEN,
 		.flags = s->row_flags,
 		.version = s->version,
 		.cache_dir = s->dir,
-		.slot_count = __atomic_load_n(&s->next_slot, __ATOMIC_RELAXED),
+		.slot_count = __atomic_load_n(slots, __ATOMIC_RELAXED),
 		.live_slots = s->live_slots,
 		.epoch = s->epoch,
 		.salt = s->salt,

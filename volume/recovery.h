@@ -54,8 +54,10 @@ void replay_damage(struct replay *rp, const char *fmt, ...) PRINTF_LIKE(2, 3);
 NODISCARD int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e);
 /* Entries of the stream's SCOs above the checkpoint. */
 NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
-/* Whether the old ring holds all that was ever written to a SCO. */
-bool recovery_ring_has_sco(const struct ring_old *old, uint32_t stream, uint64_t sco);
+/* Whether the old ring holds a batch. If it has the first one of a SCO, but for frames that a reader
+ * kept behind their time, it holds all that was ever written to that SCO. */
+bool recovery_ring_has_batch(const struct ring_old *old, uint32_t stream, uint64_t sco,
+			     uint32_t batch);
 /* Where the ring's part of the stream begins; before its SCOs are scanned. */
 NODISCARD int recovery_find_ring_start(struct replay *rp, const struct ring_old *old,
 				       struct err *e);

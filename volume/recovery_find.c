@@ -165,8 +165,9 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
  * Whether a file without a good header held something that was synced. Without a power cut a header
  * that was written is whole, so it is damage - but for a file whose first sync failed, which may have
  * cost any of its pages: all it held is still in the ring, also if it was a recovery that copied it
- * from there. After one, a torn header means that nothing of the file was synced, unless one of its
- * batches knows that an entry of the file was durable.
+ * from there; a batch that is not says that there was a sync. After a power cut, a torn header means
+ * that nothing of the file was synced, unless one of its batches knows that an entry of the file was
+ * durable.
  */
 static int was_synced(struct pool *p, const struct found *f, const struct looked *l,
 		      const struct ring_old *old, bool *ret_synced, struct err *e)
@@ -174,6 +175,7 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 	uint8_t *block = direct_alloc(BLOCK_BYTES);
 	lsn_t first = UINT64_MAX, durable = 0;
 	bool rewritten = false; /* by a recovery that never came to its end */
+	bool kept = recovery_ring_has_batch(old, f->stream, f->sco, 0), left_ring = false;
 	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
 
 	for (uint64_t at = 0; r == 0 && at + BLOCK_BYTES <= l->bytes; at += BLOCK_BYTES) {
@@ -187,6 +189,7 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 			continue;
 		durable = max_u64(durable, h.durable_lsn);
 		rewritten |= old && h.epoch > old->header.epoch;
+		left_ring |= !recovery_ring_has_batch(old, f->stream, f->sco, h.batch);
 		for (unsigned int i = 0; i < h.entry_count; i++) {
 			struct log_entry entry;
 
@@ -195,8 +198,11 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 		}
 	}
 	free(block);
-	*ret_synced = !rewritten &&
-		      (durable >= first || (old && (!l->header_zero || first != UINT64_MAX)));
+	if (kept)
+		*ret_synced = left_ring;
+	else
+		*ret_synced = !rewritten && (durable >= first ||
+					     (old && (!l->header_zero || first != UINT64_MAX)));
 	return r;
 }
 
@@ -208,7 +214,9 @@ static int give_up(struct pool *p, const struct found *f, const struct looked *l
 	bool synced = false;
 	int r = 0;
 
-	if (!l->header_ok && f->version == 0 && !recovery_ring_has_sco(old, f->stream, f->sco))
+	if (row && row->state == SCO_OPEN && row->version == f->version && row->slot_count > 0)
+		synced = true;
+	else if (!l->header_ok && f->version == 0)
 		r = was_synced(p, f, l, old, &synced, e);
 	if (r < 0)
 		return r;
@@ -258,6 +266,7 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 	}
 	if (row) {
 		init.live_slots = row->live_slots;
+		init.durable_slots = row->state == SCO_OPEN ? row->slot_count : 0;
 		if (row_seals(row, f) && l->sealed) {
 			init.row_flags = row->flags;
 			init.object_epoch = row->object_epoch;

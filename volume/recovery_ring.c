@@ -34,15 +34,15 @@ static int take_frame(struct replay *rp, const uint8_t *block, const struct batc
 	return 0;
 }
 
-/* Frames leave the ring in the order of the log, when they are durable. */
-bool recovery_ring_has_sco(const struct ring_old *old, uint32_t stream, uint64_t sco)
+bool recovery_ring_has_batch(const struct ring_old *old, uint32_t stream, uint64_t sco,
+			     uint32_t batch)
 {
 	for (uint32_t i = 0; old && i < old->header.frame_count; i++) {
 		const uint8_t *block = ring_old_frame(old, i);
 		struct batch_header h;
 
 		if (block && batch_open_decode(block, &h, NULL) == 0 && h.stream == stream &&
-		    h.sco == sco && h.batch == 0)
+		    h.sco == sco && h.batch == batch)
 			return true;
 	}
 	return false;

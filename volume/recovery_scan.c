@@ -261,7 +261,7 @@ static bool is_index(const struct scan *sc, const uint8_t *block)
 }
 
 /*
- * The chain of batches ends at a slot. The newest durable batch has no header behind it that tells
+ * The chain of batches ends at a slot. Its row may know of durable batches behind. The newest durable batch has no header behind it that tells
  * of it, so the ring has to: a batch that left it must be here. Then the block there may only be
  * one that nobody wrote, or the index of a SCO whose sealing was cut off.
  */
@@ -269,6 +269,9 @@ static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 {
 	struct replay *rp = sc->rp;
 
+	if (slot < sc->s->durable_slots)
+		replay_damage(rp, "SCO %" PRIu64 " slot %u: a durable batch is damaged",
+			      sc->s->number, slot);
 	if (rp->tail_lost || !left_ring(sc, slot))
 		return;
 	if (sc->s->number < rp->ring_sco && (!block || is_zero(block) || is_index(sc, block)))
@@ -298,7 +301,8 @@ static int scan_batches(struct scan *sc, struct err *e)
 			return 0;
 		}
 		memcpy(block, window, sizeof(block));
-		if (!left_ring(sc, slot) && newest_lsn(block, &h) > sc->rp->recorded_durable)
+		if (slot >= sc->s->durable_slots && !left_ring(sc, slot) &&
+		    newest_lsn(block, &h) > sc->rp->recorded_durable)
 			r = payload_is_whole(sc, block, &h, e, &whole);
 		if (r < 0 || !whole)
 			return r;

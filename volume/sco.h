@@ -35,7 +35,9 @@ struct sco {
 	uint32_t next_slot;
 	uint32_t batch_count;
 	uint32_t batches_busy; /* not yet durable */
-	bool names_durable;    /* its directory entry */
+	uint32_t
+		durable_slots; /* of durable batches, the header's among them; stored atomically, too */
+	bool names_durable; /* its directory entry */
 	/* Once sealed these go with the last reference, so whoever holds one may look at them. */
 	uint16_t *frame_of_slot; /* frame + 1 of each slot's batch, 0: none */
 	uint32_t *crcs;		 /* of all slots */

@@ -295,6 +295,8 @@ static void release_locked(struct stream *s, struct batch *last)
 		s->frames--;
 		s->released++;
 		sco->batches_busy--;
+		__atomic_store_n(&sco->durable_slots, b->slot + 1u + b->cluster_count,
+				 __ATOMIC_RELAXED);
 		if (b->direct)
 			s->direct_bytes -= (uint64_t)b->cluster_count * CLUSTER_BYTES;
 		for (unsigned int i = 0; !b->direct && i < b->cluster_count; i++)

@@ -422,6 +422,36 @@ START_TEST(damaged_bytes_of_the_newest_synced_batch_fail_their_reads_and_no_othe
 }
 END_TEST
 
+static void all_in_a_checkpoint(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct object *o;
+
+	make_two_disks();
+	o = get_object(world->disk);
+	for (unsigned int i = 0; i < 32; i++)
+		write_cluster(o, i, 1);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+}
+
+/* No LSN is missing above the checkpoint; the copy that has an index would lack the clusters. */
+START_TEST(a_damaged_header_of_a_batch_below_the_checkpoint_is_damage_too)
+{
+	char path[PATH_BYTES];
+	struct pool_status st;
+
+	in_child_killed(all_in_a_checkpoint, NULL);
+	flip_bit(path, find_cluster(world->disk, 0, 1, path) - 4096 + 200, 1);
+	if (_i)
+		pretend_reboot();
+	pool_fixture_open();
+	pool_status(pf.pool, &st);
+	ck_assert_int_eq(st.state, POOL_DEGRADED);
+	ck_assert_msg(access(path, F_OK) == 0, "the only copy of synced data was removed");
+	expect_all(world->other);
+	close_damaged();
+}
+END_TEST
+
 static void one_synced_write(UNUSED int to_parent, UNUSED void *arg)
 {
 	struct object *o;
@@ -637,6 +667,8 @@ int main(void)
 	tcase_add_loop_test(
 		t, a_damaged_header_of_the_newest_synced_batch_is_damage_not_the_end_of_the_log, 0,
 		2);
+	tcase_add_loop_test(t, a_damaged_header_of_a_batch_below_the_checkpoint_is_damage_too, 0,
+			    2);
 	tcase_add_loop_test(t,
 			    damaged_bytes_of_the_newest_synced_batch_fail_their_reads_and_no_others,
 			    0, 2);

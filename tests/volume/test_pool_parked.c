@@ -298,7 +298,8 @@ static uint64_t storm_offset(unsigned int i)
 	return i * (uint64_t)STORM_STRIDE + i % 2 * 100;
 }
 
-/* With a slow disk a ring of few frames is full most of the time: whatever way each request takes, it ends once. */
+/* With a slow disk a ring of few frames is full most of the time: each request ends once, whatever
+ * way it takes. */
 START_TEST(a_storm_of_writes_through_a_tiny_ring_loses_none)
 {
 	uint8_t *mem = aligned_mem((size_t)STORM * STORM_STRIDE);
