@@ -1,5 +1,7 @@
 #include "tests/sim/model.h"
 
+#include "common/endian.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 struct state {
 	uint8_t bytes[MODEL_BYTES];
 	uint64_t size_bytes;
+	uint64_t touched_bytes; /* all bytes behind are zero */
 };
 
 void model_fill(unsigned int number, uint64_t generation, uint64_t offset_bytes, void *dst,
@@ -17,13 +20,21 @@ void model_fill(unsigned int number, uint64_t generation, uint64_t offset_bytes,
 {
 	uint8_t *to = dst;
 
-	for (size_t i = 0; i < len_bytes; i++) {
-		uint64_t at = offset_bytes + i;
+	while (len_bytes > 0) {
+		uint64_t in_sector = offset_bytes % SECTOR_BYTES;
+		uint64_t n = min_u64(SECTOR_BYTES - in_sector, len_bytes);
 		uint64_t v = number * UINT64_C(0x9e3779b97f4a7c15) +
-			     at / SECTOR_BYTES * UINT64_C(0xbf58476d1ce4e5b9) +
+			     offset_bytes / SECTOR_BYTES * UINT64_C(0xbf58476d1ce4e5b9) +
 			     generation * UINT64_C(0x94d049bb133111eb);
+		uint8_t bytes[8];
 
-		to[i] = (uint8_t)(v >> (8 + at % 6 * 8) | 1); /* never zero */
+		v = (v ^ v >> 32) * UINT64_C(0xd6e8feb86659fd93);
+		le64_put(bytes, (v ^ v >> 32) | UINT64_C(0x0101010101010101)); /* never zero */
+		for (uint64_t i = 0; i < n; i++)
+			to[i] = bytes[(in_sector + i) % 8];
+		to += n;
+		offset_bytes += n;
+		len_bytes -= n;
 	}
 }
 
@@ -48,10 +59,20 @@ void model_clear(struct model *m)
 
 static void start(const struct model *m, struct state *s)
 {
-	memset(s->bytes, 0, sizeof(s->bytes));
+	memset(s->bytes, 0, s->touched_bytes);
 	if (m->base)
 		memcpy(s->bytes, m->base, m->base_bytes);
-	s->size_bytes = m->base_bytes;
+	s->size_bytes = s->touched_bytes = m->base_bytes;
+}
+
+static void copy_state(struct state *to, const struct state *from)
+{
+	uint64_t more = to->touched_bytes - min_u64(to->touched_bytes, from->touched_bytes);
+
+	memcpy(to->bytes, from->bytes, from->touched_bytes);
+	memset(to->bytes + from->touched_bytes, 0, more);
+	to->size_bytes = from->size_bytes;
+	to->touched_bytes = from->touched_bytes;
 }
 
 static void apply(const struct model *m, const struct model_op *op, struct state *s)
@@ -63,6 +84,7 @@ static void apply(const struct model *m, const struct model_op *op, struct state
 		model_fill(m->number, op->generation, op->offset_bytes, s->bytes + op->offset_bytes,
 			   op->len_bytes);
 		s->size_bytes = max_u64(s->size_bytes, end);
+		s->touched_bytes = max_u64(s->touched_bytes, end);
 		break;
 	case MODEL_ZERO:
 		end = min_u64(end, s->size_bytes);
@@ -81,10 +103,15 @@ static void apply(const struct model *m, const struct model_op *op, struct state
 static bool is_part_of(const struct model_op *op, const struct state *before,
 		       const struct state *after, const uint8_t *bytes, uint64_t size)
 {
+	uint64_t from = min_u64(op->offset_bytes, size);
+	uint64_t to = min_u64(op->offset_bytes + op->len_bytes, size);
+
 	if (op->kind == MODEL_TRUNCATE || size < min_u64(before->size_bytes, after->size_bytes) ||
-	    size > max_u64(before->size_bytes, after->size_bytes))
+	    size > max_u64(before->size_bytes, after->size_bytes) ||
+	    memcmp(bytes, before->bytes, from) != 0 ||
+	    memcmp(bytes + to, before->bytes + to, size - to) != 0)
 		return false;
-	for (uint64_t i = 0; i < size; i++)
+	for (uint64_t i = from; i < to; i++)
 		if (bytes[i] != before->bytes[i] && bytes[i] != after->bytes[i])
 			return false;
 	return true;
@@ -118,16 +145,18 @@ bool model_accept(struct model *m, const uint8_t *bytes, uint64_t size, bool pow
 	bool found = false;
 
 	start(m, &now);
-	for (size_t k = 0; k <= m->op_count && !found; k++) {
-		if (k >= oldest && now.size_bytes == size && memcmp(now.bytes, bytes, size) == 0)
-			found = true;
+	for (size_t k = 0; k < oldest; k++)
+		apply(m, &m->ops[k], &now);
+	copy_state(&next, &now);
+	for (size_t k = oldest;; k++) {
+		found = now.size_bytes == size && memcmp(now.bytes, bytes, size) == 0;
 		if (found || k == m->op_count)
 			break;
-		next = now;
 		apply(m, &m->ops[k], &next);
-		if (k >= oldest && is_part_of(&m->ops[k], &now, &next, bytes, size))
-			found = true;
-		now = next;
+		found = is_part_of(&m->ops[k], &now, &next, bytes, size);
+		if (found)
+			break;
+		apply(m, &m->ops[k], &now);
 	}
 	if (!found) {
 		tell(m, &now, bytes, size);
