@@ -131,20 +131,37 @@ static void retire_sco_locked(struct stream *s)
 	sco_unref(t, sco);
 }
 
-static void discard_next_sco(struct stream *s)
+/* The SCO made in advance, or the open one if no batch was ever begun in it: the ring was full. */
+static struct sco *take_unused_locked(struct stream *s)
+{
+	struct sco *unused = NULL;
+
+	if (s->next_sco)
+		unused = TAKE_PTR(s->next_sco);
+	else if (s->sco && s->sco->batch_count == 0)
+		unused = TAKE_PTR(s->sco);
+	/* The cut goes with it, so the one after it is the first of its epoch. */
+	if (unused && unused->has_cut)
+		s->epoch_has_sco = false;
+	return unused;
+}
+
+static void discard_unused(struct stream *s)
 {
 	struct stream_world *w = s->world;
 	struct sco *unused;
 
-	mutex_lock(&s->lock);
-	unused = TAKE_PTR(s->next_sco);
-	mutex_unlock(&s->lock);
-	if (!unused)
-		return;
-	sco_remove(w->scos, unused);
-	flash_discard(w->flash, unused->dir, unused->stream, unused->number, unused->version,
-		      unused->file_bytes);
-	sco_unref(w->scos, unused);
+	for (;;) {
+		mutex_lock(&s->lock);
+		unused = take_unused_locked(s);
+		mutex_unlock(&s->lock);
+		if (!unused)
+			return;
+		sco_remove(w->scos, unused);
+		flash_discard(w->flash, unused->dir, unused->stream, unused->number,
+			      unused->version, unused->file_bytes);
+		sco_unref(w->scos, unused);
+	}
 }
 
 /* Whether one was made for a stream that was abandoned meanwhile. */
@@ -170,7 +187,7 @@ void stream_prepare(struct stream *s)
 	too_late = prepare_locked(s);
 	mutex_unlock(&s->lock);
 	if (too_late)
-		discard_next_sco(s);
+		discard_unused(s);
 }
 
 /* --- batches ----------------------------------------------------------------------------------- */
@@ -680,7 +697,7 @@ void stream_retire_sco(struct stream *s)
 void stream_give_space(struct stream *s)
 {
 	stream_retire_sco(s);
-	discard_next_sco(s);
+	discard_unused(s);
 }
 
 void stream_abandon(struct stream *s)

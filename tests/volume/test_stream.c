@@ -330,6 +330,31 @@ START_TEST(an_object_deleted_while_its_next_sco_is_made_keeps_none)
 }
 END_TEST
 
+/* The ring is full when the first write of the epoch wants a batch, then flash gets short. */
+START_TEST(a_sco_that_was_never_written_goes_and_leaves_its_cut_to_the_next)
+{
+	struct batch *taken[FRAMES];
+	struct reservation r;
+
+	s.cut_sco = 7;
+	s.cut_lsn = 99;
+	for (unsigned int i = 0; i < FRAMES; i++)
+		taken[i] = ring_take(w.ring);
+	ck_assert_int_eq(stream_reserve(&s, 1, 0, &r, NULL), -EAGAIN);
+	ck_assert_ptr_nonnull(s.sco);
+	ck_assert(s.sco->has_cut);
+	stream_give_space(&s);
+	ck_assert_ptr_null(s.sco);
+	ck_assert_uint_eq(flash_used_bytes(w.flash), 0);
+	for (unsigned int i = 0; i < FRAMES; i++)
+		ring_put(w.ring, taken[i]);
+	(void)write_one(0);
+	ck_assert_uint_eq(s.sco->number, 2);
+	ck_assert(s.sco->has_cut);
+	ck_assert_uint_eq(s.sco->cut_lsn, 99);
+}
+END_TEST
+
 START_TEST(retiring_starts_a_new_sco_with_the_next_write)
 {
 	stream_retire_sco(&s); /* none yet */
@@ -482,6 +507,7 @@ int main(void)
 	tcase_add_test(t, a_reservation_that_comes_to_nothing_is_void);
 	tcase_add_test(t, full_scos_are_closed_and_want_to_be_sealed);
 	tcase_add_test(t, an_object_deleted_while_its_next_sco_is_made_keeps_none);
+	tcase_add_test(t, a_sco_that_was_never_written_goes_and_leaves_its_cut_to_the_next);
 	tcase_add_test(t, retiring_starts_a_new_sco_with_the_next_write);
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
 	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0,
