@@ -15,11 +15,15 @@
 
 /* --- what the commit changes ------------------------------------------------------------------- */
 
-static int tally_add(struct checkpoint *c, loc_t loc, int64_t delta)
+int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta)
 {
 	uint64_t number = loc_sco(loc);
-	struct tally *t;
+	struct tally *t = c->last_tally;
 
+	if (t && t->sco == number) {
+		t->delta += delta;
+		return 0;
+	}
 	HASH_FIND(hh, c->tallies, &number, sizeof(number), t);
 	if (!t) {
 		t = calloc(1, sizeof(*t));
@@ -28,6 +32,7 @@ static int tally_add(struct checkpoint *c, loc_t loc, int64_t delta)
 		t->sco = number;
 		HASH_ADD(hh, c->tallies, sco, sizeof(t->sco), t);
 	}
+	c->last_tally = t;
 	t->delta += delta;
 	return 0;
 }
@@ -35,6 +40,8 @@ static int tally_add(struct checkpoint *c, loc_t loc, int64_t delta)
 static void tallies_clear(struct checkpoint *c)
 {
 	struct tally *t, *next;
+
+	c->last_tally = NULL;
 
 	HASH_ITER (hh, c->tallies, t, next) {
 		HASH_DEL(c->tallies, t);
@@ -189,7 +196,7 @@ static void apply_tallies(struct checkpoint *c)
 	}
 }
 
-static int commit(struct checkpoint *c, struct err *e)
+int checkpoint_commit(struct checkpoint *c, struct err *e)
 {
 	struct staged_object *so, *next;
 	int r = put_tallies(c);
@@ -213,186 +220,10 @@ static int commit(struct checkpoint *c, struct err *e)
 	return c->batch ? 0 : err_set(e, -ENOMEM, "checkpoint");
 }
 
-static int commit_if_full(struct checkpoint *c, struct err *e)
+int checkpoint_commit_if_full(struct checkpoint *c, struct err *e)
 {
-	return meta_batch_bytes(c->pool->meta, c->batch) >= COMMIT_BYTES ? commit(c, e) : 0;
-}
-
-/* --- pages and ranges -------------------------------------------------------------------------- */
-
-static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
-{
-	struct staged_object *so;
-
-	HASH_FIND(hh, c->objects, &owner, sizeof(owner), so);
-	if (!so || !delta) /* deleted: nobody asks any more */
-		return;
-	/* Counted anew at the end; what changes until then is seen through two limits. */
-	if (checkpoint_limit_sank(so))
-		return;
-	so->row.mapped_clusters = (uint64_t)((int64_t)so->row.mapped_clusters + delta);
-	so->written = false;
-}
-
-static int stage_page(struct checkpoint *c, const struct staged_page *sp, struct err *e)
-{
-	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
-	loc_t own[PAGE_CLUSTERS], seen[PAGE_CLUSTERS];
-	int64_t mapped = 0;
-	int r;
-
-	r = map_read_rows(c->pool->map, sp->layer, sp->page, true, own, e);
-	if (r == 0 && sp->layer->parent)
-		r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
-	else
-		memcpy(seen, own, sizeof(seen));
-	if (r < 0)
-		return r;
-	for (unsigned int i = 0; i < sp->run_count && r == 0; i++) {
-		const struct page_run *run = &sp->runs[i];
-
-		for (unsigned int j = 0; j < run->count && r == 0; j++) {
-			loc_t old = own[run->first + j];
-			loc_t new = loc_is_place(run->loc) ? run->loc + j : run->loc;
-
-			if (old == new)
-				continue; /* a replay that changes nothing */
-			if (loc_is_place(old))
-				r = tally_add(c, old, -1);
-			if (r == 0 && loc_is_place(new))
-				r = tally_add(c, new, 1);
-			mapped += loc_is_place(new);
-			mapped -= loc_is_place(seen[run->first + j]);
-		}
-	}
-	if (r == 0) {
-		buf_clear(&c->value);
-		r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
-	}
-	if (r == 0)
-		r = meta_batch_merge(c->pool->meta, c->batch, &key, &c->value);
-	if (r < 0)
-		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
-	count_mapped(c, sp->layer->owner, mapped);
-	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
-	return commit_if_full(c, e);
-}
-
-/* Places among the clusters of a page, as seen through a layer. */
-static int count_seen(struct checkpoint *c, struct layer *l, uint64_t page, int64_t *ret_count,
-		      struct err *e)
-{
-	loc_t seen[PAGE_CLUSTERS];
-	int r = map_read_rows(c->pool->map, l, page, false, seen, e);
-
-	*ret_count = 0;
-	for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS; i++)
-		*ret_count += loc_is_place(seen[i]);
-	return r;
-}
-
-struct range_rows {
-	struct checkpoint *c;
-	struct layer *layer;
-	int64_t places; /* in the row at hand */
-	int error;
-	struct err *e;
-};
-
-static void count_run(void *arg, const struct page_run *run)
-{
-	struct range_rows *rr = arg;
-
-	if (!loc_is_place(run->loc))
-		return;
-	for (unsigned int i = 0; i < run->count && rr->error == 0; i++) {
-		rr->error = tally_add(rr->c, run->loc + i, -1);
-		rr->places++;
-	}
-}
-
-static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		     size_t value_bytes)
-{
-	struct range_rows *rr = arg;
-	struct checkpoint *c = rr->c;
-	enum page_value_kind kind;
-	uint64_t layer, page;
-	struct row_key k;
-	int64_t before, below = 0;
-	int r;
-
-	rr->places = 0;
-	r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &page);
-	if (r == 0)
-		r = page_value_decode(value, value_bytes, &kind, count_run, rr, rr->e);
-	if (r < 0)
-		return r;
-	if (rr->error < 0)
-		return rr->error;
-	before = rr->places;
-	/* Without the row the parents' clusters come to light, until zeros hide them again. */
-	if (rr->layer->parent) {
-		r = count_seen(c, rr->layer, page, &before, rr->e);
-		if (r == 0)
-			r = checkpoint_count_below(c, rr->layer, page, &below, rr->e);
-		if (r < 0)
-			return r;
-	}
-	k = row_key_2u64(ROW_PAGE, layer, page);
-	r = meta_batch_delete(c->pool->meta, c->batch, &k);
-	if (r < 0)
-		return r;
-	count_mapped(c, rr->layer->owner, below - before);
-	return commit_if_full(c, rr->e);
-}
-
-/* Zeros over what the parents have of a page. */
-static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struct err *e)
-{
-	struct page_run run = { .count = PAGE_CLUSTERS, .loc = LOC_ZERO };
-	struct row_key key = row_key_2u64(ROW_PAGE, l->id, page);
-	int64_t below;
-	int r;
-
-	r = checkpoint_count_below(c, l, page, &below, e);
-	if (r < 0)
-		return r;
-	buf_clear(&c->value);
-	r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
-	if (r == 0)
-		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
-	if (r < 0)
-		return err_set(e, r, "zeros of layer %" PRIu64, l->id);
-	count_mapped(c, l->owner, -below);
-	return commit_if_full(c, e);
-}
-
-/* Every row under a range goes; in a layer over others zeros take its place. */
-static int stage_range(struct checkpoint *c, const struct staged_range *sr, struct err *e)
-{
-	struct row_key from = row_key_2u64(ROW_PAGE, sr->layer->id, sr->first_page);
-	struct row_key until = row_key_2u64(ROW_PAGE, sr->layer->id, sr->end_page);
-	struct range_rows rr = { .c = c, .layer = sr->layer, .e = e };
-	uint64_t *pages = NULL;
-	size_t count = 0;
-	int r;
-
-	r = meta_iterate(c->pool->meta, META_STATE, &from, &until, range_row, &rr, e);
-	if (r < 0)
-		return err_wrap(e, r, "range of layer %" PRIu64, sr->layer->id);
-	if (!sr->layer->parent || sr->value != LOC_ZERO)
-		return 0;
-	r = commit(c, e); /* the deletions first: rows of one batch do not see each other */
-	/* Whatever the limit is by now: a truncation that lowered it may be younger than this
-	 * checkpoint, and the log may lose it. */
-	if (r == 0)
-		r = checkpoint_pages_of(c, sr->layer->parent, sr->first_page, sr->end_page, &pages,
-					&count, e);
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = hide_page(c, sr->layer, pages[i], e);
-	free(pages);
-	return r;
+	return meta_batch_bytes(c->pool->meta, c->batch) >= COMMIT_BYTES ? checkpoint_commit(c, e) :
+									   0;
 }
 
 /* Rows of attributes of layers that go. */
@@ -432,7 +263,7 @@ static int stage_sco_rows(struct checkpoint *c, struct err *e)
 			continue;
 		r = put_sco_row(c, s, 0);
 		if (r == 0)
-			r = commit_if_full(c, e);
+			r = checkpoint_commit_if_full(c, e);
 	}
 	sco_list_free(c->pool->scos, list, count);
 	return r;
@@ -673,19 +504,20 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 		return err_set(e, -ENOMEM, "checkpoint");
 	r = stage_dropped(c, e);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
-		r = stage_range(c, &c->ranges[i], e);
+		r = checkpoint_stage_range(c, &c->ranges[i], e);
 	if (r == 0 && c->range_count)
-		r = commit(c, e); /* pages read their old rows: without those that are gone */
+		r = checkpoint_commit(
+			c, e); /* pages read their old rows: without those that are gone */
 	for (size_t i = 0; i < c->page_count && r == 0; i++)
-		r = stage_page(c, &c->pages[i], e);
+		r = checkpoint_stage_page(c, &c->pages[i], e);
 	if (r == 0)
 		r = stage_sco_rows(c, e);
 	if (r == 0)
-		r = commit(c, e);
+		r = checkpoint_commit(c, e);
 	if (r == 0)
 		r = checkpoint_recount(c, e);
 	if (r == 0)
-		r = commit(c, e);
+		r = checkpoint_commit(c, e);
 	if (r == 0 && !MUTANT(MUTANT_DEAD_BEFORE_DURABLE))
 		r = meta_flush(c->pool->meta, e);
 	return r;

@@ -1,5 +1,5 @@
 /*
- * checkpoint_impl - what checkpoint.c and bury.c share. Private.
+ * checkpoint_impl - what checkpoint*.c and bury.c share. Private.
  */
 #ifndef VOLUME_CHECKPOINT_IMPL_H
 #define VOLUME_CHECKPOINT_IMPL_H
@@ -43,8 +43,21 @@ struct checkpoint {
 	/* The commit that is being filled. */
 	struct meta_batch *batch;
 	struct tally *tallies;
+	struct tally *last_tally; /* that was looked at; NULL */
 	struct buf value;
 };
+
+/* A place gains or loses a name by the commit at hand. */
+NODISCARD int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta);
+/* The commit that is being filled goes in, with the counts that it changes; the next one begins. */
+NODISCARD int checkpoint_commit(struct checkpoint *c, struct err *e);
+NODISCARD int checkpoint_commit_if_full(struct checkpoint *c, struct err *e);
+
+/* checkpoint_pages.c: into the commit at hand. */
+NODISCARD int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp,
+				    struct err *e);
+NODISCARD int checkpoint_stage_range(struct checkpoint *c, const struct staged_range *sr,
+				     struct err *e);
 
 /* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);

@@ -75,7 +75,7 @@ static int by_live(const void *a, const void *b)
 
 /* Slots of the victim that are in memory at once. */
 #define WINDOW_SLOTS   4096u
-#define READ_SLOTS     256u
+#define READ_SLOTS     4096u
 #define READ_MAP_WORDS ((WINDOW_SLOTS + PAGE_CLUSTERS + READ_SLOTS) / READ_SLOTS / 64 + 1)
 
 /* An entry of the victim's log that has clusters in the window. */

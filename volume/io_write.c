@@ -287,19 +287,6 @@ static bool map_is_full(struct pool *p)
 	return full;
 }
 
-/* Before a write: how long it has to wait now; 0: go. */
-static uint64_t admission_ns(struct pool *p, size_t len)
-{
-	uint64_t delay = pool_throttle_ns(p, len);
-
-	if (delay) {
-		counter_inc(&p->metrics.throttled);
-		job_kick(&p->uploader);
-		job_kick(&p->cleaner);
-	}
-	return delay;
-}
-
 static int check_range(uint64_t offset, uint64_t len, struct err *e)
 {
 	if (offset > OBJECT_BYTES_MAX || len > OBJECT_BYTES_MAX - offset)
@@ -310,7 +297,7 @@ static int check_range(uint64_t offset, uint64_t len, struct err *e)
 int object_write(struct object *o, uint64_t offset, const void *src, size_t len, struct err *e)
 {
 	struct pool *p = o->pool;
-	uint64_t delay = admission_ns(p, len), start_ns = 0;
+	uint64_t delay = pool_admission_ns(p, len), start_ns = 0;
 	size_t progress = 0;
 	int r = check_range(offset, len, e);
 
@@ -329,7 +316,7 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		pool_wait_room(p, generation, delay ? delay : UINT64_MAX);
 		/* A delay is served once, and shrinks when what it is for does; at the limit writes
 		 * wait until it falls. */
-		delay = min_u64(delay, pool_throttle_ns(p, len));
+		delay = pool_delay_left_ns(p, len, delay);
 		if (delay && !pool_must_block(p) && clock_mono_ns() - start_ns >= delay)
 			delay = 0;
 	}
@@ -353,7 +340,7 @@ int io_request_step(struct volume_request *r)
 		return 0;
 	}
 	if (r->resume_ns == 0) {
-		uint64_t delay = admission_ns(p, r->len_bytes);
+		uint64_t delay = pool_admission_ns(p, r->len_bytes);
 
 		if (delay) {
 			r->resume_ns = clock_mono_ns() + delay;

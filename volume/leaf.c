@@ -457,13 +457,17 @@ void leaf_compact(struct leaf_pool *pool, struct leaf *leaf, bool drop_unmapped)
 	if (leaf->form == LEAF_EMPTY || (leaf->form == LEAF_FULL && leaf->loc != LOC_UNMAPPED) ||
 	    (leaf->form == LEAF_RUNS && leaf->runs->count * 2u > leaf->runs->room))
 		return;
+	if (leaf->form == LEAF_TABLE) {
+		if (drop_unmapped)
+			table_drop_unmapped(leaf->table);
+		/* Half of what a reserve converts at, so that no page flips between the forms. */
+		if (table_to_runs(leaf->table, NULL) > LEAF_RUNS_MAX / 2)
+			return;
+	}
 	leaf_table_clear(&t);
 	leaf_overlay(leaf, &t);
 	if (drop_unmapped)
 		table_drop_unmapped(&t);
-	/* Half of what a reserve converts at, so that no page flips between the forms. */
-	if (leaf->form == LEAF_TABLE && table_to_runs(&t, NULL) > LEAF_RUNS_MAX / 2)
-		return;
 	if (leaf_build(pool, leaf, &t) < 0)
 		return; /* it stays as large as it was */
 }

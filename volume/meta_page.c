@@ -7,19 +7,8 @@
  */
 #include "volume/meta.h"
 
-struct page_entry {
-	loc_t loc; /* LOC_UNMAPPED: no run names it */
-	uint32_t crc;
-	bool has_crc;
-};
-
-struct page_image {
-	struct page_entry entries[PAGE_CLUSTERS];
-};
-
-static void apply_run(void *arg, const struct page_run *run)
+void page_image_put(struct page_image *image, const struct page_run *run)
 {
-	struct page_image *image = arg;
 	const bool is_place = loc_is_place(run->loc);
 
 	for (unsigned int i = 0; i < run->count; i++)
@@ -30,8 +19,13 @@ static void apply_run(void *arg, const struct page_run *run)
 		};
 }
 
-NODISCARD static int apply_value(struct page_image *image, const uint8_t *value, size_t len_bytes,
-				 enum page_value_kind expected, struct err *e)
+static void apply_run(void *arg, const struct page_run *run)
+{
+	page_image_put(arg, run);
+}
+
+int page_image_apply(struct page_image *image, const uint8_t *value, size_t len_bytes,
+		     enum page_value_kind expected, struct err *e)
 {
 	enum page_value_kind kind;
 	int r;
@@ -82,28 +76,31 @@ static unsigned int pack(const struct page_image *image, struct page_run runs[PA
 	return count;
 }
 
+int page_image_encode(const struct page_image *image, struct buf *out, struct err *e)
+{
+	struct page_run runs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	unsigned int count = pack(image, runs, crcs);
+	int r = page_value_encode(PAGE_BASE, runs, count, out);
+
+	return r < 0 ? err_set(e, r, "map page: %u runs don't fit", count) : 0;
+}
+
 int meta_page_merge(const uint8_t *base, size_t base_bytes, const uint8_t *const *deltas,
 		    const size_t *delta_bytes, size_t delta_count, struct buf *out, struct err *e)
 {
 	struct page_image image = { 0 };
-	struct page_run runs[PAGE_CLUSTERS];
-	uint32_t crcs[PAGE_CLUSTERS];
-	unsigned int count;
 	int r;
 
 	if (base != NULL) {
-		r = apply_value(&image, base, base_bytes, PAGE_BASE, e);
+		r = page_image_apply(&image, base, base_bytes, PAGE_BASE, e);
 		if (r < 0)
 			return r;
 	}
 	for (size_t i = 0; i < delta_count; i++) {
-		r = apply_value(&image, deltas[i], delta_bytes[i], PAGE_DELTA, e);
+		r = page_image_apply(&image, deltas[i], delta_bytes[i], PAGE_DELTA, e);
 		if (r < 0)
 			return err_wrap(e, r, "delta %zu of %zu", i + 1, delta_count);
 	}
-	count = pack(&image, runs, crcs);
-	r = page_value_encode(PAGE_BASE, runs, count, out);
-	if (r < 0)
-		return err_set(e, r, "map page: %u runs don't fit", count);
-	return 0;
+	return page_image_encode(&image, out, e);
 }

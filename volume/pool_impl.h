@@ -125,6 +125,8 @@ struct pool {
 	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
 	 * down for it, and where they wait for the cleaner. */
 	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
+	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
+	uint64_t hurried_ns;
 };
 
 /* reserve.c; checkpoint lock held. release: true if there was something to give back. */
@@ -138,7 +140,10 @@ NODISCARD int pool_new_number(struct pool *p, enum counter_id id, uint64_t *ret_
 /* room.c: waiting for ring, space and throttle; parked requests. */
 void pool_made_room(struct pool *p);
 /* Delay that a write of len_bytes owes now (0: none), from the fill of the dirty limit. */
-uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes);
+/* How long a write of so many bytes has to wait before it begins; 0: go. Kicks who can make it less. */
+uint64_t pool_admission_ns(struct pool *p, size_t len_bytes);
+/* What is still worth waiting of a delay that was given before. */
+uint64_t pool_delay_left_ns(struct pool *p, size_t len_bytes, uint64_t delay_ns);
 /* Whether a limit is reached: writes wait until it is not. */
 bool pool_must_block(struct pool *p);
 /* A reservation failed with -ENOSPC: have space made. */

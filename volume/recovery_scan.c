@@ -261,9 +261,10 @@ static bool is_index(const struct scan *sc, const uint8_t *block)
 }
 
 /*
- * The chain of batches ends at a slot. Its row may know of durable batches behind. The newest durable batch has no header behind it that tells
- * of it, so the ring has to: a batch that left it must be here. Then the block there may only be
- * one that nobody wrote, or the index of a SCO whose sealing was cut off.
+ * The chain of batches ends at a slot. The SCO's row may know of durable batches behind it. The
+ * newest durable batch has no header behind it that tells of it, so the ring has to: a batch that left
+ * it must be here. Then the block there may only be one that nobody wrote, or the index of a SCO whose
+ * sealing was cut off.
  */
 static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 {

@@ -9,10 +9,14 @@
 
 /* A wait looks again so often even if nobody says that something changed (space of the disk). */
 #define ROOM_RECHECK_NS UINT64_C(50000000)
-/* Longest delay of one write by the throttle. */
 /* Longest delay of one write for garbage: enough for the cleaner to overtake. */
 #define GARBAGE_DELAY_MAX_NS UINT64_C(20000000)
-#define THROTTLE_MAX_NS	     UINT64_C(2000000000)
+/* Longest delay of one write by the throttle. */
+#define THROTTLE_MAX_NS UINT64_C(2000000000)
+/* Shorter delays add up until one write serves them all: falling asleep costs more than they do. */
+#define THROTTLE_STEP_NS UINT64_C(1000000)
+/* Between two kicks of those who make room. */
+#define HURRY_PAUSE_NS UINT64_C(1000000)
 
 /* Read before trying: what comes free after the look changes it, so no wait misses it. */
 uint64_t pool_room_generation(struct pool *p)
@@ -69,7 +73,7 @@ static uint64_t ramp_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len
 	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
 }
 
-uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes)
+static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 {
 	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
@@ -78,6 +82,47 @@ uint64_t pool_throttle_ns(struct pool *p, size_t len_bytes)
 
 	return max_u64(ramp_ns(dirty, p->dirty_limit_bytes / 2, p->dirty_limit_bytes, len_bytes),
 		       min_u64(GARBAGE_DELAY_MAX_NS, ramp_ns(garbage, from, limit, len_bytes)));
+}
+
+/* Kick whoever makes room of the kind that is short. */
+static void hurry(struct pool *p)
+{
+	uint64_t now_ns = clock_mono_ns();
+	uint64_t last_ns = __atomic_load_n(&p->hurried_ns, __ATOMIC_RELAXED);
+
+	if (now_ns - last_ns < HURRY_PAUSE_NS && !pool_must_block(p))
+		return;
+	__atomic_store_n(&p->hurried_ns, now_ns, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) > p->dirty_limit_bytes / 2)
+		job_kick(&p->uploader);
+	if (__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >
+	    __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED))
+		job_kick(&p->cleaner);
+}
+
+uint64_t pool_admission_ns(struct pool *p, size_t len_bytes)
+{
+	uint64_t delay = throttle_ns(p, len_bytes);
+
+	if (delay == 0)
+		return 0;
+	hurry(p);
+	if (delay < THROTTLE_STEP_NS) {
+		delay = __atomic_add_fetch(&p->throttle_debt_ns, delay, __ATOMIC_RELAXED);
+		if (delay < THROTTLE_STEP_NS)
+			return 0;
+		delay = __atomic_exchange_n(&p->throttle_debt_ns, 0, __ATOMIC_RELAXED);
+	}
+	if (delay)
+		counter_inc(&p->metrics.throttled);
+	return delay;
+}
+
+uint64_t pool_delay_left_ns(struct pool *p, size_t len_bytes, uint64_t delay_ns)
+{
+	uint64_t now_ns = throttle_ns(p, len_bytes);
+
+	return now_ns ? min_u64(delay_ns, max_u64(now_ns, THROTTLE_STEP_NS)) : 0;
 }
 
 /* Only for what others have to do: garbage that nobody can clean must not stop writers for ever. */
@@ -98,7 +143,7 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 		/* What it waits for may have become less since it was parked. */
 		if (r->resume_ns > now_ns)
 			r->resume_ns =
-				min_u64(r->resume_ns, now_ns + pool_throttle_ns(p, r->len_bytes));
+				now_ns + pool_delay_left_ns(p, r->len_bytes, r->resume_ns - now_ns);
 		if (r->resume_ns > now_ns) {
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;

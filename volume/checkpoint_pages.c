@@ -1,0 +1,239 @@
+/* What a checkpoint makes of staged pages and ranges: rows, and counts of what they name. */
+#include "volume/checkpoint_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* So many clusters of a page changed since the last checkpoint: its row is written whole. */
+#define WHOLE_PAGE_CLUSTERS 8u
+
+static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
+{
+	struct staged_object *so;
+
+	HASH_FIND(hh, c->objects, &owner, sizeof(owner), so);
+	if (!so || !delta) /* deleted: nobody asks any more */
+		return;
+	/* Counted anew at the end; what changes until then is seen through two limits. */
+	if (checkpoint_limit_sank(so))
+		return;
+	so->row.mapped_clusters = (uint64_t)((int64_t)so->row.mapped_clusters + delta);
+	so->written = false;
+}
+
+/* Places that the disk had where the staged runs go: in its own row, else in its parents'. */
+static int count_staged(struct checkpoint *c, const struct staged_page *sp,
+			const struct page_image *own, int64_t *ret_count, struct err *e)
+{
+	loc_t seen[PAGE_CLUSTERS];
+	bool deep = sp->layer->parent;
+	int r = 0;
+
+	*ret_count = 0;
+	if (deep)
+		r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
+	for (unsigned int i = 0; i < sp->run_count && r == 0; i++)
+		for (unsigned int j = 0; j < sp->runs[i].count; j++) {
+			unsigned int at = sp->runs[i].first + j;
+
+			*ret_count += loc_is_place(deep ? seen[at] : own->entries[at].loc);
+		}
+	return r;
+}
+
+/* The layer's own row; nothing mapped where it has none. */
+static int read_page(struct checkpoint *c, const struct row_key *key, struct page_image *image,
+		     struct err *e)
+{
+	int r;
+
+	memset(image, 0, sizeof(*image));
+	r = meta_get(c->pool->meta, META_STATE, key, &c->value, e);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = page_image_apply(image, c->value.data, c->value.len_bytes, PAGE_BASE, e);
+	return r;
+}
+
+/* Count what a staged run hides and what it brings; it is part of the image afterwards. */
+static int tally_run(struct checkpoint *c, struct page_image *image, const struct page_run *run)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < run->count && r == 0; i++) {
+		loc_t old = image->entries[run->first + i].loc;
+		loc_t new = loc_is_place(run->loc) ? run->loc + i : run->loc;
+
+		if (old == new)
+			continue; /* a replay that changes nothing */
+		if (loc_is_place(old))
+			r = checkpoint_tally(c, old, -1);
+		if (r == 0 && loc_is_place(new))
+			r = checkpoint_tally(c, new, 1);
+	}
+	page_image_put(image, run);
+	return r;
+}
+
+/*
+ * As a delta, or whole: a row of many large deltas is read and merged again at each checkpoint, so
+ * one that changes much is better made anew.
+ */
+static int put_page(struct checkpoint *c, const struct row_key *key, const struct staged_page *sp,
+		    const struct page_image *image, struct err *e)
+{
+	unsigned int changed = 0;
+	int r;
+
+	for (unsigned int i = 0; i < sp->run_count; i++)
+		changed += sp->runs[i].count;
+	buf_clear(&c->value);
+	if (changed < WHOLE_PAGE_CLUSTERS) {
+		r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
+		return r < 0 ? r : meta_batch_merge(c->pool->meta, c->batch, key, &c->value);
+	}
+	r = page_image_encode(image, &c->value, e);
+	return r < 0 ? r : meta_batch_put(c->pool->meta, c->batch, key, &c->value);
+}
+
+int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
+	struct page_image image;
+	int64_t before = 0, after = 0;
+	int r;
+
+	r = read_page(c, &key, &image, e);
+	if (r == 0)
+		r = count_staged(c, sp, &image, &before, e);
+	for (unsigned int i = 0; i < sp->run_count && r == 0; i++) {
+		r = tally_run(c, &image, &sp->runs[i]);
+		after += loc_is_place(sp->runs[i].loc) ? sp->runs[i].count : 0;
+	}
+	if (r == 0)
+		r = put_page(c, &key, sp, &image, e);
+	if (r < 0)
+		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
+	count_mapped(c, sp->layer->owner, after - before);
+	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
+	return checkpoint_commit_if_full(c, e);
+}
+
+/* Places among the clusters of a page, as seen through a layer. */
+static int count_seen(struct checkpoint *c, struct layer *l, uint64_t page, int64_t *ret_count,
+		      struct err *e)
+{
+	loc_t seen[PAGE_CLUSTERS];
+	int r = map_read_rows(c->pool->map, l, page, false, seen, e);
+
+	*ret_count = 0;
+	for (unsigned int i = 0; r == 0 && i < PAGE_CLUSTERS; i++)
+		*ret_count += loc_is_place(seen[i]);
+	return r;
+}
+
+struct range_rows {
+	struct checkpoint *c;
+	struct layer *layer;
+	int64_t places; /* in the row at hand */
+	int error;
+	struct err *e;
+};
+
+static void count_run(void *arg, const struct page_run *run)
+{
+	struct range_rows *rr = arg;
+
+	if (!loc_is_place(run->loc))
+		return;
+	for (unsigned int i = 0; i < run->count && rr->error == 0; i++) {
+		rr->error = checkpoint_tally(rr->c, run->loc + i, -1);
+		rr->places++;
+	}
+}
+
+static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct range_rows *rr = arg;
+	struct checkpoint *c = rr->c;
+	enum page_value_kind kind;
+	uint64_t layer, page;
+	struct row_key k;
+	int64_t before, below = 0;
+	int r;
+
+	rr->places = 0;
+	r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &page);
+	if (r == 0)
+		r = page_value_decode(value, value_bytes, &kind, count_run, rr, rr->e);
+	if (r < 0)
+		return r;
+	if (rr->error < 0)
+		return rr->error;
+	before = rr->places;
+	/* Without the row the parents' clusters come to light, until zeros hide them again. */
+	if (rr->layer->parent) {
+		r = count_seen(c, rr->layer, page, &before, rr->e);
+		if (r == 0)
+			r = checkpoint_count_below(c, rr->layer, page, &below, rr->e);
+		if (r < 0)
+			return r;
+	}
+	k = row_key_2u64(ROW_PAGE, layer, page);
+	r = meta_batch_delete(c->pool->meta, c->batch, &k);
+	if (r < 0)
+		return r;
+	count_mapped(c, rr->layer->owner, below - before);
+	return checkpoint_commit_if_full(c, rr->e);
+}
+
+/* Zeros over what the parents have of a page. */
+static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struct err *e)
+{
+	struct page_run run = { .count = PAGE_CLUSTERS, .loc = LOC_ZERO };
+	struct row_key key = row_key_2u64(ROW_PAGE, l->id, page);
+	int64_t below;
+	int r;
+
+	r = checkpoint_count_below(c, l, page, &below, e);
+	if (r < 0)
+		return r;
+	buf_clear(&c->value);
+	r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
+	if (r == 0)
+		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
+	if (r < 0)
+		return err_set(e, r, "zeros of layer %" PRIu64, l->id);
+	count_mapped(c, l->owner, -below);
+	return checkpoint_commit_if_full(c, e);
+}
+
+/* Every row under a range goes; in a layer over others zeros take its place. */
+int checkpoint_stage_range(struct checkpoint *c, const struct staged_range *sr, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_PAGE, sr->layer->id, sr->first_page);
+	struct row_key until = row_key_2u64(ROW_PAGE, sr->layer->id, sr->end_page);
+	struct range_rows rr = { .c = c, .layer = sr->layer, .e = e };
+	uint64_t *pages = NULL;
+	size_t count = 0;
+	int r;
+
+	r = meta_iterate(c->pool->meta, META_STATE, &from, &until, range_row, &rr, e);
+	if (r < 0)
+		return err_wrap(e, r, "range of layer %" PRIu64, sr->layer->id);
+	if (!sr->layer->parent || sr->value != LOC_ZERO)
+		return 0;
+	r = checkpoint_commit(c,
+			      e); /* the deletions first: rows of one batch do not see each other */
+	/* Whatever the limit is by now: a truncation that lowered it may be younger than this
+	 * checkpoint, and the log may lose it. */
+	if (r == 0)
+		r = checkpoint_pages_of(c, sr->layer->parent, sr->first_page, sr->end_page, &pages,
+					&count, e);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = hide_page(c, sr->layer, pages[i], e);
+	free(pages);
+	return r;
+}
