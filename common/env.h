@@ -72,6 +72,9 @@ struct env_ops {
 		      uint64_t offset_bytes);
 	/* Data and the size that reaches it are durable on return. Never call again after an error. */
 	int (*fdatasync)(struct env *env, struct env_file *f);
+	/* The same for several files, in no order; the first error, after all were tried. May be NULL:
+	 * one after the other. */
+	int (*fdatasync_all)(struct env *env, struct env_file *const *files, unsigned int count);
 	/* Allocate, extending the size; reads as zeros where nothing was written. */
 	int (*fallocate)(struct env *env, struct env_file *f, uint64_t offset_bytes,
 			 uint64_t len_bytes);
@@ -139,6 +142,21 @@ ENV_CALL(int, pwrite,
 	 (struct env * env, struct env_file *f, const void *buf, size_t len, uint64_t offset),
 	 (env, f, buf, len, offset))
 ENV_CALL(int, fdatasync, (struct env * env, struct env_file *f), (env, f))
+static inline int env_fdatasync_all(struct env *env, struct env_file *const *files,
+				    unsigned int count)
+{
+	int first_error = 0;
+
+	if (count > 1 && env->ops->fdatasync_all)
+		return env->ops->fdatasync_all(env, files, count);
+	for (unsigned int i = 0; i < count; i++) {
+		int r = env_fdatasync(env, files[i]);
+
+		if (r < 0 && first_error == 0)
+			first_error = r;
+	}
+	return first_error;
+}
 ENV_CALL(int, fallocate, (struct env * env, struct env_file *f, uint64_t offset, uint64_t len),
 	 (env, f, offset, len))
 ENV_CALL(int, punch, (struct env * env, struct env_file *f, uint64_t offset, uint64_t len),

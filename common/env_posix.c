@@ -491,6 +491,7 @@ static const struct env_ops posix_ops = {
 	.pread = posix_pread,
 	.pwrite = env_posix_pwrite,
 	.fdatasync = posix_fdatasync,
+	.fdatasync_all = env_posix_fdatasync_all,
 	.fallocate = posix_fallocate_range,
 	.punch = posix_punch,
 	.truncate = posix_truncate,

@@ -23,6 +23,8 @@ static inline size_t env_posix_progress(const struct env_file *f, size_t written
 int env_posix_pwrite(struct env *env, struct env_file *f, const void *buf, size_t len_bytes,
 		     uint64_t offset_bytes);
 
+int env_posix_fdatasync_all(struct env *env, struct env_file *const *files, unsigned int count);
+
 int env_posix_ioq_open(struct env *env, unsigned int depth, struct env_ioq **ret_q);
 void env_posix_ioq_close(struct env *env, struct env_ioq *q);
 int env_posix_ioq_submit(struct env *env, struct env_ioq *q, struct env_io *io);

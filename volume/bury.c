@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 
+/* Of live data: so much may be kept in files of dead SCOs. */
+#define RECYCLE_PART 8u
+
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
 {
 	struct stream *stream = pool_stream(c->pool, s->stream);
@@ -61,13 +64,30 @@ static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
 	return r;
 }
 
+/* Files of dead SCOs that are kept for the next ones: a part of what lives. */
+static unsigned int recycle_most(struct pool *p)
+{
+	GUARD(&p->scos->lock);
+	return (unsigned int)(p->scos->live_slots / RECYCLE_PART / p->world.sco_slots);
+}
+
 static void remove_files(struct pool *p, struct sco **dead, size_t count)
 {
+	unsigned int most = recycle_most(p);
+
 	for (size_t i = 0; i < count; i++) {
 		struct sco *s = dead[i];
 		struct err e = { 0 };
 
-		sco_remove(p->scos, s);
+		/* Whoever still reads it must not see the bytes of the next one, and a write of a
+		 * process that was killed may still be on its way. */
+		if (sco_remove(p->scos, s) && !(s->row_flags & SCO_LINKED) &&
+		    s->epoch == p->epoch &&
+		    flash_recycle(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes,
+				  most)) {
+			counter_inc(&p->metrics.scos_deleted);
+			continue;
+		}
 		if (flash_delete(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes,
 				 &e) < 0)
 			log_warning("volume: dead file stays until the next start: %s", e.message);

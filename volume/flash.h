@@ -15,8 +15,9 @@
 #include "volume/format.h"
 #include "volume/lock_ranks.h"
 
-#define FLASH_DIRS_MAX	16u
-#define FLASH_STOCK_MAX 4u /* files written in advance */
+#define FLASH_DIRS_MAX	   16u
+#define FLASH_STOCK_MAX	   4u	/* files written in advance */
+#define FLASH_RECYCLED_MAX 128u /* files of dead SCOs */
 
 struct flash_dir {
 	char *path;		/* constant */
@@ -28,8 +29,8 @@ struct flash_dir {
 };
 
 struct flash_stock {
-	struct env_file *file;
-	uint64_t number; /* of its name */
+	struct env_file *file; /* NULL: not opened (recycled) */
+	uint64_t number;       /* of its name */
 	uint32_t dir;
 };
 
@@ -46,7 +47,11 @@ struct flash {
 	uint64_t stock_number;
 	unsigned int stock_count;
 	struct flash_stock stock[FLASH_STOCK_MAX];
-	bool told_full; /* the log has it that writes wait for room */
+	uint64_t sco_bytes; /* of a new SCO; 0: not known yet, nothing is recycled */
+	unsigned int recycled_count;
+	struct flash_stock recycled[FLASH_RECYCLED_MAX];
+	bool recycled_in_use; /* one was taken since the last trim */
+	bool told_full;	      /* the log has it that writes wait for room */
 };
 
 struct flash_dir_option {
@@ -87,11 +92,22 @@ NODISCARD int flash_sync_names(struct flash *flash, uint32_t dir, struct err *e)
 /* Space of a file changed (sealing cut it), or a file was found at start (old 0). */
 void flash_account(struct flash *flash, uint32_t dir, uint64_t old_bytes, uint64_t new_bytes);
 /*
- * A prewritten file for version 0 of a SCO, out of the stock.
+ * A file for version 0 of a SCO whose blocks were all written before: of a dead SCO, with that one's
+ * bytes behind a first block of zeros, or (zeroed_too) out of the stock.
  * Errors: -ENOENT there is none of that length; whatever it is, flash_create() may still work.
  */
 NODISCARD int flash_take_stock(struct flash *flash, uint32_t stream, uint64_t sco,
-			       uint64_t len_bytes, struct env_file **ret_file, uint32_t *ret_dir);
+			       uint64_t len_bytes, bool zeroed_too, struct env_file **ret_file,
+			       uint32_t *ret_dir, bool *ret_recycled);
+/*
+ * Keep the file of a SCO that is durably dead, for the next one: a filesystem takes writes to blocks
+ * that were written before faster, and without a journal. Nobody may read the dead one any more.
+ * most: no more than so many are kept. Returns: whether it was kept; else delete it.
+ */
+bool flash_recycle(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+		   uint32_t version, uint64_t len_bytes, unsigned int most);
+/* Give recycled files back if none was taken since the last call. */
+void flash_trim_recycled(struct flash *flash);
 /* From now on flash_fill_stock() keeps some files of this length. */
 void flash_want_stock(struct flash *flash, uint64_t len_bytes);
 /*

@@ -24,6 +24,8 @@
 #define STOCK_BYTES_MAX	 (64u << 20) /* of all files, where that is more than one */
 #define ZERO_BYTES	 (256u << 10)
 #define STOCK_NAME_BYTES 32u
+/* So many files must still fit beside one that is kept. */
+#define RECYCLE_ROOM_FILES 16u
 
 static void free_stringp(char **p)
 {
@@ -74,7 +76,7 @@ int flash_remove_old_stock(struct flash *flash, uint32_t dir, struct err *e)
 
 /* --- taking ------------------------------------------------------------------------------------ */
 
-static bool take_newest(struct flash *flash, uint64_t len_bytes, struct flash_stock *ret_stock)
+static bool take_zeroed(struct flash *flash, uint64_t len_bytes, struct flash_stock *ret_stock)
 {
 	GUARD(&flash->lock);
 	if (flash->stock_count == 0 || (len_bytes && flash->stock_bytes != len_bytes))
@@ -83,16 +85,29 @@ static bool take_newest(struct flash *flash, uint64_t len_bytes, struct flash_st
 	return true;
 }
 
-static void discard(struct flash *flash, struct flash_stock *s)
+static bool take_recycled(struct flash *flash, uint64_t len_bytes, struct flash_stock *ret_stock)
+{
+	GUARD(&flash->lock);
+	if (len_bytes)
+		flash->sco_bytes = len_bytes; /* all SCOs of a pool are made in one size */
+	if (flash->recycled_count == 0)
+		return false;
+	*ret_stock = flash->recycled[--flash->recycled_count];
+	flash->recycled_in_use = true;
+	return true;
+}
+
+static void discard(struct flash *flash, struct flash_stock *s, uint64_t len_bytes)
 {
 	AUTO(free_stringp) char *path = stock_path(flash, s);
 
-	env_close(flash->env, s->file);
+	if (s->file)
+		env_close(flash->env, s->file);
 	if (!path || env_unlink(flash->env, path) < 0)
 		log_warning(
 			"flash: a file of the stock stays until the next start: number=%" PRIu64,
 			s->number);
-	flash_account(flash, s->dir, flash->stock_bytes, 0);
+	flash_account(flash, s->dir, len_bytes, 0);
 }
 
 bool flash_drop_stock(struct flash *flash)
@@ -100,28 +115,34 @@ bool flash_drop_stock(struct flash *flash)
 	struct flash_stock s;
 	bool dropped = false;
 
-	while (take_newest(flash, 0, &s)) {
-		discard(flash, &s);
-		dropped = true;
-	}
+	for (; take_zeroed(flash, 0, &s); dropped = true)
+		discard(flash, &s, flash->stock_bytes);
+	for (; take_recycled(flash, 0, &s); dropped = true)
+		discard(flash, &s, flash->sco_bytes);
 	return dropped;
 }
 
 int flash_take_stock(struct flash *flash, uint32_t stream, uint64_t sco, uint64_t len_bytes,
-		     struct env_file **ret_file, uint32_t *ret_dir)
+		     bool zeroed_too, struct env_file **ret_file, uint32_t *ret_dir,
+		     bool *ret_recycled)
 {
 	AUTO(free_stringp) char *from = NULL;
 	AUTO(free_stringp) char *to = NULL;
 	struct flash_stock s;
 	int r;
 
-	if (!take_newest(flash, len_bytes, &s))
+	*ret_recycled = take_recycled(flash, len_bytes, &s);
+	if (!*ret_recycled && !(zeroed_too && take_zeroed(flash, len_bytes, &s)))
 		return -ENOENT;
 	from = stock_path(flash, &s);
 	to = flash_path(flash, s.dir, stream, sco, 0);
-	r = from && to ? env_rename(flash->env, from, to) : -ENOMEM;
+	r = from && to ? 0 : -ENOMEM;
+	if (r == 0 && !s.file)
+		r = env_open(flash->env, from, ENV_READ | ENV_WRITE | ENV_DIRECT, &s.file);
+	if (r == 0)
+		r = env_rename(flash->env, from, to);
 	if (r < 0) {
-		discard(flash, &s);
+		discard(flash, &s, len_bytes);
 		return r;
 	}
 	*ret_file = s.file;
@@ -187,10 +208,85 @@ int flash_fill_stock(struct flash *flash, struct err *e)
 	flash_account(flash, s.dir, 0, len_bytes);
 	r = write_zeros(flash, s.file, len_bytes);
 	if (r < 0) {
-		discard(flash, &s);
+		discard(flash, &s, len_bytes);
 		return err_set(e, r, "writing '%s'", path);
 	}
 	GUARD(&flash->lock);
 	flash->stock[flash->stock_count++] = s; /* one thread fills: there is room */
 	return 1;
+}
+
+/* --- recycling --------------------------------------------------------------------------------- */
+
+/* A place in the list; what is not used goes with the next trim. */
+static bool may_recycle(struct flash *flash, uint32_t dir, unsigned int most,
+			struct flash_stock *ret_stock, uint64_t *ret_bytes)
+{
+	most = (unsigned int)min_u64(most, FLASH_RECYCLED_MAX);
+	mutex_lock(&flash->lock);
+	*ret_bytes = flash->sco_bytes;
+	most = flash->sco_bytes && flash->recycled_count < most ? most : 0;
+	*ret_stock = (struct flash_stock){ .number = flash->stock_number++, .dir = dir };
+	mutex_unlock(&flash->lock);
+	return most > 0 && flash_dir_has_room(flash, dir, RECYCLE_ROOM_FILES * *ret_bytes);
+}
+
+/*
+ * The header goes, so that a process which dies before the next one is written leaves a file that
+ * is no SCO. A name on the backend besides ours would see what is written from now on.
+ */
+static int wipe(struct flash *flash, const char *path, uint64_t len_bytes)
+{
+	static const uint8_t zeros[ENV_DIRECT_ALIGN] __attribute__((aligned(ENV_DIRECT_ALIGN)));
+	struct env_stat st;
+	struct env_file *f;
+	int r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_DIRECT, &f);
+
+	if (r < 0)
+		return r;
+	r = env_stat(flash->env, f, &st);
+	if (r == 0 && st.link_count != 1)
+		r = -EMLINK;
+	if (r == 0)
+		r = env_pwrite(flash->env, f, zeros, sizeof(zeros), 0);
+	if (r == 0 && st.size_bytes > len_bytes)
+		r = env_truncate(flash->env, f, len_bytes);
+	else if (r == 0 && st.size_bytes < len_bytes)
+		r = env_fallocate(flash->env, f, 0, len_bytes);
+	env_close(flash->env, f);
+	return r;
+}
+
+bool flash_recycle(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco,
+		   uint32_t version, uint64_t len_bytes, unsigned int most)
+{
+	AUTO(free_stringp) char *from = flash_path(flash, dir, stream, sco, version);
+	AUTO(free_stringp) char *to = NULL;
+	struct flash_stock s;
+	uint64_t new_bytes;
+
+	if (!from || !may_recycle(flash, dir, most, &s, &new_bytes))
+		return false;
+	to = stock_path(flash, &s);
+	if (!to || wipe(flash, from, new_bytes) < 0 || env_rename(flash->env, from, to) < 0)
+		return false;
+	flash_account(flash, dir, len_bytes, new_bytes);
+	GUARD(&flash->lock);
+	flash->recycled[flash->recycled_count++] = s; /* one thread buries: there is room */
+	return true;
+}
+
+void flash_trim_recycled(struct flash *flash)
+{
+	struct flash_stock s;
+	bool in_use;
+
+	mutex_lock(&flash->lock);
+	in_use = flash->recycled_in_use;
+	mutex_unlock(&flash->lock);
+	while (!in_use && take_recycled(flash, 0, &s))
+		discard(flash, &s, flash->sco_bytes);
+	mutex_lock(&flash->lock);
+	flash->recycled_in_use = false;
+	mutex_unlock(&flash->lock);
 }

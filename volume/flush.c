@@ -6,12 +6,14 @@
 
 #include <stdlib.h>
 
-/* How long a failed seal rests. */
 /* Garbage that is never worth slowing down for. */
 #define GARBAGE_SLACK_SCOS 4u
 /* Between two rounds of giving space back. */
 #define RELIEF_PAUSE_NS UINT64_C(20000000)
-#define SEAL_RETRY_NS	UINT64_C(1000000000)
+/* A recycled file that nobody took for so long goes. */
+#define TRIM_PAUSE_NS UINT64_C(2000000000)
+/* How long a failed seal rests. */
+#define SEAL_RETRY_NS UINT64_C(1000000000)
 /* Log that a checkpoint may leave behind: a tenth of what lives, within these. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
@@ -58,12 +60,24 @@ static void relieve_space(struct pool *p)
 	job_kick(&p->checkpointer);
 }
 
+/* Files of dead SCOs are kept for a writer who needs them soon. */
+static void trim_recycled(struct pool *p)
+{
+	uint64_t now_ns = clock_mono_ns();
+
+	if (now_ns < p->trimmed_ns + TRIM_PAUSE_NS)
+		return;
+	p->trimmed_ns = now_ns;
+	flash_trim_recycled(p->flash);
+}
+
 uint64_t flusher_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
 
 	relieve_space(p);
+	trim_recycled(p);
 	if (pool_flush_streams(p, &e) < 0)
 		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
 	if (meta_sync(p->meta, &e) < 0)
@@ -130,25 +144,54 @@ static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life *ret_lif
 	return mine;
 }
 
-static int seal_one(struct pool *p, struct sco *s, struct err *e)
+/* Not ours any more, and, as we hope, sealed. */
+static void unclaim(struct pool *p, struct sco *s)
 {
-	struct stream *stream = pool_stream(p, s->stream);
+	bool sealed;
+
+	mutex_lock(&p->scos->lock);
+	s->busy = false;
+	sealed = s->life == SCO_LIFE_SEALED;
+	mutex_unlock(&p->scos->lock);
+	if (!sealed)
+		return;
+	counter_inc(&p->metrics.scos_sealed);
+	(void)__atomic_add_fetch(&p->unchecked_bytes, s->file_bytes, __ATOMIC_RELAXED);
+}
+
+/* SCOs that are sealed together. */
+struct seal_group {
+	struct pool *pool;
+	struct sco_to_seal scos[SCO_SEAL_MAX];
+	unsigned int count;
+};
+
+static int seal_group(struct seal_group *g, struct err *e)
+{
+	int r = sco_seal(&g->pool->world, g->scos, g->count, e);
+
+	for (unsigned int i = 0; i < g->count; i++)
+		unclaim(g->pool, g->scos[i].sco);
+	g->count = 0;
+	return r;
+}
+
+static int seal_one(struct seal_group *g, struct sco *s, struct err *e)
+{
+	struct stream *stream = pool_stream(g->pool, s->stream);
 	lsn_t durable_lsn = stream ? stream_durable_lsn(stream) : 0;
 	enum sco_life life;
 	int r;
 
-	if (!claim_for_seal(p, s, &life))
+	if (!claim_for_seal(g->pool, s, &life))
 		return 0;
-	r = life == SCO_LIFE_FULL ? sco_seal(&p->world, s, durable_lsn, e) :
-				    reseal(p, s, durable_lsn, e);
-	mutex_lock(&p->scos->lock);
-	s->busy = false;
-	mutex_unlock(&p->scos->lock);
-	if (r == 0) {
-		counter_inc(&p->metrics.scos_sealed);
-		(void)__atomic_add_fetch(&p->unchecked_bytes, s->file_bytes, __ATOMIC_RELAXED);
+	if (life == SCO_LIFE_LEFTOVER) {
+		r = reseal(g->pool, s, durable_lsn, e);
+		unclaim(g->pool, s);
+		return r;
 	}
-	return r;
+	g->scos[g->count++] = (struct sco_to_seal){ .sco = s, .durable_lsn = durable_lsn };
+	return g->count == SCO_SEAL_MAX ? seal_group(g, e) : 0;
 }
 
 /* So much log waits for a checkpoint that it delays cleaning, or would delay a restart. */
@@ -165,6 +208,7 @@ static bool checkpoint_is_due(struct pool *p)
 
 int pool_seal(struct pool *p, struct err *e)
 {
+	struct seal_group group = { .pool = p };
 	struct sco **list;
 	size_t count;
 	int r, first_error = 0;
@@ -175,24 +219,29 @@ int pool_seal(struct pool *p, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "sealing");
 	for (size_t i = 0; i < count; i++) {
-		r = seal_one(p, list[i], first_error ? NULL : e);
+		r = seal_one(&group, list[i], first_error ? NULL : e);
 		if (r < 0 && first_error == 0)
 			first_error = r;
 	}
+	r = seal_group(&group, first_error ? NULL : e);
+	if (r < 0 && first_error == 0)
+		first_error = r;
 	sco_list_free(p->scos, list, count);
 	return first_error;
 }
 
-static void prepare_streams(struct pool *p)
+/* The next SCO of each stream that will soon need one: a writer who has to make it holds up all. */
+uint64_t preparer_step(void *arg)
 {
 	struct stream **list;
 	size_t count;
 
-	if (pool_streams(p, &list, &count) < 0)
-		return; /* the writer makes his SCO himself */
+	if (pool_streams(arg, &list, &count) < 0)
+		return WAIT_FOREVER; /* the writer makes his SCO himself */
 	for (size_t i = 0; i < count; i++)
 		stream_prepare(list[i]);
 	free(list);
+	return WAIT_FOREVER;
 }
 
 uint64_t sealer_step(void *arg)
@@ -201,7 +250,6 @@ uint64_t sealer_step(void *arg)
 	struct err e = { 0 };
 	int r;
 
-	prepare_streams(p); /* writers wait for a new SCO, nobody for a seal */
 	if (pool_seal(p, &e) < 0) {
 		log_warning("volume: sealing failed, trying again: %s", e.message);
 		return SEAL_RETRY_NS;

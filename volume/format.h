@@ -33,6 +33,7 @@ struct features {
 
 enum sco_header_flags {
 	SCO_FIRST_OF_EPOCH = 1 << 0, /* first SCO of its stream in its epoch: the cut is valid */
+	SCO_RECYCLED = 1 << 1,	     /* the file was another SCO's: its bytes are still there */
 };
 
 struct sco_header {

@@ -31,7 +31,7 @@ static const char *sco_header_flaw(const struct sco_header *h)
 		return "SCO number out of range";
 	if (h->slots_max < SCO_SLOTS_MIN || h->slots_max > SCO_SLOTS_MAX)
 		return "number of slots out of range";
-	if (h->flags & ~(uint32_t)SCO_FIRST_OF_EPOCH)
+	if (h->flags & ~(uint32_t)(SCO_FIRST_OF_EPOCH | SCO_RECYCLED))
 		return "unknown flags";
 	if (!(h->flags & SCO_FIRST_OF_EPOCH) &&
 	    (h->cut_sco != 0 || h->cut_batches != 0 || h->cut_lsn != 0))

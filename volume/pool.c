@@ -475,6 +475,10 @@ static void world_wants_seal(void *arg)
 {
 	job_kick(&((struct pool *)arg)->sealer);
 }
+static void world_wants_sco(void *arg)
+{
+	job_kick(&((struct pool *)arg)->preparer);
+}
 static void world_made_room(void *arg)
 {
 	pool_made_room(arg);
@@ -508,6 +512,7 @@ static void init_world(struct pool *p, const struct pool_row *row)
 		.sco_in_use = world_sco_in_use,
 		.wants_flush = world_wants_flush,
 		.wants_seal = world_wants_seal,
+		.wants_sco = world_wants_sco,
 		.made_room = world_made_room,
 		.arg = p,
 	};
@@ -532,6 +537,7 @@ static void stop_jobs(struct pool *p)
 	job_stop(&p->uploader);
 	job_stop(&p->checkpointer);
 	job_stop(&p->sealer);
+	job_stop(&p->preparer);
 	job_stop(&p->flusher);
 	job_stop(&p->resumer);
 	writeback_stop(&p->writeback);
@@ -539,7 +545,7 @@ static void stop_jobs(struct pool *p)
 
 static int start_jobs(struct pool *p, struct err *e)
 {
-	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,
+	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer, &p->preparer,
 			       &p->checkpointer, &p->uploader, &p->cleaner };
 	int r;
 
@@ -553,6 +559,8 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = job_start(&p->flusher, "flusher", flusher_step, p);
 	if (r == 0)
 		r = job_start(&p->sealer, "sealer", sealer_step, p);
+	if (r == 0)
+		r = job_start(&p->preparer, "preparer", preparer_step, p);
 	if (r == 0)
 		r = job_start(&p->checkpointer, "checkpointer", checkpointer_step, p);
 	if (r == 0)

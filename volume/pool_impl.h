@@ -89,7 +89,7 @@ struct pool {
 	unsigned int parked_count;
 	unsigned int waiters; /* synchronous callers that wait for room */
 
-	struct job flusher, checkpointer, sealer, uploader, cleaner, resumer;
+	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
 	bool jobs_running;
 
 	struct mutex upload_lock;     /* rank LOCK_UPLOAD: one upload round at a time */
@@ -119,6 +119,7 @@ struct pool {
 
 	uint64_t cleaned_ns;  /* the cleaner's own */
 	uint64_t relieved_ns; /* the flusher's own */
+	uint64_t trimmed_ns;  /* the flusher's own */
 	bool space_wanted;    /* atomic: a writer waits for flash */
 	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes;
@@ -173,6 +174,7 @@ void stream_sort(struct stream **list, size_t count); /* by number */
 /* flush.c */
 uint64_t flusher_step(void *pool);
 uint64_t sealer_step(void *pool);
+uint64_t preparer_step(void *pool);
 NODISCARD int pool_flush_streams(struct pool *p, struct err *e);
 /* Count dirty bytes and live slots anew over all SCOs. */
 void pool_recount(struct pool *p);

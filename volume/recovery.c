@@ -283,8 +283,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 /* --- the pool ---------------------------------------------------------------------------------- */
 
 /* The last checkpoint of a stream; of one that never had any: nothing. */
-static int checkpoint_of(struct pool *p, uint32_t stream, struct checkpoint_row *ret_row,
-			 struct err *e)
+int recovery_checkpoint_of(struct pool *p, uint32_t stream, struct checkpoint_row *ret_row,
+			   struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_CHECKPOINT, stream);
 	struct buf value;
@@ -370,7 +370,7 @@ int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 	for (size_t i = 0; i < count && r == 0; i++) {
 		struct checkpoint_row row;
 
-		r = checkpoint_of(p, streams[i]->id, &row, e);
+		r = recovery_checkpoint_of(p, streams[i]->id, &row, e);
 		/* Damage found once is not forgotten because the log went on behind it. */
 		if (r == 0 && row.damaged)
 			streams[i]->error = -EUCLEAN;

@@ -49,6 +49,9 @@ NODISCARD int replay_add(struct replay *rp, const struct log_entry *entry, struc
 			 const uint8_t *block);
 void replay_damage(struct replay *rp, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* The last durable checkpoint of a stream; all zero if it never had one. */
+NODISCARD int recovery_checkpoint_of(struct pool *p, uint32_t stream,
+				     struct checkpoint_row *ret_row, struct err *e);
 /* Fill the table of SCOs from files and rows; removes what never counted. What is damaged stays
  * and marks its stream. old: the ring of the last process; NULL after a power cut or clean close. */
 NODISCARD int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e);

@@ -167,13 +167,15 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
  * cost any of its pages: all it held is still in the ring, also if it was a recovery that copied it
  * from there; a batch that is not says that there was a sync. After a power cut, a torn header means
  * that nothing of the file was synced, unless one of its batches knows that an entry of the file was
- * durable.
+ * durable. What the stream's checkpoint has is no loss: the file was on its way to be recycled, and
+ * its name came back in the power cut.
  */
 static int was_synced(struct pool *p, const struct found *f, const struct looked *l,
 		      const struct ring_old *old, bool *ret_synced, struct err *e)
 {
 	uint8_t *block = direct_alloc(BLOCK_BYTES);
-	lsn_t first = UINT64_MAX, durable = 0;
+	lsn_t first = UINT64_MAX, newest = 0, durable = 0;
+	struct checkpoint_row checkpoint = { 0 };
 	bool rewritten = false; /* by a recovery that never came to its end */
 	bool kept = recovery_ring_has_batch(old, f->stream, f->sco, 0), left_ring = false;
 	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
@@ -193,12 +195,18 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 		for (unsigned int i = 0; i < h.entry_count; i++) {
 			struct log_entry entry;
 
-			if (batch_entry_decode(block, i, h.salt, &entry, NULL) == 0)
-				first = min_u64(first, entry.lsn);
+			if (batch_entry_decode(block, i, h.salt, &entry, NULL) < 0)
+				continue;
+			first = min_u64(first, entry.lsn);
+			newest = max_u64(newest, entry.lsn);
 		}
 	}
 	free(block);
-	if (kept)
+	if (r == 0)
+		r = recovery_checkpoint_of(p, f->stream, &checkpoint, e);
+	if (newest && newest <= checkpoint.lsn)
+		*ret_synced = false;
+	else if (kept)
 		*ret_synced = left_ring;
 	else
 		*ret_synced = !rewritten && (durable >= first ||
@@ -214,9 +222,7 @@ static int give_up(struct pool *p, const struct found *f, const struct looked *l
 	bool synced = false;
 	int r = 0;
 
-	if (row && row->state == SCO_OPEN && row->version == f->version && row->slot_count > 0)
-		synced = true;
-	else if (!l->header_ok && f->version == 0)
+	if (!l->header_ok && f->version == 0)
 		r = was_synced(p, f, l, old, &synced, e);
 	if (r < 0)
 		return r;
@@ -242,6 +248,7 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 		.salt = l->header.salt,
 		.slots_max = l->header.slots_max,
 		.has_cut = l->header.flags & SCO_FIRST_OF_EPOCH,
+		.recycled = l->header.flags & SCO_RECYCLED,
 		.cut_lsn = l->header.cut_lsn,
 		.version = f->version,
 		.dir = f->dir,

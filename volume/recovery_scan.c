@@ -264,16 +264,17 @@ static bool is_index(const struct scan *sc, const uint8_t *block)
  * The chain of batches ends at a slot. The SCO's row may know of durable batches behind it. The
  * newest durable batch has no header behind it that tells of it, so the ring has to: a batch that left
  * it must be here. Then the block there may only be one that nobody wrote, or the index of a SCO whose
- * sealing was cut off.
+ * sealing was cut off. In a file that had another life before anything may be there.
  */
 static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 {
 	struct replay *rp = sc->rp;
 
-	if (slot < sc->s->durable_slots)
+	/* Where nothing lives it may be a file whose name came back after it was recycled. */
+	if (slot < sc->s->durable_slots && sc->s->live_slots)
 		replay_damage(rp, "SCO %" PRIu64 " slot %u: a durable batch is damaged",
 			      sc->s->number, slot);
-	if (rp->tail_lost || !left_ring(sc, slot))
+	if (rp->tail_lost || sc->s->recycled || !left_ring(sc, slot))
 		return;
 	if (sc->s->number < rp->ring_sco && (!block || is_zero(block) || is_index(sc, block)))
 		return;

@@ -139,16 +139,17 @@ void sco_unref(struct sco_table *t, struct sco *s)
 		sco_destroy(t, s);
 }
 
-void sco_remove(struct sco_table *t, struct sco *s)
+bool sco_remove(struct sco_table *t, struct sco *s)
 {
 	GUARD(&t->lock);
 	ASSERT(s->refs > 0);
 	if (!s->hh.tbl)
-		return;
+		return false;
 	HASH_DEL(t->by_number, s);
 	unlink_unsealed_locked(t, s);
 	s->hh.tbl = NULL;
 	s->dead = true;
+	return s->refs == 1;
 }
 
 enum sco_life sco_life(struct sco_table *t, struct sco *s)

@@ -29,6 +29,7 @@ struct sco {
 	uint32_t slots_max; /* constant */
 	bool has_cut;  /* constant: first of its stream in its epoch; of older ones only entries */
 	lsn_t cut_lsn; /* up to here count; constant */
+	bool recycled; /* where nothing was written yet are bytes of another life; constant */
 
 	/* Guarded by the stream's lock while OPEN or FULL, then constant until resealed. The first two
 	 * are stored atomically, for whoever only estimates looks at them without that lock. */
@@ -91,8 +92,9 @@ NODISCARD int sco_table_add(struct sco_table *t, const struct sco *init, struct 
 struct sco *sco_get(struct sco_table *t, uint64_t number);
 void sco_ref(struct sco_table *t, struct sco *s);
 void sco_unref(struct sco_table *t, struct sco *s);
-/* Take it out of the table: later looks find nothing; freed with its last reference. */
-void sco_remove(struct sco_table *t, struct sco *s);
+/* Take it out of the table: later looks find nothing; freed with its last reference. Returns whether
+ * that is the caller's: nobody else can use its file any more. */
+bool sco_remove(struct sco_table *t, struct sco *s);
 enum sco_life sco_life(struct sco_table *t, struct sco *s);
 /* It is SEALED from now on. The table's lock is held. */
 void sco_set_sealed_locked(struct sco_table *t, struct sco *s);

@@ -35,13 +35,14 @@ static int write_header(struct stream_world *w, struct env_file *file, const str
 		.epoch = s->epoch,
 		.salt = s->salt,
 		.created_ns = env_now_real_ns(w->env),
+		.flags = s->recycled ? SCO_RECYCLED : 0,
 	};
 	int r;
 
 	if (!block)
 		return err_set(e, -ENOMEM, "header of a SCO");
 	if (o->first_of_epoch) {
-		h.flags = SCO_FIRST_OF_EPOCH;
+		h.flags |= SCO_FIRST_OF_EPOCH;
 		h.cut_sco = o->cut_sco;
 		h.cut_batches = o->cut_batches;
 		h.cut_lsn = o->cut_lsn;
@@ -71,12 +72,10 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 	if (r < 0)
 		return r;
 	env_random(w->env, &init.salt, sizeof(init.salt));
-	r = -ENOENT;
-	if (o->prewritten) {
-		r = flash_take_stock(w->flash, o->stream, init.number, len_bytes, &init.file,
-				     &init.dir);
+	r = flash_take_stock(w->flash, o->stream, init.number, len_bytes, o->prewritten, &init.file,
+			     &init.dir, &init.recycled);
+	if (o->prewritten)
 		flash_want_stock(w->flash, len_bytes);
-	}
 	if (r < 0)
 		r = flash_create(w->flash, o->stream, init.number, 0, len_bytes, o->urgent,
 				 &init.file, &init.dir, e);
@@ -238,8 +237,6 @@ static int image_write(struct stream_world *w, struct env_file *f, const struct 
 	r = env_pwrite(w->env, f, image->bytes, image->len_bytes, image->table_offset_bytes);
 	if (r == 0) /* a hard link on the backend must have just these bytes */
 		r = env_truncate(w->env, f, image->file_bytes);
-	if (r == 0 && !MUTANT(MUTANT_NO_SEAL_SYNC))
-		r = env_fdatasync(w->env, f);
 	return r < 0 ? err_set(e, r, "writing an index") : 0;
 }
 
@@ -259,25 +256,59 @@ static void become_sealed(struct stream_world *w, struct sco *s, const struct in
 	mutex_unlock(&t->lock);
 }
 
-int sco_seal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, struct err *e)
-{
+/* A SCO whose index was written. */
+struct sealing {
+	struct sco *sco;
 	struct index_image image;
-	struct env_file *f;
+	struct env_file *file;
+};
+
+static int write_own_index(struct stream_world *w, struct sco *s, lsn_t durable_lsn,
+			   struct sealing *sealing, struct err *e)
+{
 	int r;
 
 	ASSERT(s->life == SCO_LIFE_FULL && s->batches_busy == 0);
-	r = image_build(w, s, s->version, durable_lsn, &image, e);
+	sealing->sco = s;
+	r = image_build(w, s, s->version, durable_lsn, &sealing->image, e);
 	if (r < 0)
 		return r;
-	r = sco_file(w->scos, s, &f, e);
+	r = sco_file(w->scos, s, &sealing->file, e);
 	if (r == 0)
-		r = image_write(w, f, &image, e);
-	free(image.bytes);
-	if (r < 0)
-		return err_wrap(e, r, "sealing SCO %" PRIu64, s->number);
-	flash_account(w->flash, s->dir, s->file_bytes, image.file_bytes);
-	become_sealed(w, s, &image);
-	return 0;
+		r = image_write(w, sealing->file, &sealing->image, e);
+	free(TAKE_PTR(sealing->image.bytes));
+	return r;
+}
+
+int sco_seal(struct stream_world *w, const struct sco_to_seal *scos, unsigned int count,
+	     struct err *e)
+{
+	struct sealing sealing[SCO_SEAL_MAX];
+	struct env_file *files[SCO_SEAL_MAX];
+	unsigned int written = 0;
+	int r, first_error = 0;
+
+	ASSERT(count <= SCO_SEAL_MAX);
+	for (unsigned int i = 0; i < count; i++) {
+		struct err *why = first_error ? NULL : e;
+
+		r = write_own_index(w, scos[i].sco, scos[i].durable_lsn, &sealing[written], why);
+		if (r == 0)
+			files[written] = sealing[written].file;
+		else if (first_error == 0)
+			first_error = err_wrap(e, r, "sealing SCO %" PRIu64, scos[i].sco->number);
+		written += r == 0;
+	}
+	r = MUTANT(MUTANT_NO_SEAL_SYNC) ? 0 : env_fdatasync_all(w->env, files, written);
+	if (r < 0) /* nobody knows which one it was */
+		return err_set(e, r, "syncing the indices of %u SCOs", written);
+	for (unsigned int i = 0; i < written; i++) {
+		struct sco *s = sealing[i].sco;
+
+		flash_account(w->flash, s->dir, s->file_bytes, sealing[i].image.file_bytes);
+		become_sealed(w, s, &sealing[i].image);
+	}
+	return first_error;
 }
 
 /* --- resealing --------------------------------------------------------------------------------- */
@@ -337,6 +368,11 @@ int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_
 	r = copy_data(w, s, old_version + 1, f, e);
 	if (r == 0)
 		r = image_write(w, f, &image, e);
+	if (r == 0 && !MUTANT(MUTANT_NO_SEAL_SYNC)) {
+		r = env_fdatasync(w->env, f);
+		if (r < 0)
+			err_set(e, r, "syncing a copy");
+	}
 	if (r == 0)
 		r = flash_sync_names(w->flash, dir, e);
 	free(image.bytes);

@@ -27,13 +27,20 @@ struct sco_make_options {
 NODISCARD int sco_make(struct stream_world *w, const struct sco_make_options *o,
 		       struct sco **ret_sco, struct err *e);
 
+#define SCO_SEAL_MAX 16u
+struct sco_to_seal {
+	struct sco *sco;
+	lsn_t durable_lsn; /* of the stream, as known now; replay takes it for a promise */
+};
+
 /*
- * durable_lsn: of the stream, as known now; replay takes it for a promise.
- * Put the index behind the data of a FULL SCO whose batches are all durable, sync it, cut the file
- * to its length; then it is SEALED. Errors leave it FULL; may be tried again.
+ * Put the index behind the data of each of up to SCO_SEAL_MAX FULL SCOs whose batches are all durable,
+ * cut the files to their length, sync them together; then they are SEALED.
+ * Errors:   the first one; a SCO that is not SEALED afterwards is FULL and may be tried again.
  * Threads:  one caller at a time for one SCO.
  */
-NODISCARD int sco_seal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, struct err *e);
+NODISCARD int sco_seal(struct stream_world *w, const struct sco_to_seal *scos, unsigned int count,
+		       struct err *e);
 
 /*
  * Copy a LEFTOVER into a new file, version + 1, same number and slots, sealed. The caller removes

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Most SCOs that one group commit syncs; a longer range is committed in pieces. */
-#define COMMIT_SCOS_MAX 8u
+#define COMMIT_SCOS_MAX 16u
 /* SCOs that must fit before one is made in advance. */
 #define PREPARE_SCOS UINT64_C(8)
 /* Of commit_until(): all batches that are in use at the call. */
@@ -157,7 +157,7 @@ static void discard_unused(struct stream *s)
 		mutex_unlock(&s->lock);
 		if (!unused)
 			return;
-		sco_remove(w->scos, unused);
+		(void)sco_remove(w->scos, unused);
 		flash_discard(w->flash, unused->dir, unused->stream, unused->number,
 			      unused->version, unused->file_bytes);
 		sco_unref(w->scos, unused);
@@ -423,7 +423,7 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 	if (flush)
 		s->world->wants_flush(s->world->arg);
 	if (prepare)
-		s->world->wants_seal(s->world->arg);
+		s->world->wants_sco(s->world->arg);
 	return 0;
 }
 
@@ -583,28 +583,32 @@ static int commit_gather_locked(struct stream *s, const struct batch *target, st
 /* The slow part, without the lock; the batches keep their SCOs alive. */
 static int commit_sync(struct stream *s, struct commit *c, const char **ret_what)
 {
+	struct env_file *files[COMMIT_SCOS_MAX];
 	struct stream_world *w = s->world;
 	int r;
 
+	*ret_what = "opening a SCO";
+	for (unsigned int i = 0; i < c->count; i++) {
+		r = sco_file(w->scos, c->scos[i], &files[i], NULL);
+		if (r < 0)
+			return r;
+	}
+	*ret_what = "fdatasync of a SCO";
+	r = MUTANT(MUTANT_NO_SCO_SYNC) ? 0 : env_fdatasync_all(w->env, files, c->count);
+	if (r < 0)
+		return r;
+	*ret_what = "syncing the directory of a SCO";
 	for (unsigned int i = 0; i < c->count; i++) {
 		struct sco *sco = c->scos[i];
-		struct env_file *file;
 
-		*ret_what = "opening a SCO";
-		r = sco_file(w->scos, sco, &file, NULL);
-		if (r < 0)
-			return r;
-		*ret_what = "fdatasync of a SCO";
-		r = MUTANT(MUTANT_NO_SCO_SYNC) ? 0 : env_fdatasync(w->env, file);
-		if (r < 0)
-			return r;
 		if (sco->names_durable) /* only a leader changes it */
 			continue;
-		*ret_what = "syncing the directory of a SCO";
 		r = MUTANT(MUTANT_NO_NAME_SYNC) ? 0 : flash_sync_names(w->flash, sco->dir, NULL);
 		if (r < 0)
 			return r;
-		sco->names_durable = true;
+		/* All of them in that directory were made before. */
+		for (unsigned int j = i; j < c->count; j++)
+			c->scos[j]->names_durable |= c->scos[j]->dir == sco->dir;
 	}
 	return 0;
 }

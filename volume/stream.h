@@ -78,10 +78,11 @@ struct stream_world {
 	void *arg;
 	/* Called with the stream's lock held: a SCO of that size takes its first batch. */
 	void (*sco_in_use)(void *arg, uint64_t bytes);
-	/* A batch waits for a flush; a SCO to be sealed, or the next one to be made in advance. May be
+	/* A batch waits for a flush, a SCO to be sealed, the next one to be made in advance. May be
 	 * called with the stream's lock held. */
 	void (*wants_flush)(void *arg);
 	void (*wants_seal)(void *arg);
+	void (*wants_sco)(void *arg);
 	/* Called without locks: frames were freed, places became available. */
 	void (*made_room)(void *arg);
 };

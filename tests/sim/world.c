@@ -453,7 +453,8 @@ static void drop_halves(struct world *w)
 	int r = w->halves_id ? object_delete(w->pool, w->halves_id, &e) : 0;
 
 	outcome(w, NULL, "delete", r == -ENOENT ? 0 : r, &e);
-	w->halves_id = 0;
+	if (r == 0 || r == -ENOENT)
+		w->halves_id = 0;
 }
 
 static void check_halves(struct world *w)
@@ -511,6 +512,7 @@ static void delete_all(struct world *w)
 	struct err e = { 0 };
 	int r;
 
+	drop_halves(w); /* it may have failed before */
 	for (unsigned int i = 0; i < OBJECTS; i++) {
 		if (!w->objects[i].id)
 			continue;

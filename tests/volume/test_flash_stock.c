@@ -17,6 +17,7 @@ static struct {
 	struct flash *flash;
 	struct env_file *file;
 	uint32_t in_dir;
+	bool recycled;
 	struct err e;
 } fx;
 
@@ -78,7 +79,8 @@ static unsigned int fill(void)
 
 static int take(uint64_t len_bytes)
 {
-	return flash_take_stock(fx.flash, 16, 5, len_bytes, &fx.file, &fx.in_dir);
+	return flash_take_stock(fx.flash, 16, 5, len_bytes, true, &fx.file, &fx.in_dir,
+				&fx.recycled);
 }
 
 START_TEST(nothing_is_made_before_somebody_wants_it)
@@ -176,6 +178,87 @@ START_TEST(where_room_is_tight_the_stock_is_room)
 }
 END_TEST
 
+/* --- recycling ---------------------------------------------------------------------------------- */
+
+/* A SCO's file, full of sevens, as long as it was when it was sealed. */
+static void make_dead(uint64_t sco, uint64_t len_bytes)
+{
+	static uint8_t sevens[LEN] __attribute__((aligned(ENV_DIRECT_ALIGN)));
+	struct env_file *f;
+	uint32_t dir;
+
+	memset(sevens, 7, sizeof(sevens));
+	ck_assert_int_eq(flash_create(fx.flash, 16, sco, 0, len_bytes, false, &f, &dir, &fx.e), 0);
+	ck_assert_int_eq(env_pwrite(env_posix(), f, sevens, LEN / 2, 0), 0);
+	env_close(env_posix(), f);
+}
+
+static bool recycle(uint64_t sco, uint64_t len_bytes, unsigned int most)
+{
+	return flash_recycle(fx.flash, 0, 16, sco, 0, len_bytes, most);
+}
+
+START_TEST(the_file_of_a_dead_sco_serves_the_next_one_without_its_header)
+{
+	uint8_t bytes[2 * ENV_DIRECT_ALIGN] __attribute__((aligned(ENV_DIRECT_ALIGN)));
+	struct env_stat st;
+
+	make_dead(1, LEN + 8192);	       /* its index made it longer */
+	make_dead(2, LEN - 8192);	       /* it was given up before it was full */
+	ck_assert(!recycle(1, LEN + 8192, 8)); /* nobody knows yet how long they should be */
+	ck_assert_int_eq(take(LEN), -ENOENT);
+	ck_assert(recycle(1, LEN + 8192, 8));
+	ck_assert(recycle(2, LEN - 8192, 8));
+	ck_assert_uint_eq(flash_used_bytes(fx.flash), 2 * LEN);
+	for (unsigned int i = 0; i < 2; i++) {
+		ck_assert_int_eq(take(LEN), 0);
+		ck_assert(fx.recycled);
+		ck_assert_int_eq(env_stat(env_posix(), fx.file, &st), 0);
+		ck_assert_uint_eq(st.size_bytes, LEN);
+		ck_assert_int_eq(env_pread(env_posix(), fx.file, bytes, sizeof(bytes), 0),
+				 (ssize_t)sizeof(bytes));
+		ck_assert_uint_eq(bytes[0], 0);
+		ck_assert_uint_eq(bytes[ENV_DIRECT_ALIGN - 1], 0);
+		ck_assert_uint_eq(bytes[ENV_DIRECT_ALIGN], 7);
+		env_close(env_posix(), TAKE_PTR(fx.file));
+		ck_assert_int_eq(flash_delete(fx.flash, 0, 16, 5, 0, LEN, &fx.e), 0);
+	}
+	ck_assert_int_eq(take(LEN), -ENOENT);
+	ck_assert_uint_eq(stock_names(), 0);
+}
+END_TEST
+
+START_TEST(what_the_backend_has_a_name_of_is_not_recycled)
+{
+	char *path = flash_path(fx.flash, 0, 16, 1, 0);
+	char other[128];
+
+	ck_assert_int_eq(take(LEN), -ENOENT);
+	make_dead(1, LEN);
+	(void)snprintf(other, sizeof(other), "%s/object", fx.dir);
+	ck_assert_int_eq(link(path, other), 0);
+	ck_assert(!recycle(1, LEN, 8));
+	ck_assert_int_eq(unlink(other), 0);
+	ck_assert(recycle(1, LEN, 8));
+	free(path);
+}
+END_TEST
+
+START_TEST(no_more_are_kept_than_wanted_and_none_for_long)
+{
+	ck_assert_int_eq(take(LEN), -ENOENT);
+	for (uint64_t sco = 1; sco <= 4; sco++) {
+		make_dead(sco, LEN);
+		ck_assert(recycle(sco, LEN, 3) == (sco <= 3));
+	}
+	ck_assert_int_eq(take(LEN), 0);
+	flash_trim_recycled(fx.flash); /* one was taken since: they are in use */
+	ck_assert_uint_eq(stock_names(), 2);
+	flash_trim_recycled(fx.flash);
+	ck_assert_uint_eq(stock_names(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("flash_stock");
@@ -191,6 +274,9 @@ int main(void)
 	tcase_add_test(t, what_a_dead_process_left_goes_at_the_next_open);
 	tcase_add_test(t, closing_leaves_no_stock);
 	tcase_add_test(t, where_room_is_tight_the_stock_is_room);
+	tcase_add_test(t, the_file_of_a_dead_sco_serves_the_next_one_without_its_header);
+	tcase_add_test(t, what_the_backend_has_a_name_of_is_not_recycled);
+	tcase_add_test(t, no_more_are_kept_than_wanted_and_none_for_long);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

@@ -511,6 +511,7 @@ START_TEST(a_failed_fdatasync_stops_one_disk_and_the_next_start_has_all_that_was
 	uint64_t bad_id, good_id;
 
 	failing_ops = *env_posix()->ops;
+	failing_ops.fdatasync_all = NULL;
 	failing_ops.fdatasync = try_fdatasync;
 	pool_fixture_create();
 	ck_assert_int_eq(pool_open(&failing, &pf.options, &pf.pool, &e), 0);

@@ -86,10 +86,11 @@ static void fill(struct sco *s, unsigned int clusters)
 
 static void seal(struct sco *s)
 {
+	struct sco_to_seal it = { .sco = s };
 	struct err e = { 0 };
 
 	s->life = SCO_LIFE_FULL;
-	ck_assert_msg(sco_seal(&w, s, 0, &e) == 0, "%s", e.message);
+	ck_assert_msg(sco_seal(&w, &it, 1, &e) == 0, "%s", e.message);
 	ck_assert_int_eq(sco_life(w.scos, s), SCO_LIFE_SEALED);
 }
 

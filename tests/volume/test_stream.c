@@ -88,6 +88,7 @@ static void begin(void)
 
 	failing_ops = *env_posix()->ops;
 	failing_ops.fdatasync = try_fdatasync;
+	failing_ops.fdatasync_all = NULL;
 	failing_ops.pwrite = try_pwrite;
 	failing_ops.sync_dir = try_sync_dir;
 	fail_fdatasync = fail_pwrite = fail_sync_dir = 0;
@@ -102,6 +103,7 @@ static void begin(void)
 				   .sco_in_use = sco_in_use,
 				   .wants_flush = wants_flush,
 				   .wants_seal = wants_seal,
+				   .wants_sco = wants_seal,
 				   .made_room = made_room };
 	ck_assert_int_eq(meta_rocksdb_open(root_path(meta_dir, "meta"), &mo, &w.meta, NULL), 0);
 	ck_assert_int_eq(flash_open(w.env, &w.pool, &dir, 1, 0, true, &w.flash, NULL), 0);
@@ -296,10 +298,11 @@ START_TEST(full_scos_are_closed_and_want_to_be_sealed)
 	ck_assert_uint_ge(seal_wishes, 3);
 	for (uint64_t n = 1; n < next_number; n++) {
 		struct sco *sco = sco_get(w.scos, n);
+		struct sco_to_seal it = { sco, stream_durable_lsn(&s) };
 		struct err e = { 0 };
 
 		ck_assert_int_eq(sco_life(w.scos, sco), SCO_LIFE_FULL);
-		ck_assert_msg(sco_seal(&w, sco, stream_durable_lsn(&s), &e) == 0, "%s", e.message);
+		ck_assert_msg(sco_seal(&w, &it, 1, &e) == 0, "%s", e.message);
 		ck_assert_uint_ge(sco->last_lsn, sco->first_lsn);
 		sco_unref(w.scos, sco);
 	}
