@@ -5,6 +5,8 @@
 #include "common/env_posix_impl.h"
 
 #include <liburing.h>
+#include <pthread.h>
+#include <unistd.h>
 
 #define SYNCS_MAX 32u
 
@@ -22,7 +24,7 @@ static int sync_in_turn(struct env *env, struct env_file *const *files, unsigned
 	return first_error;
 }
 
-/* Those that the kernel took; the rest is the caller's. */
+/* How many the kernel took; the rest is the caller's. */
 static unsigned int submit(struct io_uring *ring, struct env_file *const *files, unsigned int count)
 {
 	int taken;
@@ -54,17 +56,43 @@ static int wait_for(struct io_uring *ring, unsigned int count)
 	return first_error;
 }
 
+/*
+ * One ring for the process, made when it is first needed. A fork shares its memory, so a child makes
+ * its own.
+ */
+static struct {
+	pthread_mutex_t lock;
+	struct io_uring ring;
+	pid_t owner; /* 0: none yet */
+	bool refused;
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool ring_is_there(void)
+{
+	if (shared.owner != getpid() && !shared.refused) {
+		shared.refused = io_uring_queue_init(SYNCS_MAX, &shared.ring, 0) < 0;
+		shared.owner = getpid();
+	}
+	return !shared.refused;
+}
+
 static int sync_together(struct env *env, struct env_file *const *files, unsigned int count)
 {
-	struct io_uring ring;
-	unsigned int taken;
-	int r, rest;
+	unsigned int taken = 0;
+	int r = 0, rest;
 
-	if (count == 1 || io_uring_queue_init(count, &ring, 0) < 0)
-		return sync_in_turn(env, files, count);
-	taken = submit(&ring, files, count);
-	r = wait_for(&ring, taken);
-	io_uring_queue_exit(&ring);
+	/* Whoever finds it in use by another commit does not wait for that one. */
+	if (count > 1 && pthread_mutex_trylock(&shared.lock) == 0) {
+		if (ring_is_there()) {
+			taken = submit(&shared.ring, files, count);
+			r = wait_for(&shared.ring, taken);
+		}
+		if (!shared.refused && taken < count) { /* what it did not take is still in it */
+			io_uring_queue_exit(&shared.ring);
+			shared.owner = 0;
+		}
+		(void)pthread_mutex_unlock(&shared.lock);
+	}
 	rest = sync_in_turn(env, files + taken, count - taken);
 	return r < 0 ? r : rest;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -277,6 +278,34 @@ START_TEST(sync_of_what_cannot_sync_is_an_error)
 	ck_assert_int_eq(env_fdatasync(fx.env, fx.a), -EINVAL);
 	(void)close(ends[0]);
 	(void)close(ends[1]);
+}
+END_TEST
+
+/* With io_uring, in a child of a process that used it, and where it is forbidden. */
+START_TEST(several_files_are_synced_together_and_one_error_is_all_errors)
+{
+	struct env_file *files[40], *null;
+	int status;
+
+	env_fixture_open_a(0);
+	for (unsigned int i = 0; i < 40; i++)
+		files[i] = fx.a;
+	if (_i == 1) {
+		ck_assert_int_eq(env_fdatasync_all(fx.env, files, 2), 0);
+		if (fork() == 0)
+			_exit(env_fdatasync_all(fx.env, files, 40) != 0);
+		ck_assert_int_gt(wait(&status), 0);
+		ck_assert_int_eq(status, 0);
+	}
+	if (_i == 2)
+		env_fixture_forbid(SYS_io_uring_setup, EPERM);
+	ck_assert_int_eq(env_fdatasync_all(fx.env, files, 0), 0);
+	ck_assert_int_eq(env_fdatasync_all(fx.env, files, 40), 0);
+	ck_assert_int_eq(env_open(fx.env, "/dev/null", ENV_WRITE, &null), 0);
+	files[38] = null;
+	ck_assert_int_eq(env_fdatasync_all(fx.env, files, 40), -EINVAL);
+	ck_assert_int_eq(env_fdatasync_all(fx.env, files, 38), 0);
+	env_close(fx.env, null);
 }
 END_TEST
 
@@ -577,6 +606,7 @@ static void add_file_tests(Suite *s)
 	tcase_add_test(t, direct_is_dropped_where_the_filesystem_cannot);
 	tcase_add_test(t, offsets_that_no_file_has_are_refused);
 	tcase_add_test(t, sync_of_what_cannot_sync_is_an_error);
+	tcase_add_loop_test(t, several_files_are_synced_together_and_one_error_is_all_errors, 0, 3);
 	tcase_add_test(t, allocation_extends_with_zeros_and_punching_gives_back);
 	tcase_add_test(t, truncate_cuts_and_extends);
 	tcase_add_test(t, lock_belongs_to_one_open_file);

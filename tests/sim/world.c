@@ -453,7 +453,8 @@ static void drop_halves(struct world *w)
 	int r = w->halves_id ? object_delete(w->pool, w->halves_id, &e) : 0;
 
 	if (w->halves_id && r == 0)
-		r = pool_flush(w->pool, &e); /* else a power cut brings it back, and nobody knows it */
+		r = pool_flush(w->pool,
+			       &e); /* else a power cut brings it back, and nobody knows it */
 	outcome(w, NULL, "delete", r == -ENOENT ? 0 : r, &e);
 	if (r == 0 || r == -ENOENT)
 		w->halves_id = 0;
