@@ -240,10 +240,8 @@ class Walk:
         for layer in sorted(set(self.state_rows) - kept):
             self.say(f"state of layer {layer:x}: no object reaches it")
         for stream, row in sorted(self.streams.items()):
-            if row.owner and row.owner not in self.rows.objects and not any(
-                s == stream for s, _ in self.sco_rows.values()
-            ):
-                self.say(f"stream {stream:x}: neither owner nor SCOs")
+            if row.owner and row.owner not in self.rows.objects:
+                self.counts["ending"] += 1  # its last SCO's, or the next, checkpoint removes the row
 
     # --- names against objects ---
 
@@ -363,11 +361,14 @@ class Walk:
         return known
 
     def look_at_image_refs(self):
-        for loc in sorted(self.image_refs):
+        missing = Counter()
+        for loc in self.image_refs:
             sco = self.remote.get(f.sco_of(loc)) or self.local.get(f.sco_of(loc))
             slot = f.slot_of(loc)
             if not sco or slot >= len(sco.slots) or sco.slots[slot].kind in (f.DEAD, f.META):
-                self.say(f"backend: an image names SCO {f.sco_of(loc):x} slot {slot}: not there")
+                missing[f.sco_of(loc)] += 1
+        for number, count in sorted(missing.items()):
+            self.say(f"backend: an image names {count} slots of SCO {number:x} that are not there")
 
     def take_image(self, state, m):
         image = f.image(self.get(m.map))
@@ -466,7 +467,7 @@ class Walk:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
             "rows inodes objects pages mapped files clusters stored linked copies condemned temporary"
-            " compared behind"
+            " ending compared behind"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())
         print(f"walked: {said}; {self.problems} problems")
