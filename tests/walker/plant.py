@@ -27,19 +27,17 @@ def changed_sco(value, at, by):
 
 
 def changed_page(value, what):
-    """The base's first run that is a place: the next slot, or one checksum."""
+    """In the newest part of it, a place: the next slot, or one checksum that is another."""
     parts = rocks.merged_list(value)
-    data = parts[0]
-    if data is None or len(parts) > 1:
-        return None
-    at = 8
-    for first, count, loc, sums in f.page_value(data, 1):
-        if what == "place" and f.is_place(loc) and sums is None:
-            data = data[: at + 4] + struct.pack("<Q", loc + 1) + data[at + 12 :]
-            return data[:4] + struct.pack("<I", crc_without(data, 4)) + data[8:]
-        if what == "checksum" and sums:
-            data = data[: at + 12] + struct.pack("<I", sums[0] ^ 1) + data[at + 16 :]
-            return data[:4] + struct.pack("<I", crc_without(data, 4)) + data[8:]
+    data, at = parts[-1], 8
+    for _, _, loc, sums in f.page_value(data, 1 if len(parts) == 1 else 2):
+        if f.is_place(loc) and (what == "place" or sums):
+            if what == "place":
+                data = data[: at + 4] + struct.pack("<Q", loc + 1) + data[at + 12 :]
+            else:
+                data = data[: at + 12] + struct.pack("<I", sums[0] ^ 1) + data[at + 16 :]
+            data = data[:4] + struct.pack("<I", crc_without(data, 4)) + data[8:]
+            return rocks.as_list(parts[:-1] + [data])
         at += 12 + 4 * len(sums or ())
     return None
 

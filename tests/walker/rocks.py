@@ -33,15 +33,8 @@ def _keep(data):
 
 
 def _merge(_state, _key, _key_bytes, base, base_bytes, operands, sizes, count, ok, size):
-    parts = [_LIST]
-    values = [ctypes.string_at(operands[i], sizes[i]) for i in range(count)]
-    if base:
-        values.insert(0, ctypes.string_at(base, base_bytes))
-    else:
-        parts.append(struct.pack("<I", _NONE))
-    for value in values:
-        parts.append(struct.pack("<I", len(value)) + value)
-    data = b"".join(parts)
+    values = [ctypes.string_at(base, base_bytes) if base else None]
+    data = as_list(values + [ctypes.string_at(operands[i], sizes[i]) for i in range(count)])
     ok[0] = 1
     size[0] = len(data)
     return _keep(data)
@@ -51,6 +44,14 @@ def _merge_not(_state, _key, _key_bytes, _operands, _sizes, _count, ok, size):
     ok[0] = 0
     size[0] = 0
     return ctypes.addressof(_name)
+
+
+def as_list(parts):
+    """A value that merged_list() takes apart."""
+    data = _LIST
+    for part in parts:
+        data += struct.pack("<I", _NONE if part is None else len(part)) + (part or b"")
+    return data
 
 
 def merged_list(value):
