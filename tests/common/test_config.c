@@ -3,6 +3,7 @@
 #include "common/units.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -535,6 +536,43 @@ START_TEST(garbage_never_loads_halfway)
 }
 END_TEST
 
+/* The next row of README.md's table of settings: it begins so; false: there is none. */
+static bool next_row(FILE *readme, char *line, size_t line_bytes)
+{
+	while (fgets(line, (int)line_bytes, readme))
+		if (strncmp(line, "| `", 3) == 0)
+			return true;
+	return false;
+}
+
+START_TEST(readme_has_every_key_with_its_default_in_the_order_of_the_table)
+{
+	FILE *readme = fopen(SOURCE_DIR "/README.md", "re");
+	const struct option_def *options;
+	char line[1024], want[512];
+	size_t count;
+
+	ck_assert_ptr_nonnull(readme);
+	options = config_options(&count);
+	for (size_t i = 0; i < count; i++) {
+		const struct option_def *o = &options[i];
+		const char *quote = o->default_text[0] ? "`" : "";
+
+		(void)snprintf(want, sizeof(want), "| `%s` | `%s` | %s%s%s | %s | ", o->section,
+			       o->key, quote, o->default_text[0] ? o->default_text : "none", quote,
+			       o->live ? "yes" : "no");
+		ck_assert_msg(next_row(readme, line, sizeof(line)), "README.md has no row: %s",
+			      want);
+		ck_assert_msg(strncmp(line, want, strlen(want)) == 0,
+			      "README.md says:\n%sand not:\n%s", line, want);
+		ck_assert_msg(strlen(line) > strlen(want) + 10, "no meaning: %s", line);
+	}
+	ck_assert_msg(!next_row(readme, line, sizeof(line)), "README.md has one too many: %s",
+		      line);
+	ck_assert_int_eq(fclose(readme), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("common/config");
@@ -566,6 +604,7 @@ int main(void)
 	tcase_add_test(t, files_are_loaded_and_their_troubles_told);
 	tcase_add_test(t, reason_survives_a_long_file_name);
 	tcase_add_test(t, garbage_never_loads_halfway);
+	tcase_add_test(t, readme_has_every_key_with_its_default_in_the_order_of_the_table);
 	suite_add_tcase(s, t);
 
 	r = srunner_create(s);
