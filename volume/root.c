@@ -227,6 +227,19 @@ static bool lost_a_sco(const struct manifest *old, const struct manifest *new)
 	return false;
 }
 
+/* Whether entries between its map and its end are on no SCO of it: one came and died since the last. */
+static bool log_has_hole(const struct manifest *m)
+{
+	lsn_t end = m->map_lsn;
+
+	for (uint32_t i = 0; i < m->sco_count; i++) {
+		if (m->scos[i].first_lsn > end + 1)
+			return true;
+		end = max_u64(end, m->scos[i].last_lsn);
+	}
+	return end < m->lsn;
+}
+
 static int read_object(struct pool *p, const struct named_object *o, struct buf *out, struct err *e)
 {
 	uint8_t *to;
@@ -325,7 +338,7 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 	}
 	new.map = old.map;
 	new.map_lsn = old.map_lsn;
-	if (!before || lost_a_sco(&old, &new)) {
+	if (!before || lost_a_sco(&old, &new) || log_has_hole(&new)) {
 		r = map_image(b, s, &new, e);
 		if (r == 0 && strcmp(old.map.name, new.map.name) != 0)
 			r = condemn(b, old.map.name, e);

@@ -259,8 +259,8 @@ tests=(what_is_reachable_is_what_is_there
 	a_pool_that_did_not_upload_is_walked_as_well
 	a_backend_that_has_copies_is_read
 	a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount
-	files_that_are_too_many_missing_or_damaged_are_found)
-[[ ${VPOOL_OPEN_TESTS:-0} == 1 ]] && tests+=(a_truncation_alone_is_in_the_root)
+	files_that_are_too_many_missing_or_damaged_are_found
+	a_truncation_alone_is_in_the_root)
 for t in "${tests[@]}"; do
 	[[ -n ${1:-} && $t != *"$1"* ]] && continue
 	test_with python3 "$t"
