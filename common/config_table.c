@@ -44,8 +44,9 @@ static const struct option_def options[] = {
 		.min = 64 * MIB,
 		.max = SIZE_MAX_SANE,
 		.default_text = "0",
-		.prose = "Size of the filesystem that statfs (df) reports. 0: what the backend "
-			 "has to offer.",
+		.prose = "Data that the pool may hold: what would need more is refused with \"No "
+			 "space left on device\", and df shows it. 0: what the backend has to "
+			 "offer.",
 	},
 	{
 		.section = "pool",

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -116,6 +117,11 @@ static int block_signals(struct daemon *d, struct err *e)
 	return 0;
 }
 
+static bool backend_is_directory(const char *url)
+{
+	return url[0] == '\0' || strncmp(url, "file:", strlen("file:")) == 0;
+}
+
 static int open_session(struct daemon *d, struct err *e)
 {
 	const struct daemon_options *o = d->o;
@@ -127,7 +133,7 @@ static int open_session(struct daemon *d, struct err *e)
 		.allow_other = o->allow_other,
 		.read_only = o->read_only,
 		.debug = o->debug,
-		.capacity_bytes = config->pool.capacity_bytes,
+		.unbounded = !backend_is_directory(config->backend.url),
 		.report_full = config->pool.report_blocks == CONFIG_REPORT_FULL,
 		.threads = (unsigned int)config->fuse.threads,
 		.max_background = (unsigned int)config->fuse.max_background,

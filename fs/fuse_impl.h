@@ -63,7 +63,7 @@ struct fs_session {
 	struct fuse_session *fuse;
 	char *mountpoint;
 	char *source;
-	uint64_t capacity_bytes;
+	bool unbounded;
 	bool report_full;
 	bool mounted;
 	unsigned int threads;

@@ -293,7 +293,7 @@ static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
 		s->threads = FS_THREADS_MAX;
 	s->max_background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
 	s->buffers_max = s->threads + parked;
-	s->capacity_bytes = o->capacity_bytes;
+	s->unbounded = o->unbounded;
 	s->report_full = o->report_full;
 }
 

@@ -29,9 +29,9 @@ struct fs_mount_options {
 	const char *extra;	/* more -o options for the kernel, comma-separated; NULL: none */
 	bool allow_other;
 	bool read_only;
-	bool debug;		     /* libfuse prints every request on standard error */
-	bool report_full;	     /* st_blocks of a file tell its size, not what is allocated */
-	uint64_t capacity_bytes;     /* statfs; 0: that of the filesystem under source */
+	bool debug;	  /* libfuse prints every request on standard error */
+	bool report_full; /* st_blocks of a file tell its size, not what is allocated */
+	bool unbounded;	  /* statfs without a capacity: not that of the filesystem under source */
 	unsigned int threads;	     /* 0: 8; at most FS_THREADS_MAX */
 	unsigned int max_background; /* 0: 1024 */
 	unsigned int parked_max; /* requests that wait in the engine, each with a buffer; 0: 256 */

@@ -146,7 +146,8 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(document, "epoch", st->epoch);
 	r |= json_out_u64(document, "root", st->root);
 	r |= json_out_u64(document, "dirty_bytes", st->dirty_bytes);
-	r |= json_out_u64(document, "used_bytes", st->live_bytes);
+	r |= json_out_u64(document, "used_bytes", st->used_bytes);
+	r |= json_out_u64(document, "capacity_bytes", st->capacity_bytes);
 	r |= json_out_u64(document, "disks", disks);
 	r |= json_out_u64(document, "files", files);
 	r |= json_out_u64(document, "scos", st->scos);

@@ -546,6 +546,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	struct checkpoint c = { .pool = p };
 	uint64_t start_ns = clock_mono_ns();
 	struct old_file *old = p->old_files;
+	uint64_t written_bytes = capacity_mark(p);
 	struct sco **list = NULL;
 	size_t count = 0;
 	int r;
@@ -598,6 +599,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	objects_trim(p);
 	pool_recount(p);
+	if (r == 0)
+		capacity_counted(p, written_bytes);
 	pool_made_room(p);
 	return r;
 }

@@ -61,6 +61,7 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.ring_bytes = c->cache.ring_size_bytes,
 		.metadata_cache_bytes = c->cache.metadata_cache_bytes,
 		.dirty_limit_bytes = c->cache.dirty_limit_bytes,
+		.capacity_bytes = c->pool.capacity_bytes,
 		.reserve_bytes = c->cache.reserve_bytes,
 		.flush_interval_ns = c->cache.flush_interval_ns,
 		.checkpoint_interval_ns = c->cache.checkpoint_interval_ns,
@@ -625,7 +626,9 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	p->dirty_limit_bytes = p->options.dirty_limit_bytes;
 	if (!p->dirty_limit_bytes)
 		p->dirty_limit_bytes = flash_size_bytes(p->flash) / 2;
+	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
+	capacity_counted(p, 0);
 	return start_jobs(p, e);
 }
 
@@ -773,6 +776,12 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	mutex_lock(&p->room_lock);
 	s.parked = p->parked_count;
 	mutex_unlock(&p->room_lock);
+	capacity_status(p, &s);
+	if (__atomic_load_n(&p->capacity_told, __ATOMIC_RELAXED) && s.state == POOL_OK) {
+		s.state = POOL_DEGRADED;
+		(void)snprintf(s.reason, sizeof(s.reason),
+			       "the capacity is reached: what needs more room is refused");
+	}
 	if (s.dirty_bytes >= p->dirty_limit_bytes) {
 		s.state = POOL_BLOCKED;
 		(void)snprintf(s.reason, sizeof(s.reason), "%s",

@@ -127,7 +127,39 @@ struct pool {
 	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
 	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
 	uint64_t hurried_ns;
+
+	/* Capacity (capacity.c), atomic; the two counts stand still while there is no bound. */
+	uint64_t capacity_bytes;    /* 0: no bound; changed under checkpoint_lock, as the limits */
+	uint64_t taken_sure_bytes;  /* so far without a look at the map; UINT64_MAX: no bound */
+	uint64_t taken_limit_bytes; /* so far until the next checkpoint counts what lives */
+	uint64_t taken_bytes;	    /* for clusters that may be new, before they are written */
+	uint64_t written_bytes;	    /* of these, in the map */
+	uint64_t capacity_kicked_ns;
+	bool capacity_told;	      /* the log has it that writes are refused */
+	uint64_t capacity_live_bytes; /* as of the last checkpoint; guarded by checkpoint_lock */
+	uint64_t capacity_mark_bytes; /* written_bytes when it began; guarded by that */
 };
+
+/* What a writer gets where the capacity ends, told to users as -ENOSPC, which among us is a wait. */
+#define CAPACITY_REACHED (-EXFULL)
+
+/*
+ * capacity.c: room for count clusters from first on, all of one page; *ret_bytes of it are taken,
+ * and whoever took them says what became of them. Errors: CAPACITY_REACHED; those of map_lookup().
+ */
+NODISCARD int capacity_take(struct object *o, uint64_t first, unsigned int count,
+			    uint64_t *ret_bytes, struct err *e);
+void capacity_settle(struct pool *p, uint64_t taken_bytes, uint64_t used_bytes);
+/* Before anything that waits: CAPACITY_REACHED where the pool is full and the write needs more. */
+NODISCARD int capacity_check(struct object *o, uint64_t offset_bytes, const void *src,
+			     size_t len_bytes, struct err *e);
+/* A checkpoint, by its lock's holder: what is written from the mark on it may not count. */
+uint64_t capacity_mark(struct pool *p);
+void capacity_counted(struct pool *p, uint64_t mark_bytes);
+void capacity_change(struct pool *p, uint64_t capacity_bytes);
+/* Something was deleted or cut: where writes are refused, have it counted. */
+void capacity_freed(struct pool *p);
+void capacity_status(struct pool *p, struct pool_status *st);
 
 /* reserve.c; checkpoint lock held. release: true if there was something to give back. */
 void reserve_take(struct pool *p);

@@ -39,6 +39,7 @@ struct pool_options {
 	uint64_t ring_bytes;
 	uint32_t ring_frame_bytes; /* 0: 128 KiB */
 	uint64_t metadata_cache_bytes;
+	uint64_t capacity_bytes;    /* of data that lives: more is refused with -ENOSPC; 0: any */
 	uint64_t dirty_limit_bytes; /* 0: half of the cache; not yet on the backend */
 	uint64_t reserve_bytes;	    /* free space that users' writes leave alone */
 	uint64_t flush_interval_ns;
@@ -104,7 +105,8 @@ NODISCARD ssize_t object_read(struct object *o, uint64_t offset_bytes, void *dst
 /*
  * Write; extends the object if needed. Waits while the ring or the flash is full; never fails for
  * that. Aligned writes of 64 KiB and more go to flash without a copy.
- * Errors:   -EFBIG; a failed write may have changed part of its range.
+ * Errors:   -EFBIG; -ENOSPC it would bring the pool over its capacity: at once, and only for what
+ *           held nothing before; a failed write may have changed part of its range.
  */
 NODISCARD int object_write(struct object *o, uint64_t offset_bytes, const void *src,
 			   size_t len_bytes, struct err *e);
@@ -143,7 +145,7 @@ struct volume_request {
 	void (*done)(struct volume_request *r);
 	void *owner;
 
-	ssize_t result;
+	ssize_t result; /* of a write fewer bytes than asked for where the capacity ends among them */
 	size_t progress_bytes; /* private from here on */
 	uint64_t resume_ns;
 	struct volume_request *next;
@@ -167,7 +169,10 @@ struct pool_status {
 	char reason[160];
 	uint64_t epoch;
 	uint64_t flash_size_bytes, flash_used_bytes;
-	uint64_t live_bytes;  /* named by maps as of the last checkpoint */
+	uint64_t live_bytes; /* named by maps as of the last checkpoint */
+	/* Of a pool with a capacity (0: without) also what was written since, as far as it may be
+	 * new: what is refused is what would bring this over the capacity. */
+	uint64_t capacity_bytes, used_bytes;
 	uint64_t dirty_bytes; /* not yet committed on the backend */
 	uint64_t queued_scos;
 	uint64_t ring_frames, ring_frames_free;
