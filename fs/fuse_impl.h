@@ -64,7 +64,7 @@ struct fs_session {
 	char *mountpoint;
 	char *source;
 	bool unbounded;
-	bool report_full;
+	bool report_full; /* atomic */
 	bool mounted;
 	unsigned int threads;
 	unsigned int max_background;

@@ -463,6 +463,11 @@ void fs_session_stop(struct fs_session *s)
 	wake(s);
 }
 
+void fs_session_report_full(struct fs_session *s, bool report_full)
+{
+	__atomic_store_n(&s->report_full, report_full, __ATOMIC_RELAXED);
+}
+
 bool fs_session_is_ready(const struct fs_session *s)
 {
 	return is_set(&s->ready);

@@ -66,6 +66,9 @@ NODISCARD int fs_session_run(struct fs_session *s, struct err *e);
  */
 void fs_session_stop(struct fs_session *s);
 
+/* Change what st_blocks tells from now on. Threads: any. */
+void fs_session_report_full(struct fs_session *s, bool report_full);
+
 /* Unmount if still mounted, free all. s may be NULL. */
 void fs_session_close(struct fs_session *s);
 

@@ -7,6 +7,7 @@
 #include "fs/control.h"
 #include "fs/json_out.h"
 #include "fs/namespace.h"
+#include "fs/reload.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -320,6 +321,23 @@ static json_t *answer_sync(struct service *s)
 	return json_pack("{s:I}", "root", (json_int_t)st.root);
 }
 
+/* --- settings ---------------------------------------------------------------------------------- */
+
+static json_t *answer_reload(struct service *s)
+{
+	json_t *changes = NULL;
+	struct err e = { 0 };
+	int r;
+
+	if (!s->o.reload)
+		return json_out_error("the pool is not mounted", CLI_NOT_FOUND,
+				      "the next mount reads its settings anyway");
+	r = reload_run(s->o.reload, &changes, &e);
+	if (r < 0)
+		return failed(r, &e, "nothing was changed");
+	return json_pack("{s:o}", "changes", changes);
+}
+
 /* --- the end ----------------------------------------------------------------------------------- */
 
 static json_t *answer_leave(struct service *s, const json_t *request)
@@ -434,6 +452,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_info(s, request);
 	if (strcmp(verb, "sync") == 0)
 		return answer_sync(s);
+	if (strcmp(verb, "reload") == 0)
+		return answer_reload(s);
 	return json_out_error("the daemon does not know this request", CLI_FAILED,
 			      "daemon and command may be of different versions");
 }

@@ -145,7 +145,7 @@ uint64_t capacity_mark(struct pool *p)
 	return __atomic_load_n(&p->written_bytes, __ATOMIC_ACQUIRE);
 }
 
-static void set_limits(struct pool *p)
+static void set_limits_locked(struct pool *p)
 {
 	uint64_t capacity = load(&p->capacity_bytes);
 	uint64_t live = p->capacity_live_bytes, mark = p->capacity_mark_bytes;
@@ -155,6 +155,13 @@ static void set_limits(struct pool *p)
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->taken_limit_bytes, capacity ? mark + room : UINT64_MAX,
 			 __ATOMIC_RELAXED);
+}
+
+static void tell_room(struct pool *p)
+{
+	uint64_t capacity = load(&p->capacity_bytes), live = load(&p->capacity_live_bytes);
+	uint64_t room = capacity - min_u64(capacity, live);
+
 	if (capacity && room < max_u64(capacity / TELL_ROOM_PART, CLUSTER_BYTES))
 		return;
 	if (__atomic_exchange_n(&p->capacity_told, false, __ATOMIC_RELAXED))
@@ -165,22 +172,27 @@ static void set_limits(struct pool *p)
 
 void capacity_counted(struct pool *p, uint64_t mark_bytes)
 {
+	uint64_t live;
+
 	mutex_lock(&p->scos->lock);
-	p->capacity_live_bytes = p->scos->live_slots * CLUSTER_BYTES;
+	live = p->scos->live_slots * CLUSTER_BYTES;
 	mutex_unlock(&p->scos->lock);
+	mutex_lock(&p->capacity_lock);
+	__atomic_store_n(&p->capacity_live_bytes, live, __ATOMIC_RELAXED);
 	p->capacity_mark_bytes = mark_bytes;
-	set_limits(p);
+	set_limits_locked(p);
+	mutex_unlock(&p->capacity_lock);
+	tell_room(p);
 }
 
 void capacity_change(struct pool *p, uint64_t capacity_bytes)
 {
-	GUARD(&p->checkpoint_lock);
-	/* Nothing was counted while there was no bound. */
-	if (!load(&p->capacity_bytes))
-		p->capacity_mark_bytes = capacity_mark(p);
+	mutex_lock(&p->capacity_lock);
 	__atomic_store_n(&p->capacity_bytes, capacity_bytes, __ATOMIC_RELAXED);
-	set_limits(p);
-	job_kick(&p->checkpointer);
+	set_limits_locked(p);
+	mutex_unlock(&p->capacity_lock);
+	tell_room(p);
+	job_kick(&p->checkpointer); /* nothing was counted while there was no bound */
 }
 
 void capacity_freed(struct pool *p)

@@ -628,5 +628,5 @@ uint64_t checkpointer_step(void *arg)
 		return CHECKPOINT_RETRY_NS;
 	}
 	job_kick(&p->cleaner);
-	return p->options.checkpoint_interval_ns;
+	return pool_option(p, checkpoint_interval_ns);
 }

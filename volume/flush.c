@@ -68,7 +68,7 @@ uint64_t flusher_step(void *arg)
 		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
 	if (meta_sync(p->meta, &e) < 0)
 		log_warning("volume: names not synced, trying again: %s", e.message);
-	return p->options.flush_interval_ns;
+	return pool_option(p, flush_interval_ns);
 }
 
 /* --- sealing ----------------------------------------------------------------------------------- */
@@ -245,7 +245,7 @@ void pool_recount(struct pool *p)
 		}
 	}
 	mutex_unlock(&t->lock);
-	from = live / 100 * (p->options.clean_target_percent - 100) + slack;
+	from = live / 100 * (pool_option(p, clean_target_percent) - 100) + slack;
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_limit_bytes, from + live / 20 + slack, __ATOMIC_RELAXED);

@@ -492,6 +492,7 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	mutex_init(&p->dropped_lock, 0);
+	mutex_init(&p->capacity_lock, 0);
 }
 
 static void init_world(struct pool *p, const struct pool_row *row)
@@ -623,9 +624,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH);
 	if (r < 0)
 		return err_set(e, r, "writeback");
-	p->dirty_limit_bytes = p->options.dirty_limit_bytes;
-	if (!p->dirty_limit_bytes)
-		p->dirty_limit_bytes = flash_size_bytes(p->flash) / 2;
+	p->dirty_limit_bytes = pool_dirty_limit(p);
 	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
 	capacity_counted(p, 0);
@@ -782,7 +781,7 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 		(void)snprintf(s.reason, sizeof(s.reason),
 			       "the capacity is reached: what needs more room is refused");
 	}
-	if (s.dirty_bytes >= p->dirty_limit_bytes) {
+	if (s.dirty_bytes >= __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED)) {
 		s.state = POOL_BLOCKED;
 		(void)snprintf(s.reason, sizeof(s.reason), "%s",
 			       __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED) ?

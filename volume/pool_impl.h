@@ -117,11 +117,11 @@ struct pool {
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;		   /* atomic */
 
-	uint64_t cleaned_ns;  /* the cleaner's own */
-	uint64_t relieved_ns; /* the flusher's own */
-	bool space_wanted;    /* atomic: a writer waits for flash */
-	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
-	uint64_t dirty_limit_bytes;
+	uint64_t cleaned_ns;	    /* the cleaner's own */
+	uint64_t relieved_ns;	    /* the flusher's own */
+	bool space_wanted;	    /* atomic: a writer waits for flash */
+	uint64_t dirty_bytes;	    /* atomic: in SCOs not yet committed on the backend */
+	uint64_t dirty_limit_bytes; /* atomic: as the option, or what it stands for */
 	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
 	 * down for it, and where they wait for the cleaner. */
 	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
@@ -129,15 +129,16 @@ struct pool {
 	uint64_t hurried_ns;
 
 	/* Capacity (capacity.c), atomic; the two counts stand still while there is no bound. */
-	uint64_t capacity_bytes;    /* 0: no bound; changed under checkpoint_lock, as the limits */
+	uint64_t capacity_bytes;    /* 0: no bound; changed under capacity_lock, as the limits */
 	uint64_t taken_sure_bytes;  /* so far without a look at the map; UINT64_MAX: no bound */
 	uint64_t taken_limit_bytes; /* so far until the next checkpoint counts what lives */
 	uint64_t taken_bytes;	    /* for clusters that may be new, before they are written */
 	uint64_t written_bytes;	    /* of these, in the map */
 	uint64_t capacity_kicked_ns;
 	bool capacity_told;	      /* the log has it that writes are refused */
-	uint64_t capacity_live_bytes; /* as of the last checkpoint; guarded by checkpoint_lock */
-	uint64_t capacity_mark_bytes; /* written_bytes when it began; guarded by that */
+	struct mutex capacity_lock;   /* unranked leaf; guards the two below */
+	uint64_t capacity_live_bytes; /* as of the last checkpoint */
+	uint64_t capacity_mark_bytes; /* written_bytes when it began */
 };
 
 /* What a writer gets where the capacity ends, told to users as -ENOSPC, which among us is a wait. */
@@ -160,6 +161,12 @@ void capacity_change(struct pool *p, uint64_t capacity_bytes);
 /* Something was deleted or cut: where writes are refused, have it counted. */
 void capacity_freed(struct pool *p);
 void capacity_status(struct pool *p, struct pool_status *st);
+
+/* An option that pool_change_options() may change meanwhile. */
+#define pool_option(p, name) __atomic_load_n(&(p)->options.name, __ATOMIC_RELAXED)
+
+/* settings.c: the option, or what it stands for. */
+uint64_t pool_dirty_limit(struct pool *p);
 
 /* reserve.c; checkpoint lock held. release: true if there was something to give back. */
 void reserve_take(struct pool *p);

@@ -79,8 +79,9 @@ static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
 	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
+	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 
-	return max_u64(ramp_ns(dirty, p->dirty_limit_bytes / 2, p->dirty_limit_bytes, len_bytes),
+	return max_u64(ramp_ns(dirty, dirty_limit / 2, dirty_limit, len_bytes),
 		       min_u64(GARBAGE_DELAY_MAX_NS, ramp_ns(garbage, from, limit, len_bytes)));
 }
 
@@ -93,7 +94,8 @@ static void hurry(struct pool *p)
 	if (now_ns - last_ns < HURRY_PAUSE_NS && !pool_must_block(p))
 		return;
 	__atomic_store_n(&p->hurried_ns, now_ns, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) > p->dirty_limit_bytes / 2)
+	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >
+	    __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED) / 2)
 		job_kick(&p->uploader);
 	if (__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >
 	    __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED))
@@ -128,7 +130,8 @@ uint64_t pool_delay_left_ns(struct pool *p, size_t len_bytes, uint64_t delay_ns)
 /* Only for what others have to do: garbage that nobody can clean must not stop writers for ever. */
 bool pool_must_block(struct pool *p)
 {
-	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes;
+	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >=
+	       __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 }
 
 /* --- parked requests --------------------------------------------------------------------------- */

@@ -78,6 +78,13 @@ NODISCARD int pool_create(struct env *env, const struct pool_options *o, struct 
 NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool,
 			struct err *e);
 /*
+ * Change options of an open pool: capacity_bytes, dirty_limit_bytes, flush_interval_ns,
+ * checkpoint_interval_ns, upload_interval_ns, grace_time_ns, clean_target_percent. All else in o is
+ * passed over. A checkpoint and an upload begin, since their intervals may be other ones.
+ * Threads:  any; does not wait for what runs.
+ */
+void pool_change_options(struct pool *p, const struct pool_options *o);
+/*
  * Stop: drain, sync, checkpoint, end. No object may be referenced.
  * Errors:   what could not be made durable; the pool is closed all the same, and the next open
  *           recovers.

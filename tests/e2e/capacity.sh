@@ -65,6 +65,10 @@ a_full_pool_says_so_at_once_and_takes_data_again_after_a_deletion() {
 	"$vpool" mount "$pool" "$mnt"
 	same "$(df_of used)" "$capacity" "used"
 	exits 1 write_disk five.raw 1 oflag=direct
+	sed -i 's/^capacity = .*/capacity = 72M/' "$pool/vpool.conf"
+	exits 0 "$vpool" config reload "$mnt"
+	wait_for 60 write_disk five.raw 8 oflag=direct
+	same "$(df_of used)" $((72 << 20)) "used"
 	"$vpool" umount "$mnt"
 }
 

@@ -218,6 +218,38 @@ START_TEST(room_comes_back_without_being_asked_for)
 }
 END_TEST
 
+static void change_capacity(uint64_t bytes)
+{
+	pf.options.capacity_bytes = bytes;
+	pool_change_options(pf.pool, &pf.options);
+}
+
+START_TEST(the_capacity_changes_in_an_open_pool)
+{
+	uint8_t *mem = pattern_mem(MIB, 8);
+	struct object *o;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	ck_assert_uint_eq(fill_up(o, 0), CAPACITY_BYTES);
+	change_capacity(CAPACITY_BYTES + MIB);
+	ck_assert_int_eq(status().state, POOL_OK);
+	ck_assert_uint_eq(fill_up(o, CAPACITY_BYTES), MIB);
+	change_capacity(0);
+	write_bytes(o, 2 * CAPACITY_BYTES, mem, MIB);
+	ck_assert_uint_eq(status().capacity_bytes, 0);
+	checkpoint();
+	/* Below what is there: nothing is lost, and nothing new comes. */
+	change_capacity(CAPACITY_BYTES / 2);
+	ck_assert_uint_eq(status().used_bytes, CAPACITY_BYTES + 2 * MIB);
+	ck_assert_int_eq(object_write(o, 4 * CAPACITY_BYTES, mem, 4096, NULL), -ENOSPC);
+	write_bytes(o, MIB, mem, MIB);
+	expect_bytes(o, 2 * CAPACITY_BYTES, mem, MIB);
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
 /* --- requests ----------------------------------------------------------------------------------- */
 
 static void never_called(UNUSED struct volume_request *r)
@@ -378,6 +410,7 @@ int main(void)
 	tcase_add_test(t, zeros_need_no_room);
 	tcase_add_test(t, what_is_freed_can_be_written_after_a_checkpoint);
 	tcase_add_test(t, room_comes_back_without_being_asked_for);
+	tcase_add_test(t, the_capacity_changes_in_an_open_pool);
 	tcase_add_test(t, a_request_is_cut_where_the_capacity_ends_and_then_refused);
 	tcase_add_test(t, what_has_no_room_is_refused_also_where_writers_wait);
 	tcase_add_test(t, many_writers_together_stay_within_the_capacity);

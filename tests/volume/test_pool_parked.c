@@ -234,6 +234,30 @@ START_TEST(parked_writes_finish_once_and_in_order_when_the_backend_is_back)
 }
 END_TEST
 
+START_TEST(a_higher_dirty_limit_lets_parked_writes_go_on)
+{
+	struct request q = { .number = 63 };
+	uint8_t *mem = pattern_mem(4096, 1);
+	struct object *full, *o;
+	unsigned int want;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	block_backend();
+	full = fill_to_the_limit();
+	ck_assert_int_eq(submit(&q, o, true, 0, mem, 4096), 0);
+	want = filling + 1;
+	pf.options.dirty_limit_bytes = 64 * MIB;
+	pool_change_options(pf.pool, &pf.options);
+	wait_until(finished_at_least, &want, 25, "the parked write");
+	ck_assert_int_eq(q.r.result, 4096);
+	unblock_backend();
+	object_close(o);
+	object_close(full);
+	free(mem);
+}
+END_TEST
+
 START_TEST(the_dirty_limit_is_not_overshot_by_much)
 {
 	struct request *q = calloc(512, sizeof(*q));
@@ -383,6 +407,7 @@ int main(void)
 	pool_fixture_add(t, begin);
 	tcase_add_test(t, requests_that_need_not_wait_finish_inline);
 	tcase_add_test(t, parked_writes_finish_once_and_in_order_when_the_backend_is_back);
+	tcase_add_test(t, a_higher_dirty_limit_lets_parked_writes_go_on);
 	tcase_add_test(t, the_dirty_limit_is_not_overshot_by_much);
 	tcase_add_test(t, a_storm_of_writes_through_a_tiny_ring_loses_none);
 	tcase_add_test(t, a_parked_write_to_a_deleted_object_ends_with_estale);
