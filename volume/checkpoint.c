@@ -12,6 +12,7 @@
 /* Rows of about this many bytes go in one commit. */
 #define COMMIT_BYTES	    (1u << 20)
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
+#define CHECKPOINT_TROUBLE  "volume: checkpoint failed, trying again"
 
 /* --- what the commit changes ------------------------------------------------------------------- */
 
@@ -624,9 +625,10 @@ uint64_t checkpointer_step(void *arg)
 	struct err e = { 0 };
 
 	if (pool_checkpoint(p, &e) < 0) {
-		log_warning("volume: checkpoint failed, trying again: %s", e.message);
+		log_trouble(&p->checkpoint_trouble, CHECKPOINT_TROUBLE, e.message);
 		return CHECKPOINT_RETRY_NS;
 	}
+	log_trouble_over(&p->checkpoint_trouble, CHECKPOINT_TROUBLE);
 	job_kick(&p->cleaner);
 	return pool_option(p, checkpoint_interval_ns);
 }

@@ -4,6 +4,7 @@
 #ifndef VOLUME_POOL_IMPL_H
 #define VOLUME_POOL_IMPL_H
 
+#include "common/log.h"
 #include "volume/job.h"
 #include "volume/map.h"
 #include "volume/mutant.h"
@@ -89,6 +90,8 @@ struct pool {
 	unsigned int parked_count;
 	unsigned int waiters; /* synchronous callers that wait for room */
 
+	/* Each told by its job alone. */
+	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble;
 	struct job flusher, checkpointer, sealer, uploader, cleaner, resumer;
 	bool jobs_running;
 
