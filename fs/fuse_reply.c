@@ -18,7 +18,8 @@ int fs_errno(int code)
 /* Whether an error says something about us rather than about what was asked. */
 static bool is_our_trouble(int code)
 {
-	return fs_errno(code) == EIO || code == -ENOMEM;
+	/* What a stop gives up is told once, by the session. */
+	return (fs_errno(code) == EIO && code != -ESHUTDOWN) || code == -ENOMEM;
 }
 
 void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, const struct err *e)

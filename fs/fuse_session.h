@@ -52,8 +52,8 @@ NODISCARD int fs_session_open(struct ns *ns, struct pool *pool,
 
 /*
  * Serve until somebody unmounts or fs_session_stop(). On return every request that was received is
- * answered, and no thread of the session runs. Writes that the engine can't place for lack of room
- * get 20 s more, then they stay without an answer (one line in the log says how many).
+ * answered, and no thread of the session runs. Requests that wait for room get 3 s more, then they fail
+ * with EIO (one line in the log says how many), and nothing waits for room in the pool any more.
  *
  * Errors:   -EAGAIN threads could not be started; -EIO the channel broke.
  * Threads:  once a session; not under a scheduler.

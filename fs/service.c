@@ -389,8 +389,14 @@ void service_upload_at_end(struct service *s)
 	mutex_lock(&s->lock);
 	wanted = s->leave_upload;
 	mutex_unlock(&s->lock);
-	if (!wanted)
+	if (!wanted) {
+		pool_status(s->o.pool, &st);
+		if (st.dirty_bytes > 0)
+			log_info("mount: what is not on the backend waits for the next mount: "
+				 "dirty_bytes=%" PRIu64,
+				 st.dirty_bytes);
 		return;
+	}
 	r = pool_sync_backend(s->o.pool, &e);
 	if (r == 0)
 		return;

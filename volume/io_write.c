@@ -327,6 +327,10 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 			if (!must_wait(r))
 				break;
 		}
+		if (pool_waits_are_cancelled(p)) {
+			r = pool_cancelled(e);
+			break;
+		}
 		if (!start_ns)
 			start_ns = clock_mono_ns();
 		pool_wait_room(p, generation, delay ? delay : UINT64_MAX);
@@ -348,12 +352,14 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 /* What a write that ended in an error tells: nobody can be told both of a part and of an error. */
 static ssize_t failed_result(const struct volume_request *r, int code)
 {
-	if (code != CAPACITY_REACHED)
+	if (code != CAPACITY_REACHED && code != -ESHUTDOWN)
 		return code;
-	return r->progress_bytes ? (ssize_t)r->progress_bytes : -ENOSPC;
+	if (r->progress_bytes)
+		return (ssize_t)r->progress_bytes;
+	return code == CAPACITY_REACHED ? -ENOSPC : code;
 }
 
-int io_request_step(struct volume_request *r)
+static int try_request(struct volume_request *r)
 {
 	struct pool *p = r->object->pool;
 	struct err e = { 0 };
@@ -391,6 +397,17 @@ int io_request_step(struct volume_request *r)
 		counter_add(&p->metrics.write_bytes, r->len_bytes);
 	}
 	return 0;
+}
+
+int io_request_step(struct volume_request *r)
+{
+	int rc = try_request(r);
+
+	if (rc == -EAGAIN && pool_waits_are_cancelled(r->object->pool)) {
+		r->result = failed_result(r, -ESHUTDOWN);
+		return 0;
+	}
+	return rc;
 }
 
 int io_relocate(struct object *o, uint64_t cluster, unsigned int count, const uint8_t *src,
@@ -431,6 +448,8 @@ static int reserve_waiting(struct object *o, unsigned int want, struct reservati
 			pool_want_space(p);
 		if (!must_wait(r))
 			return r;
+		if (pool_waits_are_cancelled(p))
+			return pool_cancelled(e);
 		pool_wait_room(p, generation, UINT64_MAX);
 	}
 }
@@ -516,6 +535,8 @@ static int zero_partial(struct object *o, uint64_t offset, size_t len, struct er
 		r = write_partial(o, offset, NULL, len, e);
 		if (!must_wait(r))
 			return r;
+		if (pool_waits_are_cancelled(o->pool))
+			return pool_cancelled(e);
 		pool_wait_room(o->pool, generation, UINT64_MAX);
 	}
 }

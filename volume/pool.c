@@ -703,10 +703,13 @@ static void drop_unused_scos(struct pool *p)
 
 int pool_close(struct pool *p, struct err *e)
 {
-	int r = drain(p, e);
+	int r;
 
+	pool_cancel_waits(p);
+	r = drain(p, e);
 	stop_jobs(p);
-	if (r == 0) /* writes between the two, by cleaning */
+	(void)room_resume_step(p); /* what was parked is told so */
+	if (r == 0)		   /* writes between the two, by cleaning */
 		r = drain(p, e);
 	if (r == 0)
 		drop_unused_scos(p);

@@ -89,6 +89,7 @@ struct pool {
 	struct volume_request *parked_head, *parked_tail;
 	unsigned int parked_count;
 	unsigned int waiters; /* synchronous callers that wait for room */
+	bool waits_cancelled; /* atomic; never again false */
 
 	/* Each told by its job alone. */
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble;
@@ -193,6 +194,9 @@ void pool_want_space(struct pool *p);
 /* Wait until something changed since generation or for at most limit_ns. */
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns);
 uint64_t pool_room_generation(struct pool *p);
+/* Nobody waits for room any more: who would have to ends with pool_cancelled(). */
+bool pool_waits_are_cancelled(struct pool *p);
+int pool_cancelled(struct err *e);
 uint64_t room_resume_step(void *pool);
 
 /* stream table (object.c) */

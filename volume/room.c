@@ -38,6 +38,22 @@ void pool_made_room(struct pool *p)
 		job_kick(&p->resumer);
 }
 
+void pool_cancel_waits(struct pool *p)
+{
+	__atomic_store_n(&p->waits_cancelled, true, __ATOMIC_RELEASE);
+	pool_made_room(p);
+}
+
+bool pool_waits_are_cancelled(struct pool *p)
+{
+	return __atomic_load_n(&p->waits_cancelled, __ATOMIC_ACQUIRE);
+}
+
+int pool_cancelled(struct err *e)
+{
+	return err_set(e, -ESHUTDOWN, "the pool is being closed, and there is no room meanwhile");
+}
+
 void pool_want_space(struct pool *p)
 {
 	__atomic_store_n(&p->space_wanted, true, __ATOMIC_RELEASE);
@@ -147,7 +163,7 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 		if (r->resume_ns > now_ns)
 			r->resume_ns =
 				now_ns + pool_delay_left_ns(p, r->len_bytes, r->resume_ns - now_ns);
-		if (r->resume_ns > now_ns) {
+		if (r->resume_ns > now_ns && !pool_waits_are_cancelled(p)) {
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;
 		}

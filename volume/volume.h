@@ -85,7 +85,8 @@ NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct po
  */
 void pool_change_options(struct pool *p, const struct pool_options *o);
 /*
- * Stop: drain, sync, checkpoint, end. No object may be referenced.
+ * Stop: drain, sync, checkpoint, end. No object may be referenced, but by requests that are parked:
+ * they end as pool_cancel_waits() says.
  * Errors:   what could not be made durable; the pool is closed all the same, and the next open
  *           recovers.
  */
@@ -159,6 +160,13 @@ struct volume_request {
 };
 /* 1: finished, result is set, done was not called. 0: parked. -EBUSY: too many are parked. */
 NODISCARD int volume_submit(struct volume_request *r);
+
+/*
+ * The end is near: from now on calls and requests that would have to wait for room, and those that
+ * wait, end with -ESHUTDOWN (a parked write that did a part of its work with that part). All else
+ * goes on. Threads: any.
+ */
+void pool_cancel_waits(struct pool *p);
 
 /* --- the pool ---------------------------------------------------------------------------------- */
 
