@@ -326,6 +326,80 @@ int config_check(const struct config *config, struct err *e)
 	return 0;
 }
 
+/* ---- values ---- */
+
+static void list_format(const struct config_list *list, char text[CONFIG_STRING_BYTES])
+{
+	size_t len = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < list->count && len < CONFIG_STRING_BYTES; i++)
+		len += (size_t)snprintf(text + len, CONFIG_STRING_BYTES - len, "%s%s",
+					i > 0 ? ", " : "", list->item[i]);
+}
+
+const char *config_value(const struct config *config, const struct option_def *def,
+			 char text[CONFIG_STRING_BYTES])
+{
+	const void *at = member_const(config, def);
+	char number[UNITS_TEXT_BYTES];
+	const char *value = "";
+	unsigned int word;
+
+	switch (def->type) {
+	case OPTION_U64:
+	case OPTION_SIZE:
+	case OPTION_TIME:
+		value = number_format(def, *(const uint64_t *)at, number);
+		break;
+	case OPTION_ENUM:
+		memcpy(&word, at, sizeof(word));
+		value = def->enum_names[word];
+		break;
+	case OPTION_BOOL:
+		value = *(const bool *)at ? "yes" : "no";
+		break;
+	case OPTION_STRING:
+		value = at;
+		break;
+	case OPTION_STRLIST:
+		list_format(at, text);
+		return text;
+	}
+	(void)snprintf(text, CONFIG_STRING_BYTES, "%s", value);
+	return text;
+}
+
+static size_t member_bytes(const struct option_def *def)
+{
+	switch (def->type) {
+	case OPTION_U64:
+	case OPTION_SIZE:
+	case OPTION_TIME:
+		return sizeof(uint64_t);
+	case OPTION_ENUM:
+		return sizeof(unsigned int);
+	case OPTION_BOOL:
+		return sizeof(bool);
+	case OPTION_STRING:
+		return CONFIG_STRING_BYTES;
+	case OPTION_STRLIST:
+		return sizeof(struct config_list);
+	}
+	return 0;
+}
+
+/* What is behind the end of a string, or of a list, is zero in both: see set_string(). */
+bool config_is_same(const struct config *a, const struct config *b, const struct option_def *def)
+{
+	return memcmp(member_const(a, def), member_const(b, def), member_bytes(def)) == 0;
+}
+
+void config_take(struct config *config, const struct config *from, const struct option_def *def)
+{
+	memcpy(member(config, def), member_const(from, def), member_bytes(def));
+}
+
 /* ---- printing ---- */
 
 #define PRINT_COLUMNS 90
@@ -364,30 +438,12 @@ static void print_list(FILE *out, const struct option_def *def, const struct con
 
 static void print_value(FILE *out, const struct config *config, const struct option_def *def)
 {
-	const void *at = member_const(config, def);
-	char text[UNITS_TEXT_BYTES];
-	unsigned int word;
+	char text[CONFIG_STRING_BYTES];
 
-	switch (def->type) {
-	case OPTION_U64:
-	case OPTION_SIZE:
-	case OPTION_TIME:
-		print_key(out, def, number_format(def, *(const uint64_t *)at, text));
-		break;
-	case OPTION_ENUM:
-		memcpy(&word, at, sizeof(word));
-		print_key(out, def, def->enum_names[word]);
-		break;
-	case OPTION_BOOL:
-		print_key(out, def, *(const bool *)at ? "yes" : "no");
-		break;
-	case OPTION_STRING:
-		print_key(out, def, at);
-		break;
-	case OPTION_STRLIST:
-		print_list(out, def, at);
-		break;
-	}
+	if (def->type == OPTION_STRLIST)
+		print_list(out, def, member_const(config, def));
+	else
+		print_key(out, def, config_value(config, def, text));
 }
 
 static void print_limits(FILE *out, const struct option_def *def)

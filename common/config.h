@@ -146,6 +146,19 @@ NODISCARD int config_check(const struct config *config, struct err *e);
 NODISCARD int config_print(FILE *out, const struct config *config);
 
 /*
+ * The value of one key as a file would say it, cut where it is longer; items of a list have ", "
+ * between them. text is returned.
+ */
+const char *config_value(const struct config *config, const struct option_def *def,
+			 char text[CONFIG_STRING_BYTES]);
+
+/* Whether a key has the same value in both. */
+bool config_is_same(const struct config *a, const struct config *b, const struct option_def *def);
+
+/* Take the value of one key over. */
+void config_take(struct config *config, const struct config *from, const struct option_def *def);
+
+/*
  * Split an item of [cache] dir at its last colon.
  * Owns:     ret_path has room for CONFIG_STRING_BYTES.
  * Errors:   -EINVAL no path, no size or a bad one. Outputs are untouched.

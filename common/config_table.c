@@ -44,8 +44,9 @@ static const struct option_def options[] = {
 		.min = 64 * MIB,
 		.max = SIZE_MAX_SANE,
 		.default_text = "0",
-		.prose = "Size of the filesystem that statfs (df) reports. 0: what the backend "
-			 "has to offer.",
+		.prose = "Data that the pool may hold: what would need more is refused with \"No "
+			 "space left on device\", and df shows it. 0: what the backend has to "
+			 "offer.",
 	},
 	{
 		.section = "pool",
@@ -98,7 +99,6 @@ static const struct option_def options[] = {
 		.key = "metadata_cache",
 		.type = OPTION_SIZE,
 		AT(cache.metadata_cache_bytes),
-		.live = true,
 		.min = 4 * MIB,
 		.max = 64 * GIB,
 		.default_text = "256M",
@@ -211,7 +211,6 @@ static const struct option_def options[] = {
 		.key = "uploads_max",
 		.type = OPTION_U64,
 		AT(backend.uploads_max),
-		.live = true,
 		.min = 1,
 		.max = 64,
 		.default_text = "4",
@@ -222,7 +221,6 @@ static const struct option_def options[] = {
 		.key = "attempts_max",
 		.type = OPTION_U64,
 		AT(backend.attempts_max),
-		.live = true,
 		.min = 1,
 		.max = 100,
 		.default_text = "6",
@@ -234,7 +232,6 @@ static const struct option_def options[] = {
 		.key = "timeout",
 		.type = OPTION_TIME,
 		AT(backend.timeout_ns),
-		.live = true,
 		.min = NS_PER_SEC,
 		.max = NS_PER_HOUR,
 		.default_text = "30s",

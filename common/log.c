@@ -1,6 +1,7 @@
 #include "common/log.h"
 
 #include "common/thread.h"
+#include "common/units.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -260,4 +261,32 @@ void log_crash(const char *text)
 	line_begin(&line, LOG_LEVEL_ERROR);
 	line_add_escaped(&line, text, false);
 	line_write(&line, __atomic_load_n(&log_state.fd, __ATOMIC_RELAXED));
+}
+
+void log_trouble(struct log_trouble *t, const char *what, const char *cause)
+{
+	uint64_t now_ns = clock_mono_ns();
+
+	if (t->failed_count++ == 0) {
+		t->began_ns = now_ns;
+		t->told = false;
+	}
+	/* A clock that went back ends the pause, too. */
+	if (t->told_ever && now_ns - t->told_ns < LOG_TROUBLE_PAUSE_NS)
+		return;
+	if (t->told)
+		log_warning("%s: still: failed=%" PRIu64 " for_s=%" PRIu64 ": %s", what,
+			    t->failed_count, (now_ns - t->began_ns) / NS_PER_SEC, cause);
+	else
+		log_warning("%s: %s", what, cause);
+	t->told = t->told_ever = true;
+	t->told_ns = now_ns;
+}
+
+void log_trouble_over(struct log_trouble *t, const char *what)
+{
+	if (t->failed_count > 0 && t->told)
+		log_info("%s: over: failed=%" PRIu64 " for_s=%" PRIu64, what, t->failed_count,
+			 (clock_mono_ns() - t->began_ns) / NS_PER_SEC);
+	t->failed_count = 0;
 }

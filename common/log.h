@@ -57,6 +57,25 @@ void log_close(void);
 /* Lines above this level cost one load and one branch. */
 void log_set_level(enum log_level level);
 
+/*
+ * What fails again and again and is tried again, told without flooding the log: a warning when it
+ * begins, one a minute while it goes on, and a line with its length when it is over. Trouble that
+ * comes and goes begins anew in the log once a minute at most. All zero at first; one thread.
+ */
+struct log_trouble {
+	uint64_t failed_count; /* since it began; 0: there is none */
+	uint64_t began_ns;
+	uint64_t told_ns;
+	bool told;	/* of the trouble there is */
+	bool told_ever; /* told_ns is set */
+};
+#define LOG_TROUBLE_PAUSE_NS (60 * UINT64_C(1000000000))
+
+/* It failed: "what: cause", where what is "module: event, coping". */
+void log_trouble(struct log_trouble *t, const char *what, const char *cause);
+/* It worked. what: as above. */
+void log_trouble_over(struct log_trouble *t, const char *what);
+
 /* For the macros. */
 bool log_is_enabled(enum log_level level);
 void log_write(struct log_site *site, const char *fmt, ...) PRINTF_LIKE(2, 3);

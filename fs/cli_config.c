@@ -1,8 +1,8 @@
-/* `vpool config`: what vpool.conf says, in words, and whether it is right. */
+/* `vpool config`: what vpool.conf says, in words, whether it is right, and having it read again. */
 #include "fs/cli.h"
 #include "fs/json_out.h"
 #include "fs/pool_setup.h"
-#include "fs/target.h"
+#include "fs/query.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,18 +84,49 @@ static int show(const struct cli *c, const struct pool_setup *setup)
 	return CLI_DONE;
 }
 
+static int reload(const struct cli *c, const struct target *t)
+{
+	json_t *answer = NULL, *change;
+	size_t i;
+	int r = query_target(c, t, json_pack("{s:s}", "verb", "reload"), 0, &answer);
+
+	if (r != CLI_DONE)
+		return r;
+	if (c->json)
+		return cli_print_json(c, answer);
+	json_array_foreach(json_object_get(answer, "changes"), i, change)
+	{
+		(void)printf("[%s] %s: %s -> %s%s\n", cli_json_string(change, "section"),
+			     cli_json_string(change, "key"), cli_json_string(change, "from"),
+			     cli_json_string(change, "to"),
+			     json_is_true(json_object_get(change, "applied")) ?
+				     "" :
+				     " (at the next mount)");
+	}
+	if (i == 0)
+		(void)printf("nothing changed\n");
+	json_decref(answer);
+	return cli_finish_output(c);
+}
+
 static int run_config(struct cli *c)
 {
 	bool shows = strcmp(c->args[0], "show") == 0;
+	bool reloads = strcmp(c->args[0], "reload") == 0;
 	struct target t = { 0 };
 	struct pool_setup *setup;
 	struct err e = { 0 };
 	int r;
 
-	if (!shows && strcmp(c->args[0], "check") != 0)
-		return cli_fail(c, CLI_USAGE, NULL, "config: '%s': expected show or check",
+	if (!shows && !reloads && strcmp(c->args[0], "check") != 0)
+		return cli_fail(c, CLI_USAGE, NULL, "config: '%s': expected show, check or reload",
 				c->args[0]);
 	r = target_find(c->args[1], &t, &e);
+	if (r == 0 && reloads) {
+		r = reload(c, &t);
+		target_done(&t);
+		return r;
+	}
 	if (r == 0)
 		r = pool_setup_load(t.pool_dir, &setup, &e);
 	if (r < 0) {
@@ -110,10 +141,11 @@ static int run_config(struct cli *c)
 
 const struct cli_verb cli_verb_config = {
 	.name = "config",
-	.args = "show|check POOL",
-	.summary = "show every setting with its meaning, or check vpool.conf",
-	.doc = "Settings are changed by editing POOL/vpool.conf; most of them hold from the next mount "
-	       "on.",
+	.args = "show|check|reload POOL",
+	.summary = "show every setting with its meaning, check vpool.conf, or have it read again",
+	.doc = "Settings are changed by editing POOL/vpool.conf. Reload makes the daemon of a mounted "
+	       "pool read it again, as SIGHUP does: settings that show says change at once do, the "
+	       "others hold from the next mount on. A file that is wrong changes nothing.",
 	.args_min = 2,
 	.args_max = 2,
 	.run = run_config,

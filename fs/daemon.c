@@ -6,12 +6,14 @@
 #include "fs/fuse_session.h"
 #include "fs/namespace.h"
 #include "fs/pool_setup.h"
+#include "fs/reload.h"
 #include "fs/service.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -25,9 +27,11 @@ struct daemon {
 	struct fs_session *session;
 	struct service *service;
 	struct control *control;
+	struct reload *reload;
 	int signal_fd;
 	int end_fd; /* an eventfd: readable once the session ended */
 	bool logging;
+	bool has_terminal; /* whose end is ours */
 	struct thread *signal_thread, *ready_thread;
 };
 
@@ -36,11 +40,14 @@ struct daemon {
 static void handle_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
+	struct err e = { 0 };
 
 	if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (info.ssi_signo == SIGHUP && !d->o->foreground)
-		return; /* a terminal that closes does not concern us */
+	if (info.ssi_signo == SIGHUP && !d->has_terminal) {
+		(void)!reload_run(d->reload, NULL, &e); /* the log has it */
+		return;
+	}
 	log_info("mount: stopping: mountpoint='%s' signal=%u sender=%u", d->o->mountpoint,
 		 info.ssi_signo, info.ssi_pid);
 	fs_session_stop(d->session);
@@ -116,6 +123,11 @@ static int block_signals(struct daemon *d, struct err *e)
 	return 0;
 }
 
+static bool backend_is_directory(const char *url)
+{
+	return url[0] == '\0' || strncmp(url, "file:", strlen("file:")) == 0;
+}
+
 static int open_session(struct daemon *d, struct err *e)
 {
 	const struct daemon_options *o = d->o;
@@ -127,7 +139,7 @@ static int open_session(struct daemon *d, struct err *e)
 		.allow_other = o->allow_other,
 		.read_only = o->read_only,
 		.debug = o->debug,
-		.capacity_bytes = config->pool.capacity_bytes,
+		.unbounded = !backend_is_directory(config->backend.url),
 		.report_full = config->pool.report_blocks == CONFIG_REPORT_FULL,
 		.threads = (unsigned int)config->fuse.threads,
 		.max_background = (unsigned int)config->fuse.max_background,
@@ -144,6 +156,8 @@ static int start(struct daemon *d, struct err *e)
 				      .read_only = d->o->read_only };
 	int r;
 
+	/* Later a terminal that hung up can't be told from none. */
+	d->has_terminal = d->o->foreground && isatty(STDIN_FILENO);
 	r = block_signals(d, e);
 	if (r == 0)
 		r = open_log(d, e);
@@ -153,9 +167,12 @@ static int start(struct daemon *d, struct err *e)
 		return r;
 	so.pool = d->pool;
 	so.ns = d->ns;
-	r = service_new(&so, &d->service, e);
+	r = open_session(d, e);
 	if (r == 0)
-		r = open_session(d, e);
+		r = reload_new(d->o->setup, d->pool, d->session, &d->reload, e);
+	so.reload = d->reload;
+	if (r == 0)
+		r = service_new(&so, &d->service, e);
 	if (r == 0)
 		r = control_start(so.pool_dir, service_answer, d->service, &d->control, e);
 	if (r < 0)
@@ -166,17 +183,15 @@ static int start(struct daemon *d, struct err *e)
 	return r < 0 ? err_set(e, r, "threads: %s", err_name(r)) : 0;
 }
 
-static void join_threads(struct daemon *d)
+/* Signals concern the session: nobody handles one any more when it is closed. */
+static void end_signals(struct daemon *d)
 {
 	const uint64_t one = 1;
 
 	if (d->end_fd >= 0)
 		ASSERT(write(d->end_fd, &one, sizeof(one)) == sizeof(one));
 	if (d->signal_thread)
-		thread_join(d->signal_thread);
-	if (d->ready_thread)
-		thread_join(d->ready_thread);
-	d->signal_thread = d->ready_thread = NULL;
+		thread_join(TAKE_PTR(d->signal_thread));
 }
 
 /* What was acknowledged is durable first; the rest is orderly farewell. */
@@ -189,8 +204,10 @@ static int stop(struct daemon *d, struct err *e)
 		log_error("mount: not all reached the disk: %s", flushing.message);
 	if (d->service)
 		service_unmounted(d->service);
+	end_signals(d);
 	fs_session_close(d->session);
-	join_threads(d);
+	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
+		thread_join(TAKE_PTR(d->ready_thread));
 	if (d->ns)
 		ns_close(d->ns);
 	if (d->service) {
@@ -203,6 +220,7 @@ static int stop(struct daemon *d, struct err *e)
 		service_last_words(d->service, r, e);
 	control_stop(d->control);
 	service_free(d->service);
+	reload_free(d->reload);
 	if (d->signal_fd >= 0)
 		(void)close(d->signal_fd);
 	if (d->end_fd >= 0)

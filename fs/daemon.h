@@ -16,7 +16,7 @@ struct daemon_options {
 	const char *mountpoint; /* absolute */
 	const char *extra;	/* more mount options, comma-separated; NULL: none */
 	bool read_only, allow_other, debug;
-	bool foreground; /* log to standard error by default; SIGHUP stops */
+	bool foreground; /* log to standard error by default; the end of its terminal stops */
 	/* Called once the mount answers, from a thread of its own. */
 	void (*ready)(void *arg);
 	void *arg;

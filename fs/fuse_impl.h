@@ -63,8 +63,8 @@ struct fs_session {
 	struct fuse_session *fuse;
 	char *mountpoint;
 	char *source;
-	uint64_t capacity_bytes;
-	bool report_full;
+	bool unbounded;
+	bool report_full; /* atomic */
 	bool mounted;
 	unsigned int threads;
 	unsigned int max_background;
@@ -73,6 +73,7 @@ struct fs_session {
 	bool stop;	      /* atomic: somebody wants the end */
 	bool leave;	      /* atomic: workers receive no more */
 	bool detached;	      /* atomic: unmount_main() is done */
+	bool gave_up;	      /* nobody waits for room any more */
 	bool abandoned;	      /* the engine still has writes that lie in our buffers */
 	bool ready;	      /* atomic */
 	bool failed;	      /* atomic: the channel broke */

@@ -109,14 +109,20 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		(void)fuse_reply_readlink(req, (const char *)target.data);
 }
 
+/* What a store without an end of its own shows. */
+#define CAPACITY_UNBOUNDED_BYTES (UINT64_C(1) << 50)
+
 /*
- * What is free is what the filesystem under the pool can still take; like others whose inodes are
- * made on demand, no count of inodes is given.
+ * With a capacity: that, and what counts under it. Else what is free is what the filesystem under the
+ * pool can still take, or, where the backend is no directory, as good as everything. Like others
+ * whose inodes are made on demand, no count of inodes is given.
  */
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs_session *s = fs_session_of(req);
 	struct statvfs under, st = { 0 };
+	struct pool_status status;
+	uint64_t capacity, used;
 
 	if (statvfs(s->source, &under) < 0) {
 		fs_reply_code(req, "statfs", ino, -errno, NULL);
@@ -128,15 +134,16 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	st.f_blocks = under.f_blocks * under.f_frsize / CLUSTER_BYTES;
 	st.f_bfree = under.f_bfree * under.f_frsize / CLUSTER_BYTES;
 	st.f_bavail = under.f_bavail * under.f_frsize / CLUSTER_BYTES;
-	if (s->capacity_bytes > 0) {
-		struct pool_status status;
-		uint64_t used, blocks = s->capacity_bytes / CLUSTER_BYTES;
-
-		pool_status(s->pool, &status);
-		used = min_u64(status.live_bytes / CLUSTER_BYTES, blocks);
-		st.f_blocks = blocks;
-		st.f_bfree = min_u64(st.f_bfree, blocks - used);
-		st.f_bavail = min_u64(st.f_bavail, blocks - used);
+	pool_status(s->pool, &status);
+	capacity = status.capacity_bytes;
+	if (capacity == 0 && s->unbounded)
+		capacity = CAPACITY_UNBOUNDED_BYTES;
+	if (capacity > 0) {
+		st.f_blocks = capacity / CLUSTER_BYTES;
+		used = min_u64(div_up_u64(status.used_bytes, CLUSTER_BYTES), st.f_blocks);
+		st.f_bfree = st.f_blocks - used;
+		/* Where the disk below ends earlier, that is a wait: no room either. */
+		st.f_bavail = s->unbounded ? st.f_bfree : min_u64(st.f_bavail, st.f_bfree);
 	}
 	(void)fuse_reply_statfs(req, &st);
 }

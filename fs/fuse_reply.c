@@ -18,7 +18,8 @@ int fs_errno(int code)
 /* Whether an error says something about us rather than about what was asked. */
 static bool is_our_trouble(int code)
 {
-	return fs_errno(code) == EIO || code == -ENOMEM;
+	/* What a stop gives up is told once, by the session. */
+	return (fs_errno(code) == EIO && code != -ESHUTDOWN) || code == -ENOMEM;
 }
 
 void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, const struct err *e)
@@ -57,7 +58,7 @@ static void ns_to_timespec(int64_t ns, struct timespec *ret_time)
  */
 static blkcnt_t blocks_of(const struct fs_session *s, const struct ns_attr *attr)
 {
-	if (S_ISREG(attr->mode) && s->report_full)
+	if (S_ISREG(attr->mode) && __atomic_load_n(&s->report_full, __ATOMIC_RELAXED))
 		return (blkcnt_t)div_up_u64(attr->size_bytes, 512);
 	if (S_ISREG(attr->mode) && attr->size_bytes > 0 && attr->allocated_bytes == 0)
 		return 1;

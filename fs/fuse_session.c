@@ -23,8 +23,13 @@
 /* Stop: how long the unmount may take, and how long open files may hold a detached mount. */
 #define STOP_UNMOUNT_NS	 (10 * NS_PER_SEC)
 #define STOP_DETACHED_NS (1 * NS_PER_SEC)
-/* Stop: how long parked writes may take once no request is read any more. */
-#define STOP_PARKED_NS (20 * NS_PER_SEC)
+/*
+ * Stop: how long requests that wait for room may go on doing so once none is read any more: longer than
+ * a write is ever delayed to slow its writer down, so that only those without room are given up.
+ */
+#define STOP_ROOM_NS (3 * NS_PER_SEC)
+/* And then how long their answers may take, with what they have to sync. */
+#define STOP_ANSWER_NS (20 * NS_PER_SEC)
 /* A worker is told so often that it should leave read(2): a signal may come just before. */
 #define KICK_INTERVAL_MS 5
 #define KICK_SIGNAL	 (SIGRTMIN + 2)
@@ -293,7 +298,7 @@ static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
 		s->threads = FS_THREADS_MAX;
 	s->max_background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
 	s->buffers_max = s->threads + parked;
-	s->capacity_bytes = o->capacity_bytes;
+	s->unbounded = o->unbounded;
 	s->report_full = o->report_full;
 }
 
@@ -415,8 +420,24 @@ static void detach(struct fs_session *s)
 	(void)wait_workers(s, NULL, STOP_DETACHED_NS);
 }
 
+static unsigned int in_flight(struct fs_session *s)
+{
+	return fs_writes_wait(s, 0);
+}
+
+/* Who waits for room gets no more of it; once. */
+static void give_up_waits(struct fs_session *s)
+{
+	if (s->gave_up)
+		return;
+	s->gave_up = true;
+	log_warning("fs: stopping while requests wait for room, which fail now: parked=%u",
+		    in_flight(s));
+	pool_cancel_waits(s->pool);
+}
+
 /* Workers that wait for a request are sent away; the others end theirs first. */
-static void dismiss_workers(struct fs_session *s)
+static void dismiss_workers(struct fs_session *s, uint64_t give_up_ns)
 {
 	set(&s->leave, true);
 	mutex_lock(&s->lock);
@@ -427,6 +448,8 @@ static void dismiss_workers(struct fs_session *s)
 			if (is_set(&s->worker[i].receiving))
 				(void)pthread_kill(s->worker[i].pthread, KICK_SIGNAL);
 		wait_wake(s, KICK_INTERVAL_MS);
+		if (clock_mono_ns() >= give_up_ns)
+			give_up_waits(s);
 	}
 	for (unsigned int i = 0; i < s->threads; i++)
 		if (s->worker[i].thread)
@@ -435,6 +458,7 @@ static void dismiss_workers(struct fs_session *s)
 
 int fs_session_run(struct fs_session *s, struct err *e)
 {
+	uint64_t give_up_ns;
 	unsigned int waiting;
 	int r = fs_slow_init(s);
 
@@ -443,8 +467,13 @@ int fs_session_run(struct fs_session *s, struct err *e)
 		wait_wake(s, -1);
 	if (r == 0 && is_set(&s->stop))
 		detach(s);
-	dismiss_workers(s);
-	waiting = fs_writes_wait(s, STOP_PARKED_NS);
+	give_up_ns = clock_mono_ns() + STOP_ROOM_NS;
+	dismiss_workers(s, give_up_ns);
+	waiting = fs_writes_wait(s, give_up_ns - min_u64(give_up_ns, clock_mono_ns()));
+	if (waiting > 0) {
+		give_up_waits(s);
+		waiting = fs_writes_wait(s, STOP_ANSWER_NS);
+	}
 	if (waiting > 0) {
 		log_error("fs: requests that were never acknowledged are given up: count=%u",
 			  waiting);
@@ -461,6 +490,11 @@ void fs_session_stop(struct fs_session *s)
 {
 	set(&s->stop, true);
 	wake(s);
+}
+
+void fs_session_report_full(struct fs_session *s, bool report_full)
+{
+	__atomic_store_n(&s->report_full, report_full, __ATOMIC_RELAXED);
 }
 
 bool fs_session_is_ready(const struct fs_session *s)

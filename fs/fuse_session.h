@@ -29,9 +29,9 @@ struct fs_mount_options {
 	const char *extra;	/* more -o options for the kernel, comma-separated; NULL: none */
 	bool allow_other;
 	bool read_only;
-	bool debug;		     /* libfuse prints every request on standard error */
-	bool report_full;	     /* st_blocks of a file tell its size, not what is allocated */
-	uint64_t capacity_bytes;     /* statfs; 0: that of the filesystem under source */
+	bool debug;	  /* libfuse prints every request on standard error */
+	bool report_full; /* st_blocks of a file tell its size, not what is allocated */
+	bool unbounded;	  /* statfs without a capacity: not that of the filesystem under source */
 	unsigned int threads;	     /* 0: 8; at most FS_THREADS_MAX */
 	unsigned int max_background; /* 0: 1024 */
 	unsigned int parked_max; /* requests that wait in the engine, each with a buffer; 0: 256 */
@@ -52,8 +52,8 @@ NODISCARD int fs_session_open(struct ns *ns, struct pool *pool,
 
 /*
  * Serve until somebody unmounts or fs_session_stop(). On return every request that was received is
- * answered, and no thread of the session runs. Writes that the engine can't place for lack of room
- * get 20 s more, then they stay without an answer (one line in the log says how many).
+ * answered, and no thread of the session runs. Requests that wait for room get 3 s more, then they fail
+ * with EIO (one line in the log says how many), and nothing waits for room in the pool any more.
  *
  * Errors:   -EAGAIN threads could not be started; -EIO the channel broke.
  * Threads:  once a session; not under a scheduler.
@@ -65,6 +65,9 @@ NODISCARD int fs_session_run(struct fs_session *s, struct err *e);
  * Threads:  any; also from a signal handler.
  */
 void fs_session_stop(struct fs_session *s);
+
+/* Change what st_blocks tells from now on. Threads: any. */
+void fs_session_report_full(struct fs_session *s, bool report_full);
 
 /* Unmount if still mounted, free all. s may be NULL. */
 void fs_session_close(struct fs_session *s);

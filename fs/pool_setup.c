@@ -81,6 +81,7 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	o->sco_bytes = config->pool.sco_size_bytes;
 	o->ring_bytes = config->cache.ring_size_bytes;
 	o->metadata_cache_bytes = config->cache.metadata_cache_bytes;
+	o->capacity_bytes = config->pool.capacity_bytes;
 	o->dirty_limit_bytes = config->cache.dirty_limit_bytes;
 	o->reserve_bytes = config->cache.reserve_bytes;
 	o->flush_interval_ns = config->cache.flush_interval_ns;

@@ -7,6 +7,7 @@
 #include "fs/control.h"
 #include "fs/json_out.h"
 #include "fs/namespace.h"
+#include "fs/reload.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -146,7 +147,8 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(document, "epoch", st->epoch);
 	r |= json_out_u64(document, "root", st->root);
 	r |= json_out_u64(document, "dirty_bytes", st->dirty_bytes);
-	r |= json_out_u64(document, "used_bytes", st->live_bytes);
+	r |= json_out_u64(document, "used_bytes", st->used_bytes);
+	r |= json_out_u64(document, "capacity_bytes", st->capacity_bytes);
 	r |= json_out_u64(document, "disks", disks);
 	r |= json_out_u64(document, "files", files);
 	r |= json_out_u64(document, "scos", st->scos);
@@ -319,6 +321,23 @@ static json_t *answer_sync(struct service *s)
 	return json_pack("{s:I}", "root", (json_int_t)st.root);
 }
 
+/* --- settings ---------------------------------------------------------------------------------- */
+
+static json_t *answer_reload(struct service *s)
+{
+	json_t *changes = NULL;
+	struct err e = { 0 };
+	int r;
+
+	if (!s->o.reload)
+		return json_out_error("the pool is not mounted", CLI_NOT_FOUND,
+				      "the next mount reads its settings anyway");
+	r = reload_run(s->o.reload, &changes, &e);
+	if (r < 0)
+		return failed(r, &e, "nothing was changed");
+	return json_pack("{s:o}", "changes", changes);
+}
+
 /* --- the end ----------------------------------------------------------------------------------- */
 
 static json_t *answer_leave(struct service *s, const json_t *request)
@@ -370,8 +389,14 @@ void service_upload_at_end(struct service *s)
 	mutex_lock(&s->lock);
 	wanted = s->leave_upload;
 	mutex_unlock(&s->lock);
-	if (!wanted)
+	if (!wanted) {
+		pool_status(s->o.pool, &st);
+		if (st.dirty_bytes > 0)
+			log_info("mount: what is not on the backend waits for the next mount: "
+				 "dirty_bytes=%" PRIu64,
+				 st.dirty_bytes);
 		return;
+	}
 	r = pool_sync_backend(s->o.pool, &e);
 	if (r == 0)
 		return;
@@ -433,6 +458,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_info(s, request);
 	if (strcmp(verb, "sync") == 0)
 		return answer_sync(s);
+	if (strcmp(verb, "reload") == 0)
+		return answer_reload(s);
 	return json_out_error("the daemon does not know this request", CLI_FAILED,
 			      "daemon and command may be of different versions");
 }

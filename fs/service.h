@@ -12,6 +12,7 @@
 
 struct ns;
 struct pool;
+struct reload;
 struct service;
 
 struct service_options {
@@ -19,6 +20,7 @@ struct service_options {
 	struct ns *ns;
 	const char *pool_dir;
 	const char *mountpoint; /* NULL: not mounted */
+	struct reload *reload;	/* NULL: no settings to read again */
 	bool read_only;
 };
 
@@ -28,8 +30,8 @@ NODISCARD int service_new(const struct service_options *options, struct service 
 void service_free(struct service *s);
 
 /*
- * Answer {"verb": ...}: status, list, info (ino), sync, stats, and of a daemon that is about to be
- * unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
+ * Answer {"verb": ...}: status, list, info (ino), sync, stats, reload, and of a daemon that is about to
+ * be unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
  * -1: none.
  */
 json_t *service_answer(void *service, const json_t *request, int fd);

@@ -12,6 +12,7 @@
 /* Rows of about this many bytes go in one commit. */
 #define COMMIT_BYTES	    (1u << 20)
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
+#define CHECKPOINT_TROUBLE  "volume: checkpoint failed, trying again"
 
 /* --- what the commit changes ------------------------------------------------------------------- */
 
@@ -546,6 +547,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	struct checkpoint c = { .pool = p };
 	uint64_t start_ns = clock_mono_ns();
 	struct old_file *old = p->old_files;
+	uint64_t written_bytes = capacity_mark(p);
 	struct sco **list = NULL;
 	size_t count = 0;
 	int r;
@@ -598,6 +600,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	objects_trim(p);
 	pool_recount(p);
+	if (r == 0)
+		capacity_counted(p, written_bytes);
 	pool_made_room(p);
 	return r;
 }
@@ -621,9 +625,10 @@ uint64_t checkpointer_step(void *arg)
 	struct err e = { 0 };
 
 	if (pool_checkpoint(p, &e) < 0) {
-		log_warning("volume: checkpoint failed, trying again: %s", e.message);
+		log_trouble(&p->checkpoint_trouble, CHECKPOINT_TROUBLE, e.message);
 		return CHECKPOINT_RETRY_NS;
 	}
+	log_trouble_over(&p->checkpoint_trouble, CHECKPOINT_TROUBLE);
 	job_kick(&p->cleaner);
-	return p->options.checkpoint_interval_ns;
+	return pool_option(p, checkpoint_interval_ns);
 }

@@ -285,7 +285,7 @@ static bool too_much_garbage(const struct pool *p, uint64_t used, uint64_t live)
 {
 	uint64_t slack = SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
 
-	return used > live / 100 * p->options.clean_target_percent + slack;
+	return used > live / 100 * pool_option(p, clean_target_percent) + slack;
 }
 
 /* Clean until enough is freed or the round is over. Returns victims, or negative. */

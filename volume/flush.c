@@ -18,6 +18,9 @@
 #define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 
+#define NAMES_TROUBLE "volume: names not synced, trying again"
+#define SEAL_TROUBLE  "volume: sealing failed, trying again"
+
 int pool_flush_streams(struct pool *p, struct err *e)
 {
 	struct stream **list;
@@ -81,8 +84,10 @@ uint64_t flusher_step(void *arg)
 	if (pool_flush_streams(p, &e) < 0)
 		log_debug("volume: flush: %s", e.message); /* the stream said so, once */
 	if (meta_sync(p->meta, &e) < 0)
-		log_warning("volume: names not synced, trying again: %s", e.message);
-	return p->options.flush_interval_ns;
+		log_trouble(&p->names_trouble, NAMES_TROUBLE, e.message);
+	else
+		log_trouble_over(&p->names_trouble, NAMES_TROUBLE);
+	return pool_option(p, flush_interval_ns);
 }
 
 /* --- sealing ----------------------------------------------------------------------------------- */
@@ -251,9 +256,10 @@ uint64_t sealer_step(void *arg)
 	int r;
 
 	if (pool_seal(p, &e) < 0) {
-		log_warning("volume: sealing failed, trying again: %s", e.message);
+		log_trouble(&p->seal_trouble, SEAL_TROUBLE, e.message);
 		return SEAL_RETRY_NS;
 	}
+	log_trouble_over(&p->seal_trouble, SEAL_TROUBLE);
 	/* A SCO that is full has been followed by another, perhaps out of the stock. */
 	r = flash_fill_stock(p->flash, &e);
 	if (r < 0)
@@ -293,7 +299,7 @@ void pool_recount(struct pool *p)
 		}
 	}
 	mutex_unlock(&t->lock);
-	from = live / 100 * (p->options.clean_target_percent - 100) + slack;
+	from = live / 100 * (pool_option(p, clean_target_percent) - 100) + slack;
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_limit_bytes, from + live / 20 + slack, __ATOMIC_RELAXED);

@@ -164,6 +164,19 @@ static int change_clusters(struct object *o, const struct change *c, struct err 
 	return r;
 }
 
+/* As change_clusters(), for what counts under the capacity. */
+static int change_counted(struct object *o, const struct change *c, struct err *e)
+{
+	uint64_t taken_bytes = 0;
+	int r = c->src ? capacity_take(o, c->first, c->count, &taken_bytes, e) : 0;
+
+	if (r < 0)
+		return r;
+	r = change_clusters(o, c, e);
+	capacity_settle(o->pool, taken_bytes, r < 0 ? 0 : (uint64_t)r << CLUSTER_SHIFT);
+	return r;
+}
+
 /* --- writes ------------------------------------------------------------------------------------ */
 
 /*
@@ -197,7 +210,7 @@ static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, 
 		else
 			memset(b->mem + offset % CLUSTER_BYTES, 0, len);
 		c.src = is_zero(b->mem) ? NULL : b->mem;
-		r = change_clusters(o, &c, e);
+		r = src ? change_counted(o, &c, e) : change_clusters(o, &c, e);
 		if (r == -ESTALE)
 			counter_inc(&p->metrics.merges_raced);
 	}
@@ -231,7 +244,7 @@ static int write_clusters(struct object *o, uint64_t offset, const uint8_t *src,
 		if (c.count >= DIRECT_CLUSTERS_MIN && (uintptr_t)src % ENV_DIRECT_ALIGN == 0)
 			c.reserve_flags = RESERVE_DIRECT;
 	}
-	return change_clusters(o, &c, e);
+	return change_counted(o, &c, e);
 }
 
 /* Go on with a write. *progress counts bytes done. */
@@ -297,12 +310,15 @@ static int check_range(uint64_t offset, uint64_t len, struct err *e)
 int object_write(struct object *o, uint64_t offset, const void *src, size_t len, struct err *e)
 {
 	struct pool *p = o->pool;
-	uint64_t delay = pool_admission_ns(p, len), start_ns = 0;
+	uint64_t delay, start_ns = 0;
 	size_t progress = 0;
 	int r = check_range(offset, len, e);
 
+	if (r == 0)
+		r = capacity_check(o, offset, src, len, e);
 	if (r < 0)
-		return r;
+		return r == CAPACITY_REACHED ? -ENOSPC : r;
+	delay = pool_admission_ns(p, len);
 	for (;;) {
 		uint64_t generation = pool_room_generation(p);
 
@@ -310,6 +326,10 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 			r = write_some(o, offset, src, len, &progress, e);
 			if (!must_wait(r))
 				break;
+		}
+		if (pool_waits_are_cancelled(p)) {
+			r = pool_cancelled(e);
+			break;
 		}
 		if (!start_ns)
 			start_ns = clock_mono_ns();
@@ -326,10 +346,20 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		counter_inc(&p->metrics.writes);
 		counter_add(&p->metrics.write_bytes, len);
 	}
-	return r;
+	return r == CAPACITY_REACHED ? -ENOSPC : r;
 }
 
-int io_request_step(struct volume_request *r)
+/* What a write that ended in an error tells: nobody can be told both of a part and of an error. */
+static ssize_t failed_result(const struct volume_request *r, int code)
+{
+	if (code != CAPACITY_REACHED && code != -ESHUTDOWN)
+		return code;
+	if (r->progress_bytes)
+		return (ssize_t)r->progress_bytes;
+	return code == CAPACITY_REACHED ? -ENOSPC : code;
+}
+
+static int try_request(struct volume_request *r)
 {
 	struct pool *p = r->object->pool;
 	struct err e = { 0 };
@@ -337,6 +367,15 @@ int io_request_step(struct volume_request *r)
 
 	if (!r->write) {
 		r->result = object_read(r->object, r->offset_bytes, r->buf, r->len_bytes, &e);
+		return 0;
+	}
+	rc = check_range(r->offset_bytes, r->len_bytes, &e);
+	if (rc == 0)
+		rc = capacity_check(r->object, r->offset_bytes + r->progress_bytes,
+				    (uint8_t *)r->buf + r->progress_bytes,
+				    r->len_bytes - r->progress_bytes, &e);
+	if (rc < 0) {
+		r->result = failed_result(r, rc);
 		return 0;
 	}
 	if (r->resume_ns == 0) {
@@ -349,18 +388,26 @@ int io_request_step(struct volume_request *r)
 	}
 	if (map_is_full(p) || (r->resume_ns && pool_must_block(p)))
 		return -EAGAIN;
-	rc = check_range(r->offset_bytes, r->len_bytes, &e);
-	if (rc == 0)
-		rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes,
-				&r->progress_bytes, &e);
+	rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes, &r->progress_bytes, &e);
 	if (must_wait(rc))
 		return -EAGAIN;
-	r->result = rc < 0 ? rc : (ssize_t)r->len_bytes;
+	r->result = rc < 0 ? failed_result(r, rc) : (ssize_t)r->len_bytes;
 	if (rc == 0) {
 		counter_inc(&p->metrics.writes);
 		counter_add(&p->metrics.write_bytes, r->len_bytes);
 	}
 	return 0;
+}
+
+int io_request_step(struct volume_request *r)
+{
+	int rc = try_request(r);
+
+	if (rc == -EAGAIN && pool_waits_are_cancelled(r->object->pool)) {
+		r->result = failed_result(r, -ESHUTDOWN);
+		return 0;
+	}
+	return rc;
 }
 
 int io_relocate(struct object *o, uint64_t cluster, unsigned int count, const uint8_t *src,
@@ -401,6 +448,8 @@ static int reserve_waiting(struct object *o, unsigned int want, struct reservati
 			pool_want_space(p);
 		if (!must_wait(r))
 			return r;
+		if (pool_waits_are_cancelled(p))
+			return pool_cancelled(e);
 		pool_wait_room(p, generation, UINT64_MAX);
 	}
 }
@@ -486,6 +535,8 @@ static int zero_partial(struct object *o, uint64_t offset, size_t len, struct er
 		r = write_partial(o, offset, NULL, len, e);
 		if (!must_wait(r))
 			return r;
+		if (pool_waits_are_cancelled(o->pool))
+			return pool_cancelled(e);
 		pool_wait_room(o->pool, generation, UINT64_MAX);
 	}
 }
@@ -546,6 +597,7 @@ int object_zero(struct object *o, uint64_t offset, uint64_t len, bool extend, st
 	do
 		r = zero_within(o, offset, len, e);
 	while (r == -ERESTART);
+	capacity_freed(o->pool);
 	return r;
 }
 
@@ -684,6 +736,7 @@ int object_truncate(struct object *o, uint64_t size, struct err *e)
 			    try_truncate(o, size, b, e);
 	while (r == -ESTALE || r == -EXDEV);
 	bounce_put(o->pool, b);
+	capacity_freed(o->pool);
 	if (r == -EBADF)
 		return err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
 	return r;

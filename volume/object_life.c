@@ -139,6 +139,7 @@ static void become_deleted(struct object *o)
 				    " comes back at the next start: %s",
 				    o->id, why.message);
 	}
+	capacity_freed(o->pool);
 }
 
 /* --- batches of names -------------------------------------------------------------------------- */

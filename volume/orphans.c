@@ -176,7 +176,7 @@ static int look(void *arg, const char *name, const struct backend_object *object
 	if (found || epoch == 0 || epoch >= s->pool->epoch || strlen(name) > OBJECT_NAME_MAX ||
 	    strncmp(name, "epoch/", 6) == 0)
 		return 0;
-	if (age_ns < (int64_t)s->pool->options.grace_time_ns) {
+	if (age_ns < (int64_t)pool_option(s->pool, grace_time_ns)) {
 		s->spared = true;
 		return 0;
 	}

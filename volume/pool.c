@@ -61,6 +61,7 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.ring_bytes = c->cache.ring_size_bytes,
 		.metadata_cache_bytes = c->cache.metadata_cache_bytes,
 		.dirty_limit_bytes = c->cache.dirty_limit_bytes,
+		.capacity_bytes = c->pool.capacity_bytes,
 		.reserve_bytes = c->cache.reserve_bytes,
 		.flush_interval_ns = c->cache.flush_interval_ns,
 		.checkpoint_interval_ns = c->cache.checkpoint_interval_ns,
@@ -495,6 +496,7 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	mutex_init(&p->dropped_lock, 0);
+	mutex_init(&p->capacity_lock, 0);
 }
 
 static void init_world(struct pool *p, const struct pool_row *row)
@@ -630,10 +632,10 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH);
 	if (r < 0)
 		return err_set(e, r, "writeback");
-	p->dirty_limit_bytes = p->options.dirty_limit_bytes;
-	if (!p->dirty_limit_bytes)
-		p->dirty_limit_bytes = flash_size_bytes(p->flash) / 2;
+	p->dirty_limit_bytes = pool_dirty_limit(p);
+	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
+	capacity_counted(p, 0);
 	return start_jobs(p, e);
 }
 
@@ -709,10 +711,13 @@ static void drop_unused_scos(struct pool *p)
 
 int pool_close(struct pool *p, struct err *e)
 {
-	int r = drain(p, e);
+	int r;
 
+	pool_cancel_waits(p);
+	r = drain(p, e);
 	stop_jobs(p);
-	if (r == 0) /* writes between the two, by cleaning */
+	(void)room_resume_step(p); /* what was parked is told so */
+	if (r == 0)		   /* writes between the two, by cleaning */
 		r = drain(p, e);
 	if (r == 0)
 		drop_unused_scos(p);
@@ -781,7 +786,13 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	mutex_lock(&p->room_lock);
 	s.parked = p->parked_count;
 	mutex_unlock(&p->room_lock);
-	if (s.dirty_bytes >= p->dirty_limit_bytes) {
+	capacity_status(p, &s);
+	if (__atomic_load_n(&p->capacity_told, __ATOMIC_RELAXED) && s.state == POOL_OK) {
+		s.state = POOL_DEGRADED;
+		(void)snprintf(s.reason, sizeof(s.reason),
+			       "the capacity is reached: what needs more room is refused");
+	}
+	if (s.dirty_bytes >= __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED)) {
 		s.state = POOL_BLOCKED;
 		(void)snprintf(s.reason, sizeof(s.reason), "%s",
 			       __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED) ?

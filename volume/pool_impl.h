@@ -4,6 +4,7 @@
 #ifndef VOLUME_POOL_IMPL_H
 #define VOLUME_POOL_IMPL_H
 
+#include "common/log.h"
 #include "volume/job.h"
 #include "volume/map.h"
 #include "volume/mutant.h"
@@ -88,7 +89,10 @@ struct pool {
 	struct volume_request *parked_head, *parked_tail;
 	unsigned int parked_count;
 	unsigned int waiters; /* synchronous callers that wait for room */
+	bool waits_cancelled; /* atomic; never again false */
 
+	/* Each told by its job alone. */
+	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
 	bool jobs_running;
 
@@ -117,18 +121,57 @@ struct pool {
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;		   /* atomic */
 
-	uint64_t cleaned_ns;  /* the cleaner's own */
-	uint64_t relieved_ns; /* the flusher's own */
-	uint64_t trimmed_ns;  /* the flusher's own */
-	bool space_wanted;    /* atomic: a writer waits for flash */
-	uint64_t dirty_bytes; /* atomic: in SCOs not yet committed on the backend */
-	uint64_t dirty_limit_bytes;
+	uint64_t cleaned_ns;	    /* the cleaner's own */
+	uint64_t relieved_ns;	    /* the flusher's own */
+	uint64_t trimmed_ns;	    /* the flusher's own */
+	bool space_wanted;	    /* atomic: a writer waits for flash */
+	uint64_t dirty_bytes;	    /* atomic: in SCOs not yet committed on the backend */
+	uint64_t dirty_limit_bytes; /* atomic: as the option, or what it stands for */
 	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
 	 * down for it, and where they wait for the cleaner. */
 	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
 	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
 	uint64_t hurried_ns;
+
+	/* Capacity (capacity.c), atomic; the two counts stand still while there is no bound. */
+	uint64_t capacity_bytes;    /* 0: no bound; changed under capacity_lock, as the limits */
+	uint64_t taken_sure_bytes;  /* so far without a look at the map; UINT64_MAX: no bound */
+	uint64_t taken_limit_bytes; /* so far until the next checkpoint counts what lives */
+	uint64_t taken_bytes;	    /* for clusters that may be new, before they are written */
+	uint64_t written_bytes;	    /* of these, in the map */
+	uint64_t capacity_kicked_ns;
+	bool capacity_told;	      /* the log has it that writes are refused */
+	struct mutex capacity_lock;   /* unranked leaf; guards the two below */
+	uint64_t capacity_live_bytes; /* as of the last checkpoint */
+	uint64_t capacity_mark_bytes; /* written_bytes when it began */
 };
+
+/* What a writer gets where the capacity ends, told to users as -ENOSPC, which among us is a wait. */
+#define CAPACITY_REACHED (-EXFULL)
+
+/*
+ * capacity.c: room for count clusters from first on, all of one page; *ret_bytes of it are taken,
+ * and whoever took them says what became of them. Errors: CAPACITY_REACHED; those of map_lookup().
+ */
+NODISCARD int capacity_take(struct object *o, uint64_t first, unsigned int count,
+			    uint64_t *ret_bytes, struct err *e);
+void capacity_settle(struct pool *p, uint64_t taken_bytes, uint64_t used_bytes);
+/* Before anything that waits: CAPACITY_REACHED where the pool is full and the write needs more. */
+NODISCARD int capacity_check(struct object *o, uint64_t offset_bytes, const void *src,
+			     size_t len_bytes, struct err *e);
+/* A checkpoint, by its lock's holder: what is written from the mark on it may not count. */
+uint64_t capacity_mark(struct pool *p);
+void capacity_counted(struct pool *p, uint64_t mark_bytes);
+void capacity_change(struct pool *p, uint64_t capacity_bytes);
+/* Something was deleted or cut: where writes are refused, have it counted. */
+void capacity_freed(struct pool *p);
+void capacity_status(struct pool *p, struct pool_status *st);
+
+/* An option that pool_change_options() may change meanwhile. */
+#define pool_option(p, name) __atomic_load_n(&(p)->options.name, __ATOMIC_RELAXED)
+
+/* settings.c: the option, or what it stands for. */
+uint64_t pool_dirty_limit(struct pool *p);
 
 /* reserve.c; checkpoint lock held. release: true if there was something to give back. */
 void reserve_take(struct pool *p);
@@ -152,6 +195,9 @@ void pool_want_space(struct pool *p);
 /* Wait until something changed since generation or for at most limit_ns. */
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns);
 uint64_t pool_room_generation(struct pool *p);
+/* Nobody waits for room any more: who would have to ends with pool_cancelled(). */
+bool pool_waits_are_cancelled(struct pool *p);
+int pool_cancelled(struct err *e);
 uint64_t room_resume_step(void *pool);
 
 /* stream table (object.c) */

@@ -38,6 +38,22 @@ void pool_made_room(struct pool *p)
 		job_kick(&p->resumer);
 }
 
+void pool_cancel_waits(struct pool *p)
+{
+	__atomic_store_n(&p->waits_cancelled, true, __ATOMIC_RELEASE);
+	pool_made_room(p);
+}
+
+bool pool_waits_are_cancelled(struct pool *p)
+{
+	return __atomic_load_n(&p->waits_cancelled, __ATOMIC_ACQUIRE);
+}
+
+int pool_cancelled(struct err *e)
+{
+	return err_set(e, -ESHUTDOWN, "the pool is being closed, and there is no room meanwhile");
+}
+
 void pool_want_space(struct pool *p)
 {
 	__atomic_store_n(&p->space_wanted, true, __ATOMIC_RELEASE);
@@ -79,8 +95,9 @@ static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
 	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
+	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 
-	return max_u64(ramp_ns(dirty, p->dirty_limit_bytes / 2, p->dirty_limit_bytes, len_bytes),
+	return max_u64(ramp_ns(dirty, dirty_limit / 2, dirty_limit, len_bytes),
 		       min_u64(GARBAGE_DELAY_MAX_NS, ramp_ns(garbage, from, limit, len_bytes)));
 }
 
@@ -93,7 +110,8 @@ static void hurry(struct pool *p)
 	if (now_ns - last_ns < HURRY_PAUSE_NS && !pool_must_block(p))
 		return;
 	__atomic_store_n(&p->hurried_ns, now_ns, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) > p->dirty_limit_bytes / 2)
+	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >
+	    __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED) / 2)
 		job_kick(&p->uploader);
 	if (__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >
 	    __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED))
@@ -128,7 +146,8 @@ uint64_t pool_delay_left_ns(struct pool *p, size_t len_bytes, uint64_t delay_ns)
 /* Only for what others have to do: garbage that nobody can clean must not stop writers for ever. */
 bool pool_must_block(struct pool *p)
 {
-	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >= p->dirty_limit_bytes;
+	return __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >=
+	       __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 }
 
 /* --- parked requests --------------------------------------------------------------------------- */
@@ -144,7 +163,7 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 		if (r->resume_ns > now_ns)
 			r->resume_ns =
 				now_ns + pool_delay_left_ns(p, r->len_bytes, r->resume_ns - now_ns);
-		if (r->resume_ns > now_ns) {
+		if (r->resume_ns > now_ns && !pool_waits_are_cancelled(p)) {
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;
 		}

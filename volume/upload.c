@@ -354,8 +354,9 @@ uint64_t uploader_step(void *arg)
 			log_info("backend: answers again: url='%s'", p->options.backend_url);
 		p->upload_retry_ns = 0;
 		/* What is condemned goes with the roots to come, and writers wait for its room. */
-		return pool_is_tight(p) ? min_u64(UPLOAD_TIGHT_NS, p->options.upload_interval_ns) :
-					  p->options.upload_interval_ns;
+		return pool_is_tight(p) ?
+			       min_u64(UPLOAD_TIGHT_NS, pool_option(p, upload_interval_ns)) :
+			       pool_option(p, upload_interval_ns);
 	}
 	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
 		return WAIT_FOREVER;
@@ -366,5 +367,5 @@ uint64_t uploader_step(void *arg)
 	p->upload_retry_ns = p->upload_retry_ns ?
 				     min_u64(2 * p->upload_retry_ns, UPLOAD_RETRY_MAX_NS) :
 				     UPLOAD_RETRY_FIRST_NS;
-	return min_u64(p->upload_retry_ns, p->options.upload_interval_ns);
+	return min_u64(p->upload_retry_ns, pool_option(p, upload_interval_ns));
 }

@@ -39,6 +39,7 @@ struct pool_options {
 	uint64_t ring_bytes;
 	uint32_t ring_frame_bytes; /* 0: 128 KiB */
 	uint64_t metadata_cache_bytes;
+	uint64_t capacity_bytes;    /* of data that lives: more is refused with -ENOSPC; 0: any */
 	uint64_t dirty_limit_bytes; /* 0: half of the cache; not yet on the backend */
 	uint64_t reserve_bytes;	    /* free space that users' writes leave alone */
 	uint64_t flush_interval_ns;
@@ -77,7 +78,15 @@ NODISCARD int pool_create(struct env *env, const struct pool_options *o, struct 
 NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool,
 			struct err *e);
 /*
- * Stop: drain, sync, checkpoint, end. No object may be referenced.
+ * Change options of an open pool: capacity_bytes, dirty_limit_bytes, flush_interval_ns,
+ * checkpoint_interval_ns, upload_interval_ns, grace_time_ns, clean_target_percent. All else in o is
+ * passed over. A checkpoint and an upload begin, since their intervals may be other ones.
+ * Threads:  any; does not wait for what runs.
+ */
+void pool_change_options(struct pool *p, const struct pool_options *o);
+/*
+ * Stop: drain, sync, checkpoint, end. No object may be referenced, but by requests that are parked:
+ * they end as pool_cancel_waits() says.
  * Errors:   what could not be made durable; the pool is closed all the same, and the next open
  *           recovers.
  */
@@ -104,7 +113,8 @@ NODISCARD ssize_t object_read(struct object *o, uint64_t offset_bytes, void *dst
 /*
  * Write; extends the object if needed. Waits while the ring or the flash is full; never fails for
  * that. Aligned writes of 64 KiB and more go to flash without a copy.
- * Errors:   -EFBIG; a failed write may have changed part of its range.
+ * Errors:   -EFBIG; -ENOSPC it would bring the pool over its capacity: at once, and only for what
+ *           held nothing before; a failed write may have changed part of its range.
  */
 NODISCARD int object_write(struct object *o, uint64_t offset_bytes, const void *src,
 			   size_t len_bytes, struct err *e);
@@ -143,13 +153,20 @@ struct volume_request {
 	void (*done)(struct volume_request *r);
 	void *owner;
 
-	ssize_t result;
+	ssize_t result; /* of a write fewer bytes than asked for where the capacity ends among them */
 	size_t progress_bytes; /* private from here on */
 	uint64_t resume_ns;
 	struct volume_request *next;
 };
 /* 1: finished, result is set, done was not called. 0: parked. -EBUSY: too many are parked. */
 NODISCARD int volume_submit(struct volume_request *r);
+
+/*
+ * The end is near: from now on calls and requests that would have to wait for room, and those that
+ * wait, end with -ESHUTDOWN (a parked write that did a part of its work with that part). All else
+ * goes on. Threads: any.
+ */
+void pool_cancel_waits(struct pool *p);
 
 /* --- the pool ---------------------------------------------------------------------------------- */
 
@@ -167,7 +184,10 @@ struct pool_status {
 	char reason[160];
 	uint64_t epoch;
 	uint64_t flash_size_bytes, flash_used_bytes;
-	uint64_t live_bytes;  /* named by maps as of the last checkpoint */
+	uint64_t live_bytes; /* named by maps as of the last checkpoint */
+	/* Of a pool with a capacity (0: without) also what was written since, as far as it may be
+	 * new: what is refused is what would bring this over the capacity. */
+	uint64_t capacity_bytes, used_bytes;
 	uint64_t dirty_bytes; /* not yet committed on the backend */
 	uint64_t queued_scos;
 	uint64_t ring_frames, ring_frames_free;

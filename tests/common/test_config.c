@@ -443,6 +443,40 @@ START_TEST(limits_of_every_number_are_good_and_beyond_them_is_not)
 }
 END_TEST
 
+START_TEST(values_are_told_compared_and_taken_over_key_by_key)
+{
+	static struct config a, b;
+	char text[CONFIG_STRING_BYTES];
+	size_t count;
+	const struct option_def *defs = config_options(&count);
+
+	config_defaults(&a);
+	config_defaults(&b);
+	ck_assert_int_eq(config_set(&b, "pool", "capacity", "3G", NULL), 0);
+	ck_assert_int_eq(config_set(&b, "cache", "flush_interval", "20ms", NULL), 0);
+	ck_assert_int_eq(config_set(&b, "cache", "dir", "/a:1G", NULL), 0);
+	ck_assert_int_eq(config_set(&b, "cache", "dir", "/b:2G", NULL), 0);
+	ck_assert_int_eq(config_set(&b, "backend", "url", "file:///x", NULL), 0);
+	ck_assert_int_eq(config_set(&b, "log", "level", "debug", NULL), 0);
+	for (size_t i = 0; i < count; i++) {
+		const char *key = defs[i].key;
+		const char *want = strcmp(key, "capacity") == 0	      ? "3G" :
+				   strcmp(key, "flush_interval") == 0 ? "20ms" :
+				   strcmp(key, "dir") == 0	      ? "/a:1G, /b:2G" :
+				   strcmp(key, "url") == 0	      ? "file:///x" :
+				   strcmp(key, "level") == 0	      ? "debug" :
+									NULL;
+
+		ck_assert_msg(config_is_same(&a, &b, &defs[i]) == (want == NULL), "%s", key);
+		if (want)
+			ck_assert_str_eq(config_value(&b, &defs[i], text), want);
+		config_take(&a, &b, &defs[i]);
+		ck_assert_msg(config_is_same(&a, &b, &defs[i]), "%s", key);
+	}
+	ck_assert_int_eq(memcmp(&a, &b, sizeof(a)), 0);
+}
+END_TEST
+
 START_TEST(cache_directories_are_split_at_the_last_colon)
 {
 	char path[CONFIG_STRING_BYTES] = "?";
@@ -600,6 +634,7 @@ int main(void)
 	tcase_add_test(t, print_reports_a_failure_that_passed);
 	tcase_add_test(t, table_is_consistent);
 	tcase_add_test(t, limits_of_every_number_are_good_and_beyond_them_is_not);
+	tcase_add_test(t, values_are_told_compared_and_taken_over_key_by_key);
 	tcase_add_test(t, cache_directories_are_split_at_the_last_colon);
 	tcase_add_test(t, files_are_loaded_and_their_troubles_told);
 	tcase_add_test(t, reason_survives_a_long_file_name);

@@ -221,6 +221,56 @@ START_TEST(close_tells_what_is_still_untold)
 }
 END_TEST
 
+/* --- trouble ------------------------------------------------------------------------------------ */
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static void fail_for(struct log_trouble *t, unsigned int seconds)
+{
+	for (unsigned int i = 0; i < 20 * seconds; i++) {
+		log_trouble(t, "test: it failed, trying again", "no space");
+		now_ns += SECOND_NS / 20;
+	}
+}
+
+START_TEST(trouble_is_told_when_it_begins_once_a_minute_and_when_it_is_over)
+{
+	struct log_trouble t = { 0 };
+
+	log_trouble_over(&t, "test: it failed, trying again");
+	ck_assert_uint_eq(count_of("test:"), 0);
+	fail_for(&t, 50);
+	ck_assert_uint_eq(count_of("test:"), 1);
+	ck_assert_uint_eq(count_of(" warning test: it failed, trying again: no space\n"), 1);
+	fail_for(&t, 130);
+	ck_assert_uint_eq(count_of("test:"), 3);
+	ck_assert_uint_eq(count_of(" warning test: it failed, trying again: still: failed=1201 "
+				   "for_s=60: no space\n"),
+			  1);
+	log_trouble_over(&t, "test: it failed, trying again");
+	log_trouble_over(&t, "test: it failed, trying again");
+	ck_assert_uint_eq(count_of("test:"), 4);
+	ck_assert_uint_eq(count_of(" info test: it failed, trying again: over: failed=3600 "
+				   "for_s=180\n"),
+			  1);
+}
+END_TEST
+
+START_TEST(trouble_that_comes_and_goes_is_told_once_a_minute)
+{
+	struct log_trouble t = { 0 };
+
+	for (unsigned int i = 0; i < 150; i++) { /* 300 s */
+		fail_for(&t, 1);
+		log_trouble_over(&t, "test: it failed, trying again");
+		now_ns += SECOND_NS;
+	}
+	ck_assert_uint_eq(count_of("trying again: no space"), 5);
+	ck_assert_uint_eq(count_of("trying again: over"), 5);
+	ck_assert_uint_eq(count_of("test:"), 10);
+}
+END_TEST
+
 START_TEST(reopening_appends)
 {
 	log_info("test: first");
@@ -311,6 +361,8 @@ int main(void)
 	tcase_add_test(t, a_new_window_brings_new_lines_and_a_new_count);
 	tcase_add_test(t, clock_that_went_back_silences_nobody);
 	tcase_add_test(t, close_tells_what_is_still_untold);
+	tcase_add_test(t, trouble_is_told_when_it_begins_once_a_minute_and_when_it_is_over);
+	tcase_add_test(t, trouble_that_comes_and_goes_is_told_once_a_minute);
 	tcase_add_test(t, reopening_appends);
 	tcase_add_test(t, a_file_that_cannot_be_opened_leaves_the_old_target);
 	tcase_add_test(t, a_new_file_is_private);

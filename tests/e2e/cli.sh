@@ -458,6 +458,80 @@ settings_reach_the_mount() {
 	unmounted
 }
 
+size_of_mount() { df -B 1 --output=size "$mnt" | tail -n 1 | tr -d ' '; }
+size_is() { same "$(size_of_mount)" "$1"; }
+is_uploaded() { same "$(status_of "$mnt" 'd["dirty_bytes"]')" 0; }
+log_has() { same "$(grep -c "$2" "$pool/vpool.log")" "$1" "lines with '$2'"; }
+
+settings_change_while_mounted() {
+	fresh
+	printf '[backend]\nupload_interval = 1h\n' >"$pool/vpool.conf"
+	"$vpool" mount "$pool" "$mnt"
+	exits 0 "$vpool" config reload "$mnt"
+	same "$said" "nothing changed"
+	cat >"$pool/vpool.conf" <<-'END'
+		[pool]
+		capacity = 1G
+		report_blocks = full
+		[cache]
+		flush_interval = 2s
+		ring_size = 8M
+		[backend]
+		upload_interval = 1s
+	END
+	exits 0 "$vpool" config reload --json "$pool"
+	same "$(json "$said" 'sorted((c["key"], c["to"]) for c in d["changes"] if c["applied"])')" \
+		"[('capacity', '1G'), ('flush_interval', '2s'), ('report_blocks', 'full'), ('upload_interval', '1s')]"
+	same "$(json "$said" '[(c["key"], c["from"]) for c in d["changes"] if not c["applied"]]')" \
+		"[('ring_size', '64M')]"
+	log_has 4 'mount: setting changed'
+	log_has 1 "mount: setting changed: section=cache key=flush_interval from='1s' to='2s'"
+	log_has 1 'needs a new mount to change: section=cache key=ring_size'
+	size_is $((1 << 30))
+	truncate -s 16M "$mnt/sparse.raw"
+	same "$(stat -c %b "$mnt/sparse.raw")" $((1 << 15))
+	# The first upload comes with the change, the next one with the interval.
+	wait_for 30 is_uploaded
+	random_file "$mnt/a.raw" 1
+	wait_for 30 is_uploaded
+	unmounted
+}
+
+a_broken_change_of_settings_is_refused_as_a_whole() {
+	fresh
+	printf '[pool]\ncapacity = 1G\n' >"$pool/vpool.conf"
+	"$vpool" mount "$pool" "$mnt"
+	printf '[pool]\ncapacity = 2G\n[cache]\nflush_interval = never\n' >"$pool/vpool.conf"
+	exits 1 "$vpool" config reload "$mnt"
+	says "vpool.conf:4: "
+	one_line
+	size_is $((1 << 30))
+	log_has 1 'settings not read again.*vpool.conf:4: '
+	kill -HUP "$(daemon_of "$mnt")"
+	wait_for 30 log_has 2 'settings not read again.*vpool.conf:4: '
+	size_is $((1 << 30))
+	# Right by itself, and wrong beside what can't change before the next mount.
+	printf '[pool]\nsco_size = 1M\n[cache]\ndirty_limit = 8M\n' >"$pool/vpool.conf"
+	exits 1 "$vpool" config reload "$mnt"
+	says "new mount"
+	unmounted
+	exits 4 "$vpool" config reload "$pool"
+}
+
+sighup_reads_the_settings_again() {
+	fresh
+	"$vpool" mount "$pool" "$mnt"
+	printf '[pool]\ncapacity = 1G\n[log]\nlevel = error\n' >"$pool/vpool.conf"
+	kill -HUP "$(daemon_of "$mnt")"
+	wait_for 30 size_is $((1 << 30))
+	log_has 1 'mount: setting changed: section=log key=level'
+	printf '[pool]\ncapacity = 2G\n[log]\nlevel = error\n' >"$pool/vpool.conf"
+	kill -HUP "$(daemon_of "$mnt")"
+	wait_for 30 size_is $((2 << 30))
+	log_has 1 'key=capacity' # now it says errors only
+	unmounted
+}
+
 # --- check --------------------------------------------------------------------------------------
 
 check_finds_nothing_wrong_with_a_good_pool() {

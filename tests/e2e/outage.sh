@@ -288,7 +288,7 @@ a_stop_while_writers_wait_ends_and_loses_nothing() {
 	start_ms=$(now_ms)
 	kill -TERM "$pid"
 	wait_for 60 is_gone "$pid"
-	echo "ended after $(($(now_ms) - start_ms)) ms"
+	ended_soon "$start_ms"
 	not_mounted "$mnt"
 	if wait "$writer"; then return 1; fi
 	rm "$disk/others"
@@ -304,6 +304,64 @@ a_stop_while_writers_wait_ends_and_loses_nothing() {
 	"$vpool" umount "$mnt"
 	"$vpool" check --data "$pool"
 	umount "$disk"
+}
+
+# Far less than what a stop took that waited for its writers (24 s), far more than it takes (5 s).
+ended_soon() {
+	echo "ended after $(($(now_ms) - $1)) ms: $(tail -n 4 "$pool/$log_name")"
+	same "$(log_lines 'stopping while requests wait for room')" 1 "lines of the log"
+	same "$(log_lines 'never acknowledged are given up')" 0 "requests without an answer"
+	(($(now_ms) - $1 < 18000))
+}
+
+# Many writers at once, and a cut of a file that one of them holds.
+a_stop_while_the_backend_is_dead_ends_and_says_what_is_dirty() {
+	local start_ms pid writers i
+	cd "$work"
+	mount -t tmpfs -o size=256m tmpfs "$store"
+	mkdir "$store/pool"
+	fresh_pool "$work/pool" --backend "file://$store/pool"
+	configure "[cache]" "dirty_limit = 24M" "[backend]" "upload_interval = 1s" "[fuse]" "parked_max = 4"
+	"$vpool" mount "$pool" "$mnt"
+	put_something_there
+	"$vpool" sync "$mnt"
+	mount -o remount,ro "$store"
+	writers=()
+	for i in 1 2 3 4 5 6; do
+		start_writer "wait$i.raw" 48 "1$i"
+		writers+=("$writer")
+	done
+	wait_for 40 state_is blocked
+	wait_for 40 is_held_up wait6.raw
+	truncate -s 1000 "$mnt/wait1.raw" &
+	writers+=($!)
+	pid=$(daemon_of "$mnt")
+	start_ms=$(now_ms)
+	kill -TERM "$pid"
+	wait_for 60 is_gone "$pid"
+	ended_soon "$start_ms"
+	not_mounted "$mnt"
+	for i in "${writers[@]}"; do
+		wait_for 30 is_gone "$i"
+	done
+	log_lines 'not on the backend waits for the next mount: dirty_bytes=[1-9]' >/dev/null
+	mount -o remount,rw "$store"
+	"$vpool" mount "$pool" "$mnt"
+	reads_work
+	for i in 2 3 4 5 6; do
+		python3 - "$mnt/wait$i.raw" "$(written "wait$i.raw")" "1$i" <<-'END'
+			import random, sys
+			rng = random.Random(int(sys.argv[3]))
+			with open(sys.argv[1], "rb") as f:
+			    for i in range(int(sys.argv[2])):
+			        assert f.read(256 << 10) == rng.randbytes(256 << 10), "block %d" % i
+		END
+	done
+	exits 0 "$vpool" sync "$mnt"
+	"$vpool" umount "$mnt"
+	"$vpool" check --data "$pool"
+	umount "$store"
+	rm -rf "$pool"
 }
 
 # Others take the last byte, which no reserve of ours prevents.
@@ -352,6 +410,7 @@ for t in a_full_pool_directory_holds_writers_up_until_there_is_room \
 	a_backend_that_is_full_holds_writers_up_until_it_has_room \
 	a_kill_while_the_pool_directory_is_full_loses_nothing \
 	a_stop_while_writers_wait_ends_and_loses_nothing \
+	a_stop_while_the_backend_is_dead_ends_and_says_what_is_dirty \
 	a_disk_that_others_fill_to_the_brim_is_survived; do
 	[[ -n ${1:-} && $t != *"$1"* ]] && continue
 	test_with python3 "$t"

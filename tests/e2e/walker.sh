@@ -244,7 +244,7 @@ files_that_are_too_many_missing_or_damaged_are_found() {
 	finds "is named by nothing" plant condemned
 }
 
-# Open, see tests/README.md: a SCO that is made and dies between two roots takes its entries with it, and
+# A SCO that is made and dies between two roots takes its entries with it, and
 # what the root names does not tell of them.
 a_truncation_alone_is_in_the_root() {
 	fresh 16M

@@ -61,7 +61,7 @@ static int set_one(struct settings *s, const char *text)
 		{ "dirty", &s->pool.dirty_limit_bytes, NULL, NULL },
 		{ "reserve", &s->pool.reserve_bytes, NULL, NULL },
 		{ "threshold", &s->ns.disk_threshold_bytes, NULL, NULL },
-		{ "capacity", &s->mount.capacity_bytes, NULL, NULL },
+		{ "capacity", &s->pool.capacity_bytes, NULL, NULL },
 		{ "threads", NULL, &s->mount.threads, NULL },
 		{ "parked", NULL, &s->mount.parked_max, NULL },
 		{ "background", NULL, &s->mount.max_background, NULL },

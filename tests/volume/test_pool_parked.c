@@ -1,6 +1,8 @@
 /* Requests that must not sleep on their thread: parked, completed once, in order, limited. */
 #include "support_pool.h"
 
+#include "common/thread.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@ static void begin(void)
 	pf.options.parked_max = PARKED_MAX;
 	pf.options.dirty_limit_bytes = 4 * MIB;
 	pf.options.upload_interval_ns = 50 * MS_NS;
+	pf.options.attempts_max = 1; /* a round that fails is tried again anyway */
 }
 
 /* A backend that takes nothing: a file stands where its directory was. */
@@ -234,6 +237,30 @@ START_TEST(parked_writes_finish_once_and_in_order_when_the_backend_is_back)
 }
 END_TEST
 
+START_TEST(a_higher_dirty_limit_lets_parked_writes_go_on)
+{
+	struct request q = { .number = 63 };
+	uint8_t *mem = pattern_mem(4096, 1);
+	struct object *full, *o;
+	unsigned int want;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	block_backend();
+	full = fill_to_the_limit();
+	ck_assert_int_eq(submit(&q, o, true, 0, mem, 4096), 0);
+	want = filling + 1;
+	pf.options.dirty_limit_bytes = 64 * MIB;
+	pool_change_options(pf.pool, &pf.options);
+	wait_until(finished_at_least, &want, 25, "the parked write");
+	ck_assert_int_eq(q.r.result, 4096);
+	unblock_backend();
+	object_close(o);
+	object_close(full);
+	free(mem);
+}
+END_TEST
+
 START_TEST(the_dirty_limit_is_not_overshot_by_much)
 {
 	struct request *q = calloc(512, sizeof(*q));
@@ -373,6 +400,99 @@ START_TEST(a_parked_write_to_a_deleted_object_ends_with_estale)
 }
 END_TEST
 
+/* --- the end ------------------------------------------------------------------------------------ */
+
+struct blocked {
+	struct object *object;
+	struct thread *thread;
+	int r;
+};
+
+static void write_and_wait(void *arg)
+{
+	struct blocked *b = arg;
+	uint8_t *mem = pattern_mem(64 * KIB, 3);
+
+	for (b->r = 0; b->r == 0;)
+		b->r = object_write(b->object, 0, mem, 64 * KIB, NULL);
+	free(mem);
+}
+
+START_TEST(cancelled_waits_end_with_an_error_and_all_else_goes_on)
+{
+	uint8_t *mem = pattern_mem(4096, 1), *back = aligned_mem(4096);
+	struct request q = { .number = 63 }, more = { .number = 62 };
+	struct blocked b = { 0 };
+	struct object *full, *o;
+	unsigned int want;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, mem, 4096);
+	block_backend();
+	full = fill_to_the_limit();
+	ck_assert_int_eq(submit(&q, o, true, 4096, mem, 4096), 0);
+	b.object = o;
+	ck_assert_int_eq(thread_start("blocked", write_and_wait, &b, &b.thread), 0);
+	pool_cancel_waits(pf.pool);
+	want = filling + 1;
+	wait_until(finished_at_least, &want, 60, "the parked write");
+	thread_join(b.thread);
+	ck_assert_uint_eq(q.done_calls, 1);
+	ck_assert_int_eq(q.r.result, -ESHUTDOWN);
+	ck_assert_int_eq(b.r, -ESHUTDOWN);
+	ck_assert_int_eq(submit(&more, o, true, 4096, mem, 4096), 1);
+	ck_assert_int_eq(more.r.result, -ESHUTDOWN);
+	ck_assert_int_eq(submit(&more, o, false, 4096, back, 4096), 1);
+	ck_assert_int_eq(more.r.result, 0);
+	sync_object(o);
+	unblock_backend();
+	object_close(full);
+	object_close(o);
+	free(mem);
+	free(back);
+}
+END_TEST
+
+static void close_its_object(struct volume_request *r)
+{
+	(void)__atomic_add_fetch(&((struct request *)r)->done_calls, 1, __ATOMIC_SEQ_CST);
+	object_close(r->object);
+}
+
+START_TEST(closing_ends_what_is_parked_and_keeps_what_was_acknowledged)
+{
+	uint8_t *mem = pattern_mem(4096, 1), *other = pattern_mem(4096, 2);
+	struct request q = { .number = 63 };
+	struct object *full, *o;
+	uint64_t id;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	id = id_of(o);
+	write_bytes(o, 0, mem, 4096);
+	block_backend();
+	full = fill_to_the_limit();
+	q.r = (struct volume_request){ .object = o,
+				       .write = true,
+				       .buf = other,
+				       .len_bytes = 4096,
+				       .done = close_its_object };
+	ck_assert_int_eq(volume_submit(&q.r), 0);
+	object_close(full);
+	pool_fixture_close();
+	ck_assert_uint_eq(q.done_calls, 1);
+	ck_assert_int_eq(q.r.result, -ESHUTDOWN);
+	unblock_backend();
+	pool_fixture_open();
+	o = get_object(id);
+	expect_bytes(o, 0, mem, 4096);
+	object_close(o);
+	free(mem);
+	free(other);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_parked");
@@ -383,9 +503,12 @@ int main(void)
 	pool_fixture_add(t, begin);
 	tcase_add_test(t, requests_that_need_not_wait_finish_inline);
 	tcase_add_test(t, parked_writes_finish_once_and_in_order_when_the_backend_is_back);
+	tcase_add_test(t, a_higher_dirty_limit_lets_parked_writes_go_on);
 	tcase_add_test(t, the_dirty_limit_is_not_overshot_by_much);
 	tcase_add_test(t, a_storm_of_writes_through_a_tiny_ring_loses_none);
 	tcase_add_test(t, a_parked_write_to_a_deleted_object_ends_with_estale);
+	tcase_add_test(t, cancelled_waits_end_with_an_error_and_all_else_goes_on);
+	tcase_add_test(t, closing_ends_what_is_parked_and_keeps_what_was_acknowledged);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

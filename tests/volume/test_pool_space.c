@@ -397,8 +397,7 @@ int main(void)
 	tcase_add_test(t, a_full_filesystem_makes_writers_wait_above_the_reserve);
 	tcase_add_test(t,
 		       somebody_else_filling_the_disk_stops_writers_but_neither_sync_nor_deletion);
-	if (getenv("VPOOL_OPEN_TESTS")) /* too slow on a busy machine: tests/README.md, "Open" */
-		tcase_add_test(t, overwriting_a_disk_again_and_again_keeps_flash_small);
+	tcase_add_test(t, overwriting_a_disk_again_and_again_keeps_flash_small);
 	tcase_add_test(t, a_small_cache_takes_endless_overwrites);
 	tcase_add_test(t, deleting_all_objects_frees_all_space);
 	tcase_add_test(t, open_scos_give_way_under_pressure);
