@@ -62,6 +62,9 @@ struct ring {
 	char *pool_dir;
 	struct ring_record record;
 
+	uint32_t
+		stuck_count; /* atomic: frames of streams that failed; free at the next start only */
+
 	struct mutex lock; /* rank LOCK_RING; guards all below */
 	struct batch *free_list;
 	uint32_t free_count;

@@ -60,6 +60,8 @@ static void poison_locked(struct stream *s, int error, const char *what)
 		error = -EIO;
 	__atomic_store_n(&s->error, error, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->stuck, true, __ATOMIC_RELEASE);
+	if (s->world->ring) /* not yet there while the pool is opened */
+		(void)__atomic_add_fetch(&s->world->ring->stuck_count, s->frames, __ATOMIC_RELAXED);
 	log_error("volume: stream failed, nothing on it is acknowledged until the next start: "
 		  "stream=%u what='%s': %s",
 		  s->id, what, err_name(error));
@@ -310,6 +312,8 @@ static void release_locked(struct stream *s, struct batch *last)
 		if (!s->first)
 			s->last = NULL;
 		s->frames--;
+		if (s->error) /* it failed while these were being synced */
+			(void)__atomic_sub_fetch(&s->world->ring->stuck_count, 1, __ATOMIC_RELAXED);
 		s->released++;
 		sco->batches_busy--;
 		__atomic_store_n(&sco->durable_slots, b->slot + 1u + b->cluster_count,
@@ -329,6 +333,12 @@ static void release_locked(struct stream *s, struct batch *last)
 }
 
 /* --- reserving and publishing ------------------------------------------------------------------ */
+
+/* Waiting for a frame would be waiting for ever. */
+static bool ring_is_lost(const struct ring *ring)
+{
+	return __atomic_load_n(&ring->stuck_count, __ATOMIC_RELAXED) >= ring->frame_count;
+}
 
 static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsigned int flags,
 				      int *ret_count, struct err *e)
@@ -368,7 +378,11 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 			s->commits = 0;
 		}
 		if (!start_batch_locked(s, direct)) {
-			*ret_count = err_set(e, -EAGAIN, "the ring is full");
+			*ret_count = ring_is_lost(s->world->ring) ?
+					     err_set(e, -EIO,
+						     "the ring is full of what failed "
+						     "streams could not write") :
+					     err_set(e, -EAGAIN, "the ring is full");
 			return NULL;
 		}
 	}

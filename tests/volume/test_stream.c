@@ -422,6 +422,33 @@ START_TEST(a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames)
 }
 END_TEST
 
+/* Else the writers of the others would wait for ever. */
+START_TEST(a_ring_full_of_a_failed_streams_frames_is_an_error_for_the_others)
+{
+	struct batch *taken[FRAMES];
+	struct reservation r;
+	struct stream other;
+
+	(void)write_one(0);
+	for (unsigned int i = 1; i < FRAMES; i++)
+		taken[i] = ring_take(w.ring);
+	stream_init(&other, &w, 17, OBJECT_DISK, 17);
+	ck_assert_int_eq(stream_reserve(&other, 1, 0, &r, NULL), -EAGAIN);
+	fail_fdatasync = -EIO;
+	ck_assert_int_eq(stream_sync(&s, 1, NULL), -EIO);
+	ck_assert_int_eq(stream_reserve(&other, 1, 0, &r, NULL), -EAGAIN);
+	w.ring->stuck_count += FRAMES - 1; /* as if those were of failed streams, too */
+	ck_assert_int_eq(stream_reserve(&other, 1, 0, &r, NULL), -EIO);
+	w.ring->stuck_count -= FRAMES - 1;
+	for (unsigned int i = 1; i < FRAMES; i++)
+		ring_put(w.ring, taken[i]);
+	fail_fdatasync = 0;
+	ck_assert_int_eq(stream_reserve(&other, 1, 0, &r, NULL), 0);
+	stream_complete(&r);
+	stream_done(&other);
+}
+END_TEST
+
 START_TEST(a_sco_that_cannot_be_made_fails_the_write_and_nothing_else)
 {
 	struct reservation r;
@@ -515,6 +542,7 @@ int main(void)
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
 	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0,
 			    3);
+	tcase_add_test(t, a_ring_full_of_a_failed_streams_frames_is_an_error_for_the_others);
 	tcase_add_test(t, a_sco_that_cannot_be_made_fails_the_write_and_nothing_else);
 	tcase_add_test(t, writers_and_syncers_share_commits);
 	suite_add_tcase(suite, t);
