@@ -142,13 +142,11 @@ ENV_CALL(int, pwrite,
 	 (struct env * env, struct env_file *f, const void *buf, size_t len, uint64_t offset),
 	 (env, f, buf, len, offset))
 ENV_CALL(int, fdatasync, (struct env * env, struct env_file *f), (env, f))
-static inline int env_fdatasync_all(struct env *env, struct env_file *const *files,
-				    unsigned int count)
+static inline int env_fdatasync_in_turn(struct env *env, struct env_file *const *files,
+					unsigned int count)
 {
 	int first_error = 0;
 
-	if (count > 1 && env->ops->fdatasync_all)
-		return env->ops->fdatasync_all(env, files, count);
 	for (unsigned int i = 0; i < count; i++) {
 		int r = env_fdatasync(env, files[i]);
 
@@ -156,6 +154,12 @@ static inline int env_fdatasync_all(struct env *env, struct env_file *const *fil
 			first_error = r;
 	}
 	return first_error;
+}
+static inline int env_fdatasync_all(struct env *env, struct env_file *const *files,
+				    unsigned int count)
+{
+	return count > 1 && env->ops->fdatasync_all ? env->ops->fdatasync_all(env, files, count) :
+						      env_fdatasync_in_turn(env, files, count);
 }
 ENV_CALL(int, fallocate, (struct env * env, struct env_file *f, uint64_t offset, uint64_t len),
 	 (env, f, offset, len))

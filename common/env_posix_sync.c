@@ -10,20 +10,6 @@
 
 #define SYNCS_MAX 32u
 
-/* One after the other; the first error, but none is left out. */
-static int sync_in_turn(struct env *env, struct env_file *const *files, unsigned int count)
-{
-	int first_error = 0;
-
-	for (unsigned int i = 0; i < count; i++) {
-		int r = env_fdatasync(env, files[i]);
-
-		if (r < 0 && first_error == 0)
-			first_error = r;
-	}
-	return first_error;
-}
-
 /* How many the kernel took; the rest is the caller's. */
 static unsigned int submit(struct io_uring *ring, struct env_file *const *files, unsigned int count)
 {
@@ -93,7 +79,7 @@ static int sync_together(struct env *env, struct env_file *const *files, unsigne
 		}
 		(void)pthread_mutex_unlock(&shared.lock);
 	}
-	rest = sync_in_turn(env, files + taken, count - taken);
+	rest = env_fdatasync_in_turn(env, files + taken, count - taken);
 	return r < 0 ? r : rest;
 }
 

@@ -88,8 +88,9 @@ static bool take_zeroed(struct flash *flash, uint64_t len_bytes, struct flash_st
 static bool take_recycled(struct flash *flash, uint64_t len_bytes, struct flash_stock *ret_stock)
 {
 	GUARD(&flash->lock);
-	if (len_bytes)
-		flash->sco_bytes = len_bytes; /* all SCOs of a pool are made in one size */
+	/* Once: all SCOs of a pool are made in one size, and discard() reads it without the lock. */
+	if (flash->sco_bytes == 0)
+		flash->sco_bytes = len_bytes;
 	if (flash->recycled_count == 0)
 		return false;
 	*ret_stock = flash->recycled[--flash->recycled_count];
