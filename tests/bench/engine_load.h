@@ -346,6 +346,8 @@ static void slot_start(struct slot *s)
 	s->busy = true;
 	while ((r = volume_submit(&s->request)) == -EBUSY)
 		(void)sched_yield();
+	if (b->bytes_max)
+		(void)__atomic_fetch_add(&b->written_bytes, bytes, __ATOMIC_RELAXED);
 	if (r == 1) {
 		slot_finished(s);
 		s->busy = false;
