@@ -393,14 +393,17 @@ int stream_reserve(struct stream *s, unsigned int want, unsigned int flags,
 {
 	bool direct = flags & RESERVE_DIRECT;
 	struct ring *ring = s->world->ring;
-	bool flush = false, prepare = false;
+	bool flush = false, prepare = false, abandoned;
 	struct batch *b;
 	int count;
 
 	mutex_lock(&s->lock);
 	b = batch_for_locked(s, want, flags, &count, e);
 	if (!b) {
+		abandoned = s->abandoned;
 		mutex_unlock(&s->lock);
+		if (abandoned) /* the SCO that was made meanwhile has no user */
+			discard_unused(s);
 		if (count == -EAGAIN)
 			s->world->wants_flush(s->world->arg);
 		return count;
