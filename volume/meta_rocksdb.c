@@ -283,7 +283,8 @@ static char *open_with(struct rocks *r, const char *dir, uint64_t cache_bytes,
 	char *text = NULL;
 
 	names = options_of_family(META_NAMES, write_buffer_bytes, cache, compression);
-	state = options_of_family(META_STATE, write_buffer_bytes, cache, compression);
+	/* Places and checksums, which do not compress. */
+	state = options_of_family(META_STATE, write_buffer_bytes, cache, rocksdb_no_compression);
 	r->db = rocksdb_open_column_families(o, dir, HANDLE_COUNT, handle_names,
 					     (const rocksdb_options_t *[]){ names, names, state },
 					     r->handles, &text);
