@@ -6,8 +6,9 @@
 
 #include <stdlib.h>
 
-/* Of live data: so much may be kept in files of dead SCOs. */
-#define RECYCLE_PART 8u
+/* Of live data: so much may be kept in files of dead SCOs in any case, and so much at most. */
+#define RECYCLE_PART	  8u
+#define RECYCLE_MOST_PART 2u
 
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
 {
@@ -64,11 +65,23 @@ static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
 	return r;
 }
 
-/* Files of dead SCOs that are kept for the next ones: a part of what lives. */
+/*
+ * Files of dead SCOs that are kept for the next ones: as much as there is less garbage than what
+ * writers are slowed down for, for they take what garbage could take, too.
+ */
 static unsigned int recycle_most(struct pool *p)
 {
-	GUARD(&p->scos->lock);
-	return (unsigned int)(p->scos->live_slots / RECYCLE_PART / p->world.sco_slots);
+	uint64_t most, live, garbage;
+
+	pool_recount(p); /* without those that go now */
+	garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
+	most = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
+	mutex_lock(&p->scos->lock);
+	live = p->scos->live_slots;
+	mutex_unlock(&p->scos->lock);
+	most = (most - min_u64(most, garbage)) / CLUSTER_BYTES;
+	most = min_u64(live / RECYCLE_MOST_PART, max_u64(most, live / RECYCLE_PART));
+	return (unsigned int)(most / p->world.sco_slots);
 }
 
 static void remove_files(struct pool *p, struct sco **dead, size_t count)

@@ -548,6 +548,9 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	uint64_t start_ns = clock_mono_ns();
 	struct old_file *old = p->old_files;
 	uint64_t written_bytes = capacity_mark(p);
+	/* At once: what is sealed meanwhile is for the next one. */
+	uint64_t unchecked_bytes = __atomic_exchange_n(&p->unchecked_bytes, 0, __ATOMIC_RELAXED);
+	uint64_t number = __atomic_add_fetch(&p->checkpoint_begun, 1, __ATOMIC_ACQ_REL);
 	struct sco **list = NULL;
 	size_t count = 0;
 	int r;
@@ -596,7 +599,9 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 		counter_inc(&p->metrics.checkpoints);
 		histogram_record(&p->metrics.checkpoint_ns, clock_mono_ns() - start_ns);
 		p->last_checkpoint_ns = clock_mono_ns();
-		__atomic_store_n(&p->unchecked_bytes, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&p->checkpoint_counted, number, __ATOMIC_RELEASE);
+	} else {
+		__atomic_add_fetch(&p->unchecked_bytes, unchecked_bytes, __ATOMIC_RELAXED);
 	}
 	objects_trim(p);
 	pool_recount(p);

@@ -8,14 +8,16 @@
 
 /* Garbage that is never worth slowing down for. */
 #define GARBAGE_SLACK_SCOS 4u
+/* Of live data: what comes up between two checkpoints. */
+#define GARBAGE_PART 16u
 /* Between two rounds of giving space back. */
 #define RELIEF_PAUSE_NS UINT64_C(20000000)
 /* A recycled file that nobody took for so long goes. */
 #define TRIM_PAUSE_NS UINT64_C(2000000000)
 /* How long a failed seal rests. */
 #define SEAL_RETRY_NS UINT64_C(1000000000)
-/* Log that a checkpoint may leave behind: a tenth of what lives, within these. */
-#define UNCHECKED_MIN_BYTES (UINT64_C(128) << 20)
+/* Log that is not worth a checkpoint (nor is a tenth of what lives), and what is in any case. */
+#define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 
 #define NAMES_TROUBLE "volume: names not synced, trying again"
@@ -199,16 +201,22 @@ static int seal_one(struct seal_group *g, struct sco *s, struct err *e)
 	return g->count == SCO_SEAL_MAX ? seal_group(g, e) : 0;
 }
 
-/* So much log waits for a checkpoint that it delays cleaning, or would delay a restart. */
+/*
+ * So much log waits for a checkpoint that it would delay a restart; or that, were all of what it
+ * replaced garbage, there would be something to clean.
+ */
 static bool checkpoint_is_due(struct pool *p)
 {
 	uint64_t unchecked = __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
+	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t live;
 
 	mutex_lock(&p->scos->lock);
 	live = p->scos->live_slots * CLUSTER_BYTES;
 	mutex_unlock(&p->scos->lock);
-	return unchecked > min_u64(UNCHECKED_MAX_BYTES, max_u64(UNCHECKED_MIN_BYTES, live / 10));
+	return unchecked > UNCHECKED_MAX_BYTES ||
+	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / 10) &&
+		garbage + unchecked > __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED));
 }
 
 int pool_seal(struct pool *p, struct err *e)
@@ -274,9 +282,9 @@ uint64_t sealer_step(void *arg)
 /* --- counting ---------------------------------------------------------------------------------- */
 
 /*
- * Garbage is what SCOs take that a checkpoint has counted and nothing names. Writers are slowed down
- * from the cleaning target on, most a twentieth of live data further (and some SCOs, so that a
- * small pool can work): with what checkpoints leave uncounted, flash stays under 1.6 of live data.
+ * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning starts at its
+ * target; what checkpoints find at a time is a part of live data, so writers are slowed down from that
+ * much further on, most by the same again (and some SCOs, so that a small pool can work).
  */
 void pool_recount(struct pool *p)
 {
@@ -299,9 +307,11 @@ void pool_recount(struct pool *p)
 		}
 	}
 	mutex_unlock(&t->lock);
-	from = live / 100 * (pool_option(p, clean_target_percent) - 100) + slack;
+	from = live / 100 * (pool_option(p, clean_target_percent) - 100) + live / GARBAGE_PART +
+	       slack;
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
-	__atomic_store_n(&p->garbage_limit_bytes, from + live / 20 + slack, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->garbage_limit_bytes, from + live / GARBAGE_PART + slack,
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

@@ -495,6 +495,7 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->upload_lock, LOCK_UPLOAD);
 	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
+	p->checkpoint_begun = p->checkpoint_counted = 1;
 	mutex_init(&p->dropped_lock, 0);
 	mutex_init(&p->capacity_lock, 0);
 }
@@ -529,6 +530,8 @@ static int open_caches(struct pool *p, struct err *e)
 	if (r == 0)
 		r = sco_index_open(p->scos, p->options.metadata_cache_bytes / 8, &p->index);
 	if (r == 0)
+		clean_reader_init(&p->clean_reader, p->scos, p->index);
+	if (r == 0)
 		r = map_open(p->meta, &mo, &p->map);
 	return r < 0 ? err_set(e, r, "caches") : 0;
 }
@@ -536,6 +539,7 @@ static int open_caches(struct pool *p, struct err *e)
 static void stop_jobs(struct pool *p)
 {
 	job_stop(&p->cleaner);
+	clean_reader_stop(&p->clean_reader);
 	job_stop(&p->uploader);
 	job_stop(&p->checkpointer);
 	job_stop(&p->sealer);
@@ -568,6 +572,8 @@ static int start_jobs(struct pool *p, struct err *e)
 	if (r == 0)
 		r = job_start(&p->uploader, "uploader", uploader_step, p);
 	if (r == 0)
+		r = clean_reader_start(&p->clean_reader);
+	if (r == 0)
 		r = job_start(&p->cleaner, "cleaner", cleaner_step, p);
 	if (r < 0) {
 		stop_jobs(p);
@@ -598,6 +604,8 @@ static void close_parts(struct pool *p, bool clean)
 	if (p->writeback.ioq)
 		writeback_done(&p->writeback);
 	ring_close(p->ring, clean);
+	if (p->index)
+		clean_reader_done(&p->clean_reader);
 	sco_table_close(p->scos);
 	bounce_free_all(p);
 }

@@ -5,6 +5,7 @@
 #define VOLUME_POOL_IMPL_H
 
 #include "common/log.h"
+#include "volume/clean_read.h"
 #include "volume/job.h"
 #include "volume/map.h"
 #include "volume/mutant.h"
@@ -94,6 +95,7 @@ struct pool {
 	/* Each told by its job alone. */
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
+	struct clean_reader clean_reader;
 	bool jobs_running;
 
 	struct mutex upload_lock;     /* rank LOCK_UPLOAD: one upload round at a time */
@@ -108,6 +110,8 @@ struct pool {
 	uint64_t last_checkpoint_ns;
 	bool reserve_taken;	  /* guarded by it */
 	uint64_t unchecked_bytes; /* atomic: sealed since the last checkpoint */
+	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
+	uint64_t checkpoint_begun, checkpoint_counted;
 
 	/* Upload (upload.c); guarded by checkpoint_lock. */
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */

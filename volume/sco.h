@@ -60,10 +60,11 @@ struct sco {
 	uint64_t object_epoch;
 	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
 	uint32_t row_change, row_staged, row_saved;
-	bool dead;	  /* being removed: no new references but by whom it knows */
-	bool busy;	  /* uploaded, cleaned or resealed right now */
-	uint32_t stuck;	  /* the cleaner's: live slots + 1 when it could move none of them */
-	uint64_t touched; /* clock of open files */
+	bool dead;	     /* being removed: no new references but by whom it knows */
+	bool busy;	     /* uploaded, cleaned or resealed right now */
+	uint32_t stuck;	     /* the cleaner's: live slots + 1 when it could move none of them */
+	uint64_t cleaned_in; /* the cleaner's: checkpoints begun when all was moved; 0: never */
+	uint64_t touched;    /* clock of open files */
 	struct sco *unsealed_prev, *unsealed_next;
 	UT_hash_handle hh;
 };

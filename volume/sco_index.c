@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Chunks of one read. */
+#define LOAD_CHUNKS_MAX 32u
+
 /* One chunk of one version of a SCO's slot table. Numbers are never reused and a version never
  * changes its records, so an entry can't go stale. */
 struct chunk {
@@ -98,19 +101,24 @@ static int copy_crcs(const struct chunk *c, uint32_t first, uint32_t count, uint
 	return 0;
 }
 
-static int chunk_read(struct sco_index *x, struct sco *s, struct chunk *c, struct err *e)
+static struct chunk_key key_of(const struct sco *s, uint32_t number)
+{
+	struct chunk_key key;
+
+	memset(&key, 0, sizeof(key)); /* compared with its padding */
+	key.sco = s->number;
+	key.version = s->version;
+	key.chunk = number;
+	return key;
+}
+
+static int chunk_decode(struct chunk *c, const struct sco *s, const uint8_t *block, struct err *e)
 {
 	struct slot_record *records = calloc(SLOTS_PER_CHUNK, sizeof(*records));
-	uint8_t *block = direct_alloc(BLOCK_BYTES);
 	unsigned int count;
-	int r = -ENOMEM;
+	int r = records ? slot_chunk_decode(block, c->key.chunk, s->salt, records, &count, e) :
+			  err_set(e, -ENOMEM, "a chunk");
 
-	if (records && block)
-		r = sco_read_raw(x->scos, s,
-				 s->table_offset_bytes + (uint64_t)c->key.chunk * BLOCK_BYTES,
-				 BLOCK_BYTES, block, e);
-	if (r == 0)
-		r = slot_chunk_decode(block, c->key.chunk, s->salt, records, &count, e);
 	if (r == 0) {
 		c->count = count;
 		for (unsigned int i = 0; i < count; i++) {
@@ -119,25 +127,84 @@ static int chunk_read(struct sco_index *x, struct sco *s, struct chunk *c, struc
 		}
 	}
 	free(records);
-	free(block);
-	return r < 0 ? err_wrap(e, r, "index of SCO %" PRIu64, s->number) : 0;
+	return r;
+}
+
+static struct chunk *find_locked(struct sco_index *x, const struct chunk_key *key)
+{
+	struct chunk *c;
+
+	HASH_FIND(hh, x->by_key, key, sizeof(*key), c);
+	return c;
+}
+
+/* Takes it over. */
+static void chunk_insert(struct sco_index *x, struct chunk *c)
+{
+	GUARD(&x->lock);
+	if (find_locked(x, &c->key)) { /* two readers missed it at once */
+		free(c);
+		return;
+	}
+	HASH_ADD(hh, x->by_key, key, sizeof(c->key), c);
+	lru_push_locked(x, c);
+	x->chunk_count++;
+	while (x->chunk_count > x->chunks_max)
+		drop_locked(x, x->oldest);
+}
+
+/* Chunks [first, first + count) in one read; the caller's, to insert or free. */
+static int chunks_read(struct sco_index *x, struct sco *s, uint32_t first, uint32_t count,
+		       struct chunk **ret_chunks, struct err *e)
+{
+	uint8_t *blocks = direct_alloc((size_t)count * BLOCK_BYTES);
+	uint32_t done = 0;
+	int r = blocks ? sco_read_raw(x->scos, s,
+				      s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES,
+				      (size_t)count * BLOCK_BYTES, blocks, e) :
+			 err_set(e, -ENOMEM, "reading");
+
+	for (; r == 0 && done < count; done++) {
+		struct chunk *c = calloc(1, sizeof(*c));
+
+		ret_chunks[done] = c;
+		if (!c) {
+			r = err_set(e, -ENOMEM, "a chunk");
+			break;
+		}
+		c->key = key_of(s, first + done);
+		r = chunk_decode(c, s, blocks + (size_t)done * BLOCK_BYTES, e);
+	}
+	free(blocks);
+	if (r == 0)
+		return 0;
+	while (done > 0)
+		free(ret_chunks[--done]);
+	return err_wrap(e, r, "index of SCO %" PRIu64, s->number);
+}
+
+static bool all_cached(struct sco_index *x, const struct sco *s, uint32_t first, uint32_t count)
+{
+	GUARD(&x->lock);
+	for (uint32_t i = 0; i < count; i++) {
+		struct chunk_key key = key_of(s, first + i);
+
+		if (!find_locked(x, &key))
+			return false;
+	}
+	return true;
 }
 
 /* Part of one chunk. */
 static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
 		      uint32_t *ret_crcs, struct err *e)
 {
-	struct chunk_key key;
-	struct chunk *c, *found;
+	struct chunk_key key = key_of(s, slot / SLOTS_PER_CHUNK);
+	struct chunk *c;
 	int r;
 
-	memset(&key, 0, sizeof(key));
-	key.sco = s->number;
-	key.version = s->version;
-	key.chunk = slot / SLOTS_PER_CHUNK;
-
 	mutex_lock(&x->lock);
-	HASH_FIND(hh, x->by_key, &key, sizeof(key), c);
+	c = find_locked(x, &key);
 	if (c) {
 		lru_unlink_locked(x, c);
 		lru_push_locked(x, c);
@@ -146,30 +213,32 @@ static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_
 		return r;
 	}
 	mutex_unlock(&x->lock);
-
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return err_set(e, -ENOMEM, "index chunk");
-	c->key = key;
-	r = chunk_read(x, s, c, e);
-	if (r == 0)
-		r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
-	if (r < 0) {
-		free(c);
+	r = chunks_read(x, s, key.chunk, 1, &c, e);
+	if (r < 0)
 		return r;
-	}
-	GUARD(&x->lock);
-	HASH_FIND(hh, x->by_key, &key, sizeof(key), found);
-	if (found) { /* two readers missed it at once */
-		free(c);
+	r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
+	chunk_insert(x, c);
+	return r;
+}
+
+int sco_index_load(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count, struct err *e)
+{
+	uint32_t first = slot / SLOTS_PER_CHUNK, end = (slot + count - 1) / SLOTS_PER_CHUNK + 1;
+	struct chunk *chunks[LOAD_CHUNKS_MAX];
+	uint32_t n;
+	int r = 0;
+
+	if (s->crcs || count == 0)
 		return 0;
+	for (; first < end && r == 0; first += n) {
+		n = (uint32_t)min_u64(end - first, LOAD_CHUNKS_MAX);
+		if (all_cached(x, s, first, n))
+			continue;
+		r = chunks_read(x, s, first, n, chunks, e);
+		for (uint32_t i = 0; r == 0 && i < n; i++)
+			chunk_insert(x, chunks[i]);
 	}
-	HASH_ADD(hh, x->by_key, key, sizeof(c->key), c);
-	lru_push_locked(x, c);
-	x->chunk_count++;
-	while (x->chunk_count > x->chunks_max)
-		drop_locked(x, x->oldest);
-	return 0;
+	return r;
 }
 
 int sco_index_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,

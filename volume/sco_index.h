@@ -22,5 +22,8 @@ void sco_index_close(struct sco_index *x);
  */
 NODISCARD int sco_index_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
 			     uint32_t *ret_crcs, struct err *e);
+/* Have the chunks of these slots in the cache, with few reads. Errors, threads: as above. */
+NODISCARD int sco_index_load(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
+			     struct err *e);
 
 #endif

@@ -1,0 +1,142 @@
+#include "volume/clean_move.h"
+
+#include "common/crc32c.h"
+#include "volume/io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A wait for room looks again so often whether the cleaner is to stop. */
+#define CLEAN_PAUSE_NS UINT64_C(200000000)
+
+/* Clusters of the window that are to be moved, verified. */
+static int window_bytes(struct clean_move *m, uint32_t slot, uint32_t count,
+			const uint8_t **ret_bytes)
+{
+	const struct clean_window *w = m->window;
+	uint32_t crcs[PAGE_CLUSTERS];
+	int r;
+
+	if (slot < w->first_slot || slot + count > w->first_slot + w->count)
+		return err_set(m->e, -EUCLEAN, "its log names slot %u, which it does not have",
+			       slot);
+	*ret_bytes = w->bytes + (size_t)(slot - w->first_slot) * CLUSTER_BYTES;
+	r = sco_index_crcs(m->pool->index, m->sco, slot, count, crcs, m->e);
+	for (uint32_t i = 0; r == 0 && i < count; i++)
+		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i] &&
+		    !MUTANT(MUTANT_MOVE_UNVERIFIED))
+			r = err_set(m->e, -EBADMSG, "slot %u: checksum", slot + i);
+	return r;
+}
+
+/* Write clusters again that the map still names here. */
+static int move_run(struct clean_move *m, uint64_t cluster, uint32_t slot, uint32_t count)
+{
+	struct pool *p = m->pool;
+	const uint8_t *bytes = NULL;
+	int r = window_bytes(m, slot, count, &bytes);
+
+	while (r >= 0 && count > 0) {
+		uint64_t generation = pool_room_generation(p);
+
+		r = io_relocate(m->object, cluster, count, bytes, loc_make(0, m->sco->number, slot),
+				m->e);
+		if (r == -EAGAIN || r == -ENOSPC) {
+			if (job_is_stopping(&p->cleaner))
+				return -ESHUTDOWN;
+			pool_wait_room(p, generation, CLEAN_PAUSE_NS);
+			r = 0;
+			continue;
+		}
+		if (r < 0)
+			break;
+		counter_add(&p->metrics.clean_clusters, (uint64_t)r);
+		m->moved += (uint64_t)r;
+		cluster += (uint32_t)r;
+		slot += (uint32_t)r;
+		count -= (uint32_t)r;
+		bytes += (size_t)r * CLUSTER_BYTES;
+	}
+	/* Overwritten or deleted meanwhile: dead is what we want; the next round sees what is left. */
+	return r == -ESTALE ? 0 : r < 0 ? r : 0;
+}
+
+static int move_entry(struct clean_move *m, const struct moving *e)
+{
+	loc_t locs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	uint8_t known[PAGE_CLUSTERS / 8];
+	int r;
+
+	rwlock_read_lock(&m->object->gate);
+	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs,
+		       known, m->e);
+	rwlock_read_unlock(&m->object->gate);
+	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
+		loc_t here = loc_make(0, m->sco->number, e->slot);
+
+		for (n = 0; i + n < e->count && locs[i + n] == here + i + n; n++)
+			continue;
+		if (n)
+			r = move_run(m, e->first_cluster + i, e->slot + i, n);
+		else
+			n = 1;
+	}
+	return r;
+}
+
+/* The object of the next entry in m->object, or NULL: it is gone. */
+static int take_object(struct clean_move *m, uint64_t id)
+{
+	int r = 0;
+
+	if (m->object && m->object->id == id)
+		return 0;
+	if (m->object)
+		object_put(m->object);
+	m->object = NULL;
+	if (id != m->missing)
+		r = object_get(m->pool, id, &m->object, m->e);
+	if (r == -ENOENT)
+		m->missing = id;
+	return r == -ENOENT ? 0 : r;
+}
+
+void clean_move_begin(struct clean_move *m, struct pool *p, struct sco *s, struct err *e)
+{
+	*m = (struct clean_move){ .pool = p, .sco = s, .e = e };
+}
+
+int clean_move_window(struct clean_move *m, struct clean_window *w)
+{
+	int r = 0;
+
+	if (w->result < 0) {
+		*m->e = w->error;
+		return w->result;
+	}
+	m->window = w;
+	if (w->first_slot == 0) {
+		m->log = w->log;
+		w->log = (struct clean_log){ 0 };
+	}
+	for (; m->at < m->log.count && r == 0; m->at++) {
+		const struct moving *e = &m->log.moving[m->at];
+
+		if (e->slot / CLEAN_WINDOW_SLOTS != w->first_slot / CLEAN_WINDOW_SLOTS)
+			break;
+		if (job_is_stopping(&m->pool->cleaner))
+			return -ESHUTDOWN;
+		r = take_object(m, e->object);
+		if (r == 0 && m->object)
+			r = move_entry(m, e);
+	}
+	return r;
+}
+
+void clean_move_end(struct clean_move *m)
+{
+	if (m->object)
+		object_put(m->object);
+	free(m->log.moving);
+}

@@ -1,0 +1,31 @@
+/*
+ * clean_move - writes again what still lives in a SCO, through the ordinary write path and only
+ * where the map still names the old place. One thread, the cleaner's.
+ */
+#ifndef VOLUME_CLEAN_MOVE_H
+#define VOLUME_CLEAN_MOVE_H
+
+#include "volume/clean_read.h"
+#include "volume/pool_impl.h"
+
+struct clean_move {
+	struct pool *pool;
+	struct sco *sco;
+	struct clean_log log;
+	size_t at; /* first of it that was not looked at */
+	const struct clean_window *window;
+	struct object *object; /* of the entry at hand; referenced */
+	uint64_t missing;      /* an object that is gone */
+	uint64_t moved;	       /* clusters */
+	struct err *e;
+};
+
+void clean_move_begin(struct clean_move *m, struct pool *p, struct sco *s, struct err *e);
+/*
+ * Move what lives in a window; windows come in order, each once. What is moved is verified first.
+ * Errors:   -ESHUTDOWN the cleaner is to stop; -EBADMSG a checksum; of the window's read; of writes.
+ */
+NODISCARD int clean_move_window(struct clean_move *m, struct clean_window *w);
+void clean_move_end(struct clean_move *m);
+
+#endif
