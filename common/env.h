@@ -108,6 +108,8 @@ struct env_ops {
 	/* Several writes in flight. submit may block when depth is reached; order is free. */
 	int (*ioq_open)(struct env *env, unsigned int depth, struct env_ioq **ret_q);
 	void (*ioq_close)(struct env *env, struct env_ioq *q); /* nothing may be in flight */
+	/* A hint: most writes come from this memory, mapped while the queue is open. May be NULL. */
+	void (*ioq_pin)(struct env *env, struct env_ioq *q, void *mem, size_t len_bytes);
 	int (*ioq_submit)(struct env *env, struct env_ioq *q, struct env_io *io);
 	/* One finished io, or NULL: none in flight, or (wait false) none finished yet. */
 	struct env_io *(*ioq_reap)(struct env *env, struct env_ioq *q, bool wait);
@@ -190,6 +192,11 @@ ENV_CALL(int, space, (struct env * env, const char *path, struct env_space *ret)
 ENV_CALL(int, ioq_open, (struct env * env, unsigned int depth, struct env_ioq **ret),
 	 (env, depth, ret))
 ENV_CALL(void, ioq_close, (struct env * env, struct env_ioq *q), (env, q))
+static inline void env_ioq_pin(struct env *env, struct env_ioq *q, void *mem, size_t len_bytes)
+{
+	if (env->ops->ioq_pin)
+		env->ops->ioq_pin(env, q, mem, len_bytes);
+}
 ENV_CALL(int, ioq_submit, (struct env * env, struct env_ioq *q, struct env_io *io), (env, q, io))
 ENV_CALL(struct env_io *, ioq_reap, (struct env * env, struct env_ioq *q, bool wait),
 	 (env, q, wait))

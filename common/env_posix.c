@@ -511,6 +511,7 @@ static const struct env_ops posix_ops = {
 	.space = posix_space,
 	.ioq_open = env_posix_ioq_open,
 	.ioq_close = env_posix_ioq_close,
+	.ioq_pin = env_posix_ioq_pin,
 	.ioq_submit = env_posix_ioq_submit,
 	.ioq_reap = env_posix_ioq_reap,
 	.now_mono_ns = posix_now_mono_ns,

@@ -27,6 +27,7 @@ int env_posix_fdatasync_all(struct env *env, struct env_file *const *files, unsi
 
 int env_posix_ioq_open(struct env *env, unsigned int depth, struct env_ioq **ret_q);
 void env_posix_ioq_close(struct env *env, struct env_ioq *q);
+void env_posix_ioq_pin(struct env *env, struct env_ioq *q, void *mem, size_t len_bytes);
 int env_posix_ioq_submit(struct env *env, struct env_ioq *q, struct env_io *io);
 struct env_io *env_posix_ioq_reap(struct env *env, struct env_ioq *q, bool wait);
 

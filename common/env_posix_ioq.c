@@ -26,6 +26,8 @@ struct slot {
 struct env_ioq {
 	bool has_ring;
 	struct io_uring ring;
+	const char *pinned; /* the kernel knows its pages; NULL: nothing is pinned */
+	size_t pinned_bytes;
 
 	struct env_io *finished; /* oldest first; not reaped yet */
 	struct env_io **finished_end;
@@ -100,6 +102,21 @@ void env_posix_ioq_close(UNUSED struct env *env, struct env_ioq *q)
 	ioq_free(q);
 }
 
+void env_posix_ioq_pin(UNUSED struct env *env, struct env_ioq *q, void *mem, size_t len_bytes)
+{
+	struct iovec memory = { mem, len_bytes };
+	int r = q->has_ring && !q->pinned ? io_uring_register_buffers(&q->ring, &memory, 1) :
+					    -EBUSY;
+
+	if (r < 0) { /* RLIMIT_MEMLOCK, most likely: pages are looked up at each write then */
+		log_debug("env: memory of writes is not pinned: bytes=%zu: %s", len_bytes,
+			  err_name(r));
+		return;
+	}
+	q->pinned = mem;
+	q->pinned_bytes = len_bytes;
+}
+
 static void io_finish(struct env_ioq *q, struct env_io *io, int result)
 {
 	io->result = result;
@@ -127,22 +144,31 @@ static void slot_finish_by_hand(struct env_ioq *q, unsigned int n)
 				     s->io->offset_bytes + s->done_bytes));
 }
 
+static bool is_pinned(const struct env_ioq *q, const char *buf, size_t len_bytes)
+{
+	return q->pinned && buf >= q->pinned && len_bytes <= q->pinned_bytes &&
+	       (size_t)(buf - q->pinned) <= q->pinned_bytes - len_bytes;
+}
+
 /* Give what is left of a slot to the kernel; the slot is in flight or finished afterwards. */
 static void slot_start(struct env_ioq *q, unsigned int n)
 {
 	const struct slot *s = &q->slots[n];
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
-	const char *buf = s->io->buf;
+	const char *buf = (const char *)s->io->buf + s->done_bytes;
+	unsigned int len_bytes =
+		(unsigned int)min_u64(s->io->len_bytes - s->done_bytes, WRITE_BYTES_MAX);
+	uint64_t offset_bytes = s->io->offset_bytes + s->done_bytes;
 	int r;
 
 	if (sqe == NULL) { /* full of what was taken back */
 		slot_finish_by_hand(q, n);
 		return;
 	}
-	io_uring_prep_write(sqe, s->io->file->fd, buf + s->done_bytes,
-			    (unsigned int)min_u64(s->io->len_bytes - s->done_bytes,
-						  WRITE_BYTES_MAX),
-			    s->io->offset_bytes + s->done_bytes);
+	if (is_pinned(q, buf, len_bytes))
+		io_uring_prep_write_fixed(sqe, s->io->file->fd, buf, len_bytes, offset_bytes, 0);
+	else
+		io_uring_prep_write(sqe, s->io->file->fd, buf, len_bytes, offset_bytes);
 	sqe->user_data = n;
 	do {
 		r = io_uring_submit(&q->ring);

@@ -637,7 +637,8 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	if (r < 0)
 		return r;
 	p->world.ring = p->ring;
-	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH);
+	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH, p->ring->mem,
+			   p->ring->len_bytes);
 	if (r < 0)
 		return err_set(e, r, "writeback");
 	p->dirty_limit_bytes = pool_dirty_limit(p);

@@ -2,11 +2,17 @@
 
 #include "volume/stream.h"
 
-int writeback_init(struct writeback *w, struct env *env, unsigned int depth)
+int writeback_init(struct writeback *w, struct env *env, unsigned int depth, void *mem,
+		   size_t mem_bytes)
 {
+	int r;
+
 	*w = (struct writeback){ .env = env, .depth = depth };
 	mutex_init(&w->lock, LOCK_WRITEBACK);
-	return env_ioq_open(env, depth, &w->ioq);
+	r = env_ioq_open(env, depth, &w->ioq);
+	if (r == 0 && mem)
+		env_ioq_pin(env, w->ioq, mem, mem_bytes);
+	return r;
 }
 
 void writeback_done(struct writeback *w)

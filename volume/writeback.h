@@ -24,7 +24,9 @@ struct writeback {
 	struct batch *head, *tail;
 };
 
-NODISCARD int writeback_init(struct writeback *w, struct env *env, unsigned int depth);
+/* mem: where most batches are, the ring's memory; or NULL. */
+NODISCARD int writeback_init(struct writeback *w, struct env *env, unsigned int depth, void *mem,
+			     size_t mem_bytes);
 void writeback_done(struct writeback *w);
 NODISCARD int writeback_start(struct writeback *w);
 void writeback_stop(struct writeback *w); /* what is in flight is finished first */

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #define THREADS_MAX 64u
+#define VERIFIERS   16u
 /* What a process may use beside ring and metadata cache (mode bigmap). */
 #define RSS_EXTRA_BYTES (150 * MIB)
 
@@ -31,13 +32,22 @@ static bool unit_is_right(const struct bench *b, const uint8_t *buf, uint64_t un
 	return stamp_is(buf, bytes, b->object_id, unit * bytes, g);
 }
 
-static void verify(struct bench *b)
+struct verifier {
+	struct bench *b;
+	uint64_t seed, first_chunk; /* it reads each VERIFIERS-th from there on */
+	struct thread *thread;
+};
+
+static void verify_part(void *arg)
 {
-	uint8_t *buf = aligned_random(CHUNK_BYTES, &b->seed);
+	struct verifier *v = arg;
+	struct bench *b = v->b;
+	uint8_t *buf = aligned_random(CHUNK_BYTES, &v->seed);
 	uint32_t bytes = b->mode->unit_bytes;
 	struct err e = { 0 };
 
-	for (uint64_t at = 0; at < b->disk_bytes; at += CHUNK_BYTES) {
+	for (uint64_t at = v->first_chunk * CHUNK_BYTES; at < b->disk_bytes;
+	     at += VERIFIERS * CHUNK_BYTES) {
 		if (object_read(b->object, at, buf, CHUNK_BYTES, &e) != (ssize_t)CHUNK_BYTES)
 			fail("reading back", &e);
 		for (uint64_t in = 0; in < CHUNK_BYTES; in += bytes)
@@ -47,6 +57,20 @@ static void verify(struct bench *b)
 			}
 	}
 	free(buf);
+}
+
+/* What was written at random is read in many small pieces, so several at once. */
+static void verify(struct bench *b)
+{
+	struct verifier verifiers[VERIFIERS];
+
+	for (unsigned int i = 0; i < VERIFIERS; i++) {
+		verifiers[i] = (struct verifier){ b, next_random(&b->seed), i, NULL };
+		if (thread_start("verifier", verify_part, &verifiers[i], &verifiers[i].thread) < 0)
+			fail("thread", NULL);
+	}
+	for (unsigned int i = 0; i < VERIFIERS; i++)
+		thread_join(verifiers[i].thread);
 }
 
 /* --- what came out ----------------------------------------------------------------------------- */

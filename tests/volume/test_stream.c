@@ -109,7 +109,7 @@ static void begin(void)
 	ck_assert_int_eq(flash_open(w.env, &w.pool, &dir, 1, 0, true, &w.flash, NULL), 0);
 	ck_assert_int_eq(sco_table_open(w.env, w.flash, &w.scos), 0);
 	ck_assert_int_eq(ring_open(w.env, &ro, &w.ring, NULL), 0);
-	ck_assert_int_eq(writeback_init(&writeback, w.env, 4), 0);
+	ck_assert_int_eq(writeback_init(&writeback, w.env, 4, NULL, 0), 0);
 	stream_init(&s, &w, 16, OBJECT_DISK, 16);
 }
 
