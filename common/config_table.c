@@ -173,7 +173,7 @@ static const struct option_def options[] = {
 		.max = 400,
 		.default_text = "143",
 		.prose = "Space used, in percent of the live data, at which cleaning of "
-			 "overwritten data starts. Lower: less space, more work.",
+			 "overwritten data holds it. Lower: less space, more work.",
 	},
 	{
 		.section = "backend",

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Of live data: so much may be kept in files of dead SCOs in any case, and so much at most. */
-#define RECYCLE_PART	  8u
+#define RECYCLE_PART	  16u
 #define RECYCLE_MOST_PART 2u
 
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
@@ -80,6 +80,7 @@ static unsigned int recycle_most(struct pool *p)
 	live = p->scos->live_slots;
 	mutex_unlock(&p->scos->lock);
 	most = (most - min_u64(most, garbage)) / CLUSTER_BYTES;
+	most -= min_u64(most, live / GARBAGE_PART); /* what is written while they are buried */
 	most = min_u64(live / RECYCLE_MOST_PART, max_u64(most, live / RECYCLE_PART));
 	return (unsigned int)(most / p->world.sco_slots);
 }

@@ -22,6 +22,8 @@
 #define CLEANED_PART	 16u
 #define CLEANED_SCOS_MIN 16u
 
+#define CLEAN_TROUBLE "volume: cleaning stopped, trying again at the next checkpoint"
+
 /* As counted: a checkpoint may count anew while a round goes on. */
 struct victim {
 	struct sco *sco; /* referenced */
@@ -91,11 +93,13 @@ static int by_live(const void *a, const void *b)
 	return x->sco->number < y->sco->number ? -1 : x->sco->number > y->sco->number;
 }
 
+/* What comes up until the next checkpoint counts is on top of what is left. */
 static bool too_much_garbage(const struct pool *p, uint64_t used, uint64_t live)
 {
 	uint64_t slack = SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
+	uint64_t wanted = live / 100 * pool_option(p, clean_target_percent);
 
-	return used > live / 100 * pool_option(p, clean_target_percent) + slack;
+	return used > max_u64(live, wanted - min_u64(wanted, live / GARBAGE_PART * 3 / 2)) + slack;
 }
 
 static void drop_victims(struct pool *p, struct victim_choice *v, size_t from, size_t to)
@@ -272,10 +276,12 @@ uint64_t cleaner_step(void *arg)
 	if (now_ns < p->cleaned_ns + ROUND_PAUSE_NS)
 		return p->cleaned_ns + ROUND_PAUSE_NS - now_ns;
 	r = clean_round(p, &e);
+	if (r < 0 && r != -ESHUTDOWN)
+		log_trouble(&p->clean_trouble, CLEAN_TROUBLE, e.message);
+	else if (r >= 0)
+		log_trouble_over(&p->clean_trouble, CLEAN_TROUBLE);
 	if (r > 0) /* and on, while a checkpoint runs */
 		return 0;
 	p->cleaned_ns = clock_mono_ns();
-	if (r < 0 && r != -ESHUTDOWN)
-		log_warning("volume: cleaning stopped: %s", e.message);
 	return WAIT_FOREVER;
 }

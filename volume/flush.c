@@ -8,15 +8,13 @@
 
 /* Garbage that is never worth slowing down for. */
 #define GARBAGE_SLACK_SCOS 4u
-/* Of live data: what comes up between two checkpoints. */
-#define GARBAGE_PART 16u
 /* Between two rounds of giving space back. */
 #define RELIEF_PAUSE_NS UINT64_C(20000000)
 /* A recycled file that nobody took for so long goes. */
 #define TRIM_PAUSE_NS UINT64_C(2000000000)
 /* How long a failed seal rests. */
 #define SEAL_RETRY_NS UINT64_C(1000000000)
-/* Log that is not worth a checkpoint (nor is a tenth of what lives), and what is in any case. */
+/* Log that is not worth a checkpoint (nor is a part of what lives), and what is in any case. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 
@@ -209,14 +207,15 @@ static bool checkpoint_is_due(struct pool *p)
 {
 	uint64_t unchecked = __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
+	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
 	uint64_t live;
 
 	mutex_lock(&p->scos->lock);
 	live = p->scos->live_slots * CLUSTER_BYTES;
 	mutex_unlock(&p->scos->lock);
 	return unchecked > UNCHECKED_MAX_BYTES ||
-	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / 10) &&
-		garbage + unchecked > __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED));
+	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / GARBAGE_PART) &&
+		garbage + unchecked + live / GARBAGE_PART > from);
 }
 
 int pool_seal(struct pool *p, struct err *e)
@@ -282,9 +281,10 @@ uint64_t sealer_step(void *arg)
 /* --- counting ---------------------------------------------------------------------------------- */
 
 /*
- * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning starts at its
- * target; what checkpoints find at a time is a part of live data, so writers are slowed down from that
- * much further on, most by the same again (and some SCOs, so that a small pool can work).
+ * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning leaves less of it
+ * than its target, by what comes up meanwhile; writers are slowed down from a little below the target
+ * on, and most at it (and some SCOs more, so that a small pool can work). What no checkpoint has
+ * counted yet comes on top: with it, flash stays at about 1.6 of live data.
  */
 void pool_recount(struct pool *p)
 {
@@ -307,8 +307,8 @@ void pool_recount(struct pool *p)
 		}
 	}
 	mutex_unlock(&t->lock);
-	from = live / 100 * (pool_option(p, clean_target_percent) - 100) + live / GARBAGE_PART +
-	       slack;
+	from = live / 100 * (pool_option(p, clean_target_percent) - 100);
+	from = from - min_u64(from, live / GARBAGE_PART) + slack;
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_limit_bytes, from + live / GARBAGE_PART + slack,

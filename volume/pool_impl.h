@@ -93,7 +93,7 @@ struct pool {
 	bool waits_cancelled; /* atomic; never again false */
 
 	/* Each told by its job alone. */
-	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble;
+	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
 	struct clean_reader clean_reader;
 	bool jobs_running;
@@ -173,6 +173,9 @@ void capacity_status(struct pool *p, struct pool_status *st);
 
 /* An option that pool_change_options() may change meanwhile. */
 #define pool_option(p, name) __atomic_load_n(&(p)->options.name, __ATOMIC_RELAXED)
+
+/* Of live data: about what writers make garbage of between two checkpoints. */
+#define GARBAGE_PART 12u
 
 /* settings.c: the option, or what it stands for. */
 uint64_t pool_dirty_limit(struct pool *p);

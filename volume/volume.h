@@ -47,9 +47,10 @@ struct pool_options {
 	uint64_t upload_interval_ns;
 	uint64_t grace_time_ns; /* orphans on the backend live at least so long */
 	unsigned int uploads_max;
-	unsigned int attempts_max;	   /* tries of one call to the backend; 0: its default */
-	uint64_t timeout_ns;		   /* of one, all tries together; 0: its default */
-	unsigned int clean_target_percent; /* space used to live data at which cleaning starts */
+	unsigned int attempts_max; /* tries of one call to the backend; 0: its default */
+	uint64_t timeout_ns;	   /* of one, all tries together; 0: its default */
+	unsigned int
+		clean_target_percent; /* space used, in percent of live data, that cleaning holds */
 	unsigned int parked_max;
 	/* A ring of a dead process that is missing or does not fit is given up, and with it what was
 	 * acknowledged and not yet on flash; else pool_open() refuses. */

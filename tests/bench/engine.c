@@ -75,6 +75,25 @@ static void verify(struct bench *b)
 
 /* --- what came out ----------------------------------------------------------------------------- */
 
+/* Who used it: the engine's threads, RocksDB's; callers have ended, and io_uring's workers may have. */
+static void report_threads(const struct bench *b)
+{
+	double ops = b->ops ? (double)b->ops : 1;
+
+	(void)printf("  CPU us/op by thread:");
+	for (unsigned int i = 0; i < b->threads_after_count; i++) {
+		double us = b->threads_after[i].seconds;
+
+		for (unsigned int j = 0; j < b->threads_before_count; j++)
+			if (strcmp(b->threads_before[j].name, b->threads_after[i].name) == 0)
+				us -= b->threads_before[j].seconds;
+		us *= 1e6 / ops;
+		if (us >= 0.005)
+			(void)printf(" %s %.2f", b->threads_after[i].name, us);
+	}
+	(void)printf("\n");
+}
+
 static void report(struct bench *b)
 {
 	struct histogram_snapshot l;
@@ -105,6 +124,13 @@ static void report(struct bench *b)
 		     (double)b->all_allocations / ops, (double)b->device_bytes / 1e6,
 		     mb > 0 ? (double)b->device_bytes / 1e6 / mb : 0);
 #pragma GCC diagnostic pop
+	if (!b->json) {
+		report_threads(b);
+		(void)printf("  flash: most %.1f MB, %.2f of the %.1f MB that live in the end\n",
+			     (double)b->flash_most_bytes / 1e6,
+			     (double)b->flash_most_bytes / (double)max_u64(1, b->live_bytes),
+			     (double)b->live_bytes / 1e6);
+	}
 	(void)fflush(stdout);
 }
 

@@ -55,6 +55,8 @@ static const struct mode modes[] = {
 	  .random = true },
 };
 
+#define SAMPLE_NS 50000000
+
 struct bench {
 	const struct mode *mode;
 	struct pool_options options;
@@ -79,6 +81,10 @@ struct bench {
 	struct histogram latency;
 	uint64_t ops, elapsed_ns, sync_ns, device_bytes, thread_allocations, all_allocations;
 	double caller_cpu, process_cpu;
+	struct thread_cpu threads_before[THREAD_NAMES_MAX], threads_after[THREAD_NAMES_MAX];
+	unsigned int threads_before_count, threads_after_count;
+	bool sampler_over; /* atomic */
+	uint64_t flash_most_bytes, live_bytes;
 };
 
 /* One request of a thread with several in flight. */
@@ -446,12 +452,32 @@ static void run_workers(struct bench *b)
 	free(workers);
 }
 
+/* What the pool takes on flash while it is written. */
+static void sampler_main(void *arg)
+{
+	const struct timespec pause = { .tv_nsec = SAMPLE_NS };
+	struct bench *b = arg;
+
+	while (!__atomic_load_n(&b->sampler_over, __ATOMIC_ACQUIRE)) {
+		struct pool_status st;
+
+		pool_status(b->pool, &st);
+		b->flash_most_bytes = max_u64(b->flash_most_bytes, st.flash_used_bytes);
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
 static void measure(struct bench *b)
 {
+	struct thread *sampler;
+	struct pool_status st;
 	uint64_t device = device_written_bytes(b->dir), start_ns, sync_ns;
 	uint64_t allocations_before = __atomic_load_n(&allocations, __ATOMIC_RELAXED);
 	double cpu = cpu_seconds(RUSAGE_SELF);
 
+	b->threads_before_count = threads_cpu(b->threads_before);
+	if (thread_start("sampler", sampler_main, b, &sampler) < 0)
+		fail("thread", NULL);
 	start_ns = clock_mono_ns();
 	b->stop_ns = b->seconds > 0 ? start_ns + (uint64_t)(b->seconds * 1e9) : UINT64_MAX;
 	run_workers(b);
@@ -461,8 +487,15 @@ static void measure(struct bench *b)
 	b->elapsed_ns = clock_mono_ns() - start_ns;
 	b->sync_ns = clock_mono_ns() - sync_ns;
 	b->process_cpu = cpu_seconds(RUSAGE_SELF) - cpu;
+	b->threads_after_count = threads_cpu(b->threads_after);
 	b->all_allocations = __atomic_load_n(&allocations, __ATOMIC_RELAXED) - allocations_before;
 	b->device_bytes = device_written_bytes(b->dir) - device;
+	__atomic_store_n(&b->sampler_over, true, __ATOMIC_RELEASE);
+	thread_join(sampler);
+	if (pool_checkpoint(b->pool, NULL) < 0) /* which counts what lives */
+		fail("checkpoint", NULL);
+	pool_status(b->pool, &st);
+	b->live_bytes = st.live_bytes;
 }
 
 #endif

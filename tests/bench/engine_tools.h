@@ -7,6 +7,7 @@
 
 #include "common/base.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,59 @@ static bool stamp_is(const uint8_t *buf, size_t len_bytes, uint64_t object, uint
 static double seconds_of(const struct timeval *t)
 {
 	return (double)t->tv_sec + (double)t->tv_usec / 1e6;
+}
+
+/* --- CPU by thread ----------------------------------------------------------------------------- */
+
+/* Seconds on a CPU of all threads of one name, of those that live. */
+struct thread_cpu {
+	char name[32];
+	double seconds;
+};
+#define THREAD_NAMES_MAX 32u
+
+static void read_line(const char *path, char *line, int size)
+{
+	FILE *f = fopen(path, "re");
+
+	line[0] = '\0';
+	if (!f)
+		return; /* the thread ended */
+	if (!fgets(line, size, f))
+		line[0] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	(void)fclose(f);
+}
+
+/* Fills cpu[THREAD_NAMES_MAX] and returns how many there are. */
+static unsigned int threads_cpu(struct thread_cpu *cpu)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	const struct dirent *task;
+	unsigned int count = 0, i;
+
+	while (tasks && (task = readdir(tasks))) {
+		char path[320], name[32], line[128];
+
+		if (task->d_name[0] == '.')
+			continue;
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", task->d_name);
+		read_line(path, name, sizeof(name));
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%s/schedstat", task->d_name);
+		read_line(path, line, sizeof(line));
+		for (i = 0; i < count && strcmp(cpu[i].name, name) != 0; i++)
+			continue;
+		if (i == THREAD_NAMES_MAX)
+			continue;
+		if (i == count) {
+			cpu[count] = (struct thread_cpu){ .seconds = 0 };
+			memcpy(cpu[count++].name, name, sizeof(name));
+		}
+		cpu[i].seconds += strtod(line, NULL) / 1e9;
+	}
+	if (tasks)
+		(void)closedir(tasks);
+	return count;
 }
 
 static double cpu_seconds(int who)

@@ -89,6 +89,27 @@ START_TEST(more_writes_than_the_depth_all_arrive)
 }
 END_TEST
 
+/* Writes from the pinned memory, from beside it, and across its end. */
+START_TEST(memory_may_be_pinned)
+{
+	env_fixture_open_a(ENV_DIRECT);
+	queue_open(_i == 1);
+	env_ioq_pin(fx.env, queue, fx.mem, 2 * BLOCK);
+	env_ioq_pin(fx.env, queue, fx.mem, 3 * BLOCK); /* once is enough */
+	submit(0, fx.a, 2 * BLOCK, 0);
+	submit(2, fx.a, BLOCK, 2 * BLOCK);
+	reap(2);
+	ck_assert_int_eq(ios[0].result, 0);
+	ck_assert_int_eq(ios[2].result, 0);
+	submit(1, fx.a, 2 * BLOCK, BLOCK);
+	reap(1);
+	ck_assert_int_eq(ios[1].result, 0);
+	ck_assert_int_eq(env_pread(fx.env, fx.a, fx.back, 3 * BLOCK, 0), 3 * BLOCK);
+	ck_assert_mem_eq(fx.back, fx.mem, 3 * BLOCK);
+	env_ioq_close(fx.env, queue);
+}
+END_TEST
+
 START_TEST(reaping_without_waiting_gets_there_too)
 {
 	int count = 0;
@@ -230,6 +251,7 @@ static void add_tests(Suite *s)
 
 	tcase_add_checked_fixture(t, env_fixture_begin, env_fixture_end);
 	tcase_add_loop_test(t, more_writes_than_the_depth_all_arrive, 0, 2);
+	tcase_add_loop_test(t, memory_may_be_pinned, 0, 2);
 	tcase_add_loop_test(t, reaping_without_waiting_gets_there_too, 0, 2);
 	tcase_add_loop_test(t, each_write_has_its_own_result, 0, 2);
 	tcase_add_loop_test(t, short_write_is_continued_until_it_fails, 0, 2);
