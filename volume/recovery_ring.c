@@ -254,7 +254,8 @@ static bool is_lost(struct rewriter *w, struct replay_entry *re, int r, const st
 {
 	if (r != -EBADMSG && r != -EUCLEAN && r != -ENOENT)
 		return false;
-	replay_damage(w->rp, "LSN %" PRIu64 ": %.100s", re->entry.lsn, e->message);
+	replay_damage(w->rp, "LSN %" PRIu64 ": %.100s", re->entry.lsn,
+		      e ? e->message : err_name(r));
 	w->rp->end = min_u64(w->rp->end, re->entry.lsn - 1);
 	return true;
 }
