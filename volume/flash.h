@@ -31,7 +31,9 @@ struct flash_dir {
 struct flash_stock {
 	struct env_file *file; /* NULL: not opened (recycled) */
 	uint64_t number;       /* of its name */
+	uint64_t len_bytes;
 	uint32_t dir;
+	bool recycled; /* with the bytes of a dead SCO */
 };
 
 struct flash {
@@ -92,13 +94,16 @@ NODISCARD int flash_sync_names(struct flash *flash, uint32_t dir, struct err *e)
 /* Space of a file changed (sealing cut it), or a file was found at start (old 0). */
 void flash_account(struct flash *flash, uint32_t dir, uint64_t old_bytes, uint64_t new_bytes);
 /*
- * A file for version 0 of a SCO whose blocks were all written before: of a dead SCO, with that one's
- * bytes behind a first block of zeros, or (zeroed_too) out of the stock.
+ * An open file whose blocks were all written before: of a dead SCO, with that one's bytes, or
+ * (zeroed_too) of zeros. The caller writes a header, then names it, or drops it.
  * Errors: -ENOENT there is none of that length; whatever it is, flash_create() may still work.
  */
-NODISCARD int flash_take_stock(struct flash *flash, uint32_t stream, uint64_t sco,
-			       uint64_t len_bytes, bool zeroed_too, struct env_file **ret_file,
-			       uint32_t *ret_dir, bool *ret_recycled);
+NODISCARD int flash_take_stock(struct flash *flash, uint64_t len_bytes, bool zeroed_too,
+			       struct flash_stock *ret_stock);
+/* It is version 0 of a SCO from now on. Errors: what the env says; it was dropped then. */
+NODISCARD int flash_name_stock(struct flash *flash, struct flash_stock *stock, uint32_t stream,
+			       uint64_t sco);
+void flash_drop_taken(struct flash *flash, struct flash_stock *stock);
 /*
  * Keep the file of a SCO that is durably dead, for the next one: a filesystem takes writes to blocks
  * that were written before faster, and without a journal. Nobody may read the dead one any more.

@@ -6,8 +6,9 @@
  * of the disk and nothing else.
  *
  * A stock file is DIR/stock-<n>, out of sight of whoever lists DIR/sco. It is whole and durable
- * zeros before it counts. Taking it is one rename to the name of a new SCO, which becomes durable
- * as that of any new SCO: by flash_sync_names() before the first commit into it is acknowledged.
+ * zeros before it counts. Taking it is writing the header of a new SCO and one rename to its name,
+ * which becomes durable as that of any new SCO: by flash_sync_names() before the first commit into
+ * it is acknowledged.
  * Crash and power cut: whatever is still called stock-<n> at the next start is removed before
  * anybody looks at SCOs. If both names of a rename survived, that takes the wrong one away and
  * leaves the SCO; if only the old one did, no commit into the SCO was ever acknowledged. Zeros hold
@@ -123,32 +124,45 @@ bool flash_drop_stock(struct flash *flash)
 	return dropped;
 }
 
-int flash_take_stock(struct flash *flash, uint32_t stream, uint64_t sco, uint64_t len_bytes,
-		     bool zeroed_too, struct env_file **ret_file, uint32_t *ret_dir,
-		     bool *ret_recycled)
+int flash_take_stock(struct flash *flash, uint64_t len_bytes, bool zeroed_too,
+		     struct flash_stock *ret_stock)
 {
-	AUTO(free_stringp) char *from = NULL;
-	AUTO(free_stringp) char *to = NULL;
+	AUTO(free_stringp) char *path = NULL;
 	struct flash_stock s;
-	int r;
+	bool recycled = take_recycled(flash, len_bytes, &s);
+	int r = 0;
 
-	*ret_recycled = take_recycled(flash, len_bytes, &s);
-	if (!*ret_recycled && !(zeroed_too && take_zeroed(flash, len_bytes, &s)))
+	if (!recycled && !(zeroed_too && take_zeroed(flash, len_bytes, &s)))
 		return -ENOENT;
-	from = stock_path(flash, &s);
-	to = flash_path(flash, s.dir, stream, sco, 0);
-	r = from && to ? 0 : -ENOMEM;
-	if (r == 0 && !s.file)
-		r = env_open(flash->env, from, ENV_READ | ENV_WRITE | ENV_DIRECT, &s.file);
-	if (r == 0)
-		r = env_rename(flash->env, from, to);
-	if (r < 0) {
-		discard(flash, &s, len_bytes);
-		return r;
+	s.recycled = recycled;
+	s.len_bytes = len_bytes;
+	if (!s.file) {
+		path = stock_path(flash, &s);
+		r = path ? env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_DIRECT, &s.file) :
+			   -ENOMEM;
 	}
-	*ret_file = s.file;
-	*ret_dir = s.dir;
-	return 0;
+	if (r < 0)
+		discard(flash, &s, len_bytes);
+	else
+		*ret_stock = s;
+	return r;
+}
+
+int flash_name_stock(struct flash *flash, struct flash_stock *stock, uint32_t stream, uint64_t sco)
+{
+	AUTO(free_stringp) char *from = stock_path(flash, stock);
+	AUTO(free_stringp) char *to = flash_path(flash, stock->dir, stream, sco, 0);
+	int r = from && to ? env_rename(flash->env, from, to) : -ENOMEM;
+
+	if (r < 0)
+		flash_drop_taken(flash, stock);
+	return r;
+}
+
+void flash_drop_taken(struct flash *flash, struct flash_stock *stock)
+{
+	discard(flash, stock, stock->len_bytes);
+	stock->file = NULL;
 }
 
 /* --- filling ----------------------------------------------------------------------------------- */
@@ -232,13 +246,9 @@ static bool may_recycle(struct flash *flash, uint32_t dir, unsigned int most,
 	return most > 0 && flash_dir_has_room(flash, dir, RECYCLE_ROOM_FILES * *ret_bytes);
 }
 
-/*
- * The header goes, so that a process which dies before the next one is written leaves a file that
- * is no SCO. A name on the backend besides ours would see what is written from now on.
- */
-static int wipe(struct flash *flash, const char *path, uint64_t len_bytes)
+/* As long as a new one. A name on the backend besides ours would see what is written from now on. */
+static int fit(struct flash *flash, const char *path, uint64_t len_bytes)
 {
-	static const uint8_t zeros[ENV_DIRECT_ALIGN] __attribute__((aligned(ENV_DIRECT_ALIGN)));
 	struct env_stat st;
 	struct env_file *f;
 	int r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_DIRECT, &f);
@@ -248,8 +258,6 @@ static int wipe(struct flash *flash, const char *path, uint64_t len_bytes)
 	r = env_stat(flash->env, f, &st);
 	if (r == 0 && st.link_count != 1)
 		r = -EMLINK;
-	if (r == 0)
-		r = env_pwrite(flash->env, f, zeros, sizeof(zeros), 0);
 	if (r == 0 && st.size_bytes > len_bytes)
 		r = env_truncate(flash->env, f, len_bytes);
 	else if (r == 0 && st.size_bytes < len_bytes)
@@ -269,7 +277,7 @@ bool flash_recycle(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t 
 	if (!from || !may_recycle(flash, dir, most, &s, &new_bytes))
 		return false;
 	to = stock_path(flash, &s);
-	if (!to || wipe(flash, from, new_bytes) < 0 || env_rename(flash->env, from, to) < 0)
+	if (!to || fit(flash, from, new_bytes) < 0 || env_rename(flash->env, from, to) < 0)
 		return false;
 	flash_account(flash, dir, len_bytes, new_bytes);
 	GUARD(&flash->lock);

@@ -17,6 +17,8 @@
 /* Log that is not worth a checkpoint (nor is a part of what lives), and what is in any case. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
+/* Of that, so much never slows down anybody. */
+#define UNCOUNTED_MIN_BYTES (UINT64_C(512) << 20)
 
 #define NAMES_TROUBLE "volume: names not synced, trying again"
 #define SEAL_TROUBLE  "volume: sealing failed, trying again"
@@ -133,6 +135,10 @@ static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life *ret_lif
 	mutex_lock(&p->scos->lock);
 	*ret_life = s->life;
 	mine = !s->busy && !s->dead && (s->life == SCO_LIFE_FULL || s->life == SCO_LIFE_LEFTOVER);
+	/* The copy would have what counts only, and take the place of what a repair might still find. */
+	if (mine && s->life == SCO_LIFE_LEFTOVER && stream &&
+	    __atomic_load_n(&stream->error, __ATOMIC_RELAXED) == -EUCLEAN)
+		mine = false;
 	if (mine)
 		s->busy = true;
 	mutex_unlock(&p->scos->lock);
@@ -284,7 +290,8 @@ uint64_t sealer_step(void *arg)
  * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning leaves less of it
  * than its target, by what comes up meanwhile; writers are slowed down from a little below the target
  * on, and most at it (and some SCOs more, so that a small pool can work). What no checkpoint has
- * counted yet comes on top: with it, flash stays at about 1.6 of live data.
+ * counted yet may be garbage, too: with it, half of what lives is where writers are slowed down, and
+ * 0.6 where they are most, so flash stays near 1.6 of live data; files kept for reuse come on top.
  */
 void pool_recount(struct pool *p)
 {
@@ -312,6 +319,12 @@ void pool_recount(struct pool *p)
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_limit_bytes, from + live / GARBAGE_PART + slack,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&p->uncounted_from_bytes, max_u64(live / 2, UNCOUNTED_MIN_BYTES),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&p->uncounted_limit_bytes,
+			 max_u64(live / 2 + live / 10,
+				 UNCOUNTED_MIN_BYTES + UNCOUNTED_MIN_BYTES / 4),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

@@ -134,6 +134,8 @@ struct pool {
 	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
 	 * down for it, and where they wait for the cleaner. */
 	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
+	/* The same for garbage and all that no checkpoint has counted: it may be garbage, too. */
+	uint64_t uncounted_from_bytes, uncounted_limit_bytes;
 	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
 	uint64_t hurried_ns;
 

@@ -97,8 +97,15 @@ static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 
+	uint64_t uncounted = garbage + __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
+	uint64_t uncounted_from = __atomic_load_n(&p->uncounted_from_bytes, __ATOMIC_RELAXED);
+	uint64_t uncounted_limit = __atomic_load_n(&p->uncounted_limit_bytes, __ATOMIC_RELAXED);
+	uint64_t for_space =
+		max_u64(ramp_ns(garbage, from, limit, len_bytes),
+			ramp_ns(uncounted, uncounted_from, uncounted_limit, len_bytes));
+
 	return max_u64(ramp_ns(dirty, dirty_limit / 2, dirty_limit, len_bytes),
-		       min_u64(GARBAGE_DELAY_MAX_NS, ramp_ns(garbage, from, limit, len_bytes)));
+		       min_u64(GARBAGE_DELAY_MAX_NS, for_space));
 }
 
 /* Kick whoever makes room of the kind that is short. */

@@ -52,10 +52,51 @@ static int write_header(struct stream_world *w, struct env_file *file, const str
 	return r < 0 ? err_set(e, r, "writing the header of SCO %" PRIu64, s->number) : 0;
 }
 
+/* A file that was written before; the header first, so that its new name never has an old one. */
+static int take_from_stock(struct stream_world *w, const struct sco_make_options *o,
+			   struct sco *init)
+{
+	struct flash_stock stock;
+	int r = flash_take_stock(w->flash, init->file_bytes, o->prewritten, &stock);
+
+	if (r < 0)
+		return r;
+	init->recycled = stock.recycled;
+	r = write_header(w, stock.file, init, o, NULL);
+	if (r < 0)
+		flash_drop_taken(w->flash, &stock);
+	else
+		r = flash_name_stock(w->flash, &stock, o->stream, init->number);
+	init->recycled = r == 0 && stock.recycled;
+	init->file = stock.file;
+	init->dir = stock.dir;
+	return r;
+}
+
+static int make_file(struct stream_world *w, const struct sco_make_options *o, struct sco *init,
+		     struct err *e)
+{
+	int r = take_from_stock(w, o, init);
+
+	if (o->prewritten)
+		flash_want_stock(w->flash, init->file_bytes);
+	if (r == 0)
+		return 0;
+	r = flash_create(w->flash, o->stream, init->number, 0, init->file_bytes, o->urgent,
+			 &init->file, &init->dir, e);
+	if (r < 0)
+		return r;
+	r = write_header(w, init->file, init, o, e);
+	if (r < 0) {
+		env_close(w->env, init->file);
+		flash_discard(w->flash, init->dir, o->stream, init->number, 0, init->file_bytes);
+	}
+	return r;
+}
+
 int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sco **ret_sco,
 	     struct err *e)
 {
-	uint64_t len_bytes = (uint64_t)w->sco_slots * CLUSTER_BYTES;
 	struct sco init = {
 		.stream = o->stream,
 		.epoch = w->epoch,
@@ -64,7 +105,7 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 		.life = SCO_LIFE_OPEN,
 		.has_cut = o->first_of_epoch,
 		.cut_lsn = o->cut_lsn,
-		.file_bytes = len_bytes,
+		.file_bytes = (uint64_t)w->sco_slots * CLUSTER_BYTES,
 	};
 	int r;
 
@@ -72,27 +113,19 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 	if (r < 0)
 		return r;
 	env_random(w->env, &init.salt, sizeof(init.salt));
-	r = flash_take_stock(w->flash, o->stream, init.number, len_bytes, o->prewritten, &init.file,
-			     &init.dir, &init.recycled);
-	if (o->prewritten)
-		flash_want_stock(w->flash, len_bytes);
-	if (r < 0)
-		r = flash_create(w->flash, o->stream, init.number, 0, len_bytes, o->urgent,
-				 &init.file, &init.dir, e);
+	r = make_file(w, o, &init, e);
 	if (r < 0)
 		return r;
 	buf_init(&init.log, (size_t)w->sco_slots * BATCH_ROOM_BYTES);
 	init.crcs = calloc(w->sco_slots, sizeof(*init.crcs));
 	init.frame_of_slot = calloc(w->sco_slots, sizeof(*init.frame_of_slot));
-	r = init.crcs && init.frame_of_slot ? write_header(w, init.file, &init, o, e) :
+	r = init.crcs && init.frame_of_slot ? sco_table_add(w->scos, &init, ret_sco) :
 					      err_set(e, -ENOMEM, "tables of a SCO");
-	if (r == 0)
-		r = sco_table_add(w->scos, &init, ret_sco);
 	if (r < 0) {
 		free(init.crcs);
 		free(init.frame_of_slot);
 		env_close(w->env, init.file);
-		flash_discard(w->flash, init.dir, o->stream, init.number, 0, len_bytes);
+		flash_discard(w->flash, init.dir, o->stream, init.number, 0, init.file_bytes);
 	}
 	return r;
 }

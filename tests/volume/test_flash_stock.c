@@ -79,8 +79,15 @@ static unsigned int fill(void)
 
 static int take(uint64_t len_bytes)
 {
-	return flash_take_stock(fx.flash, 16, 5, len_bytes, true, &fx.file, &fx.in_dir,
-				&fx.recycled);
+	struct flash_stock stock;
+	int r = flash_take_stock(fx.flash, len_bytes, true, &stock);
+
+	if (r < 0)
+		return r;
+	fx.file = stock.file;
+	fx.in_dir = stock.dir;
+	fx.recycled = stock.recycled;
+	return flash_name_stock(fx.flash, &stock, 16, 5);
 }
 
 START_TEST(nothing_is_made_before_somebody_wants_it)
@@ -178,6 +185,19 @@ START_TEST(where_room_is_tight_the_stock_is_room)
 }
 END_TEST
 
+START_TEST(a_file_that_was_taken_can_be_given_up)
+{
+	struct flash_stock stock;
+
+	flash_want_stock(fx.flash, LEN);
+	ck_assert_uint_eq(fill(), FLASH_STOCK_MAX);
+	ck_assert_int_eq(flash_take_stock(fx.flash, LEN, true, &stock), 0);
+	flash_drop_taken(fx.flash, &stock);
+	ck_assert_uint_eq(stock_names(), FLASH_STOCK_MAX - 1);
+	ck_assert_uint_eq(flash_used_bytes(fx.flash), (FLASH_STOCK_MAX - 1) * LEN);
+}
+END_TEST
+
 /* --- recycling ---------------------------------------------------------------------------------- */
 
 /* A SCO's file, full of sevens, as long as it was when it was sealed. */
@@ -198,7 +218,7 @@ static bool recycle(uint64_t sco, uint64_t len_bytes, unsigned int most)
 	return flash_recycle(fx.flash, 0, 16, sco, 0, len_bytes, most);
 }
 
-START_TEST(the_file_of_a_dead_sco_serves_the_next_one_without_its_header)
+START_TEST(the_file_of_a_dead_sco_serves_the_next_one_at_its_length)
 {
 	uint8_t bytes[2 * ENV_DIRECT_ALIGN] __attribute__((aligned(ENV_DIRECT_ALIGN)));
 	struct env_stat st;
@@ -217,8 +237,7 @@ START_TEST(the_file_of_a_dead_sco_serves_the_next_one_without_its_header)
 		ck_assert_uint_eq(st.size_bytes, LEN);
 		ck_assert_int_eq(env_pread(env_posix(), fx.file, bytes, sizeof(bytes), 0),
 				 (ssize_t)sizeof(bytes));
-		ck_assert_uint_eq(bytes[0], 0);
-		ck_assert_uint_eq(bytes[ENV_DIRECT_ALIGN - 1], 0);
+		ck_assert_uint_eq(bytes[0], 7);
 		ck_assert_uint_eq(bytes[ENV_DIRECT_ALIGN], 7);
 		env_close(env_posix(), TAKE_PTR(fx.file));
 		ck_assert_int_eq(flash_delete(fx.flash, 0, 16, 5, 0, LEN, &fx.e), 0);
@@ -271,10 +290,11 @@ int main(void)
 	tcase_add_test(t, the_stock_has_a_limit);
 	tcase_add_test(t, a_taken_file_is_the_sco_and_all_zeros);
 	tcase_add_test(t, a_file_of_another_length_is_not_taken);
+	tcase_add_test(t, a_file_that_was_taken_can_be_given_up);
 	tcase_add_test(t, what_a_dead_process_left_goes_at_the_next_open);
 	tcase_add_test(t, closing_leaves_no_stock);
 	tcase_add_test(t, where_room_is_tight_the_stock_is_room);
-	tcase_add_test(t, the_file_of_a_dead_sco_serves_the_next_one_without_its_header);
+	tcase_add_test(t, the_file_of_a_dead_sco_serves_the_next_one_at_its_length);
 	tcase_add_test(t, what_the_backend_has_a_name_of_is_not_recycled);
 	tcase_add_test(t, no_more_are_kept_than_wanted_and_none_for_long);
 	suite_add_tcase(s, t);
