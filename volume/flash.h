@@ -16,8 +16,8 @@
 #include "volume/lock_ranks.h"
 
 #define FLASH_DIRS_MAX	   16u
-#define FLASH_STOCK_MAX	   4u /* files written in advance */
-#define FLASH_RECYCLED_MAX 512u
+#define FLASH_STOCK_MAX	   4u	/* files written in advance */
+#define FLASH_RECYCLED_MAX 512u /* files of dead SCOs */
 
 struct flash_dir {
 	char *path;		/* constant */

@@ -745,12 +745,33 @@ int pool_flush(struct pool *p, struct err *e)
 	return r == 0 ? meta_sync(p->meta, e) : r;
 }
 
+/* An open SCO of a damaged stream is not sealed (flush.c), so it never travels. */
+static int check_nothing_is_kept_back(struct pool *p, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r = sco_table_list_unsealed(p->scos, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "sync");
+	for (size_t i = 0; i < count && r == 0; i++)
+		if (sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
+			r = err_set(e, -EUCLEAN,
+				    "stream %u is damaged, its SCO %" PRIu64
+				    " stays on this machine until repaired",
+				    list[i]->stream, list[i]->number);
+	sco_list_free(p->scos, list, count);
+	return r;
+}
+
 int pool_sync_backend(struct pool *p, struct err *e)
 {
 	int r = upload_round(p, true, e);
 
 	/* A stream that failed keeps back what it has. */
-	return r == 0 ? pool_flush_streams(p, e) : r;
+	if (r == 0)
+		r = pool_flush_streams(p, e);
+	return r == 0 ? check_nothing_is_kept_back(p, e) : r;
 }
 
 struct metrics_registry *pool_metrics(struct pool *p)
