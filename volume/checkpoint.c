@@ -99,10 +99,31 @@ static int put_value(struct checkpoint *c, const struct row_key *key, int encode
 	return encoded < 0 ? encoded : meta_batch_put(c->pool->meta, c->batch, key, &c->value);
 }
 
+int checkpoint_note_change(struct checkpoint *c, uint64_t layer, uint64_t page)
+{
+	uint64_t area = page >> AREA_PAGES_SHIFT;
+	struct row_key key = row_key_2u64(ROW_CHANGED, layer, area);
+	int r;
+
+	/* Pages come in order. Commits before this one stay where it stays: once is enough. */
+	if (layer == c->changed_layer && area == c->changed_area)
+		return 0;
+	buf_clear(&c->value);
+	r = put_value(c, &key, changed_row_encode(&c->value));
+	if (r == 0) {
+		c->changed_layer = layer;
+		c->changed_area = area;
+	}
+	return r;
+}
+
 static int put_state_row(struct checkpoint *c, struct staged_object *so)
 {
 	struct row_key key = row_key_u64(ROW_OBJECT_STATE, so->object->layer->id);
+	int r = checkpoint_note_change(c, so->object->layer->id, 0);
 
+	if (r < 0)
+		return r;
 	buf_clear(&c->value);
 	so->written = true;
 	return put_value(c, &key, object_state_row_encode(&so->row, &c->value));

@@ -43,7 +43,8 @@ struct checkpoint {
 	/* The commit that is being filled. */
 	struct meta_batch *batch;
 	struct tally *tallies;
-	struct tally *last_tally; /* that was looked at; NULL */
+	struct tally *last_tally;	      /* that was looked at; NULL */
+	uint64_t changed_layer, changed_area; /* that were noted last; layer 0: none */
 	struct buf value;
 };
 
@@ -52,6 +53,9 @@ NODISCARD int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta);
 /* The commit that is being filled goes in, with the counts that it changes; the next one begins. */
 NODISCARD int checkpoint_commit(struct checkpoint *c, struct err *e);
 NODISCARD int checkpoint_commit_if_full(struct checkpoint *c, struct err *e);
+
+/* A row of the layer changes with the commit at hand: of a page, or its state (then page is 0). */
+NODISCARD int checkpoint_note_change(struct checkpoint *c, uint64_t layer, uint64_t page);
 
 /* checkpoint_pages.c: into the commit at hand. */
 NODISCARD int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp,

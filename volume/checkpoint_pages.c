@@ -88,6 +88,9 @@ static int put_page(struct checkpoint *c, const struct row_key *key, const struc
 
 	for (unsigned int i = 0; i < sp->run_count; i++)
 		changed += sp->runs[i].count;
+	r = checkpoint_note_change(c, sp->layer->id, sp->page);
+	if (r < 0)
+		return r;
 	buf_clear(&c->value);
 	if (changed < WHOLE_PAGE_CLUSTERS) {
 		r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
@@ -182,7 +185,9 @@ static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 			return r;
 	}
 	k = row_key_2u64(ROW_PAGE, layer, page);
-	r = meta_batch_delete(c->pool->meta, c->batch, &k);
+	r = checkpoint_note_change(c, layer, page);
+	if (r == 0)
+		r = meta_batch_delete(c->pool->meta, c->batch, &k);
 	if (r < 0)
 		return r;
 	count_mapped(c, rr->layer->owner, below - before);
@@ -200,8 +205,10 @@ static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struc
 	r = checkpoint_count_below(c, l, page, &below, e);
 	if (r < 0)
 		return r;
+	r = checkpoint_note_change(c, l->id, page);
 	buf_clear(&c->value);
-	r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
+	if (r == 0)
+		r = page_value_encode(PAGE_BASE, &run, 1, &c->value);
 	if (r == 0)
 		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
 	if (r < 0)

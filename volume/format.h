@@ -278,6 +278,8 @@ enum row_kind {
 	ROW_OBJECT_STATE = 'o',
 	ROW_PAGE = 'm',
 	ROW_SCO = 's',
+	ROW_CHANGED = 'c',
+	ROW_MAP_PIECE = 'p', /* only in images of kind ROWS_MAP_INDEX */
 };
 struct row_key row_key_u64(enum row_kind kind, uint64_t id);		 /* kind, BE64 */
 struct row_key row_key_2u64(enum row_kind kind, uint64_t a, uint64_t b); /* kind, BE64, BE64 */
@@ -353,6 +355,9 @@ struct object_state_row {
 	lsn_t lsn;		  /* of the newest entry in it */
 };
 
+/* Row ROW_CHANGED (layer, page >> AREA_PAGES_SHIFT): rows of these pages, or with area 0 the layer's
+ * state, changed since the map image that the newest root names. */
+#define AREA_PAGES_SHIFT 8u
 enum sco_state { SCO_OPEN = 1, SCO_SEALED = 2 };
 enum sco_row_flags {
 	SCO_UPLOADED = 1 << 0, /* the object named by object_epoch is on the backend */
@@ -386,6 +391,8 @@ DECLARE_ROW(layer_row);
 DECLARE_ROW(root_row);
 DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);
+NODISCARD int changed_row_encode(struct buf *out); /* has no fields */
+NODISCARD int changed_row_decode(const uint8_t *in, size_t len_bytes, struct err *e);
 
 /* --- Map page values (FORMAT.md section 8) ----------------------------------------------------- */
 
@@ -414,8 +421,8 @@ NODISCARD int page_value_decode(const uint8_t *in, size_t len_bytes, enum page_v
 
 /* --- Objects on the backend (FORMAT.md section 9) ---------------------------------------------- */
 
-/* An image of rows: namespace snapshots and map checkpoints. Header, rows, trailer with CRC. */
-enum rows_image_kind { ROWS_NAMESPACE = 1, ROWS_MAP = 2 };
+/* An image of rows: namespace snapshots, pieces of maps and their index. Header, rows, CRC. */
+enum rows_image_kind { ROWS_NAMESPACE = 1, ROWS_MAP = 2, ROWS_MAP_INDEX = 3 };
 struct rows_image_header {
 	struct uuid pool;
 	uint32_t kind;
@@ -442,6 +449,20 @@ struct named_object {
 	uint64_t len_bytes;
 	uint32_t crc;
 };
+/*
+ * A row of a map's index. A piece is an image of the stream's rows from (layer, page) up to the next
+ * piece; the state row of a layer lies before its page 0. What is before the first piece is its own.
+ */
+struct map_piece {
+	uint64_t layer, page; /* its key */
+	uint32_t layers;      /* of the stream, whose page 0 lies in it */
+	struct named_object object;
+};
+NODISCARD int map_piece_encode(const struct map_piece *piece, struct buf *out);
+/* Fills in all but the key. Errors: -EBADMSG, -EUCLEAN, -EPROTONOSUPPORT. */
+NODISCARD int map_piece_decode(const uint8_t *in, size_t len_bytes, struct map_piece *ret_piece,
+			       struct err *e);
+
 struct manifest_sco {
 	uint64_t sco;
 	uint32_t version;
@@ -457,7 +478,7 @@ struct manifest {
 	uint64_t epoch;
 	uint64_t root;
 	lsn_t lsn;		 /* state of the stream that the root commits */
-	struct named_object map; /* rows image; name empty: none, replay all SCOs */
+	struct named_object map; /* index of its pieces; name empty: none, replay all SCOs */
 	lsn_t map_lsn;
 	uint32_t sco_count;
 	struct manifest_sco *scos; /* ascending; freed by manifest_done() */
@@ -493,8 +514,10 @@ void object_name_sco(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64
 		     uint32_t version, uint64_t epoch);
 void object_name_manifest(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t root,
 			  uint64_t epoch);
-void object_name_map(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, lsn_t lsn,
+void object_name_map(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t root,
 		     uint64_t epoch);
+void object_name_map_piece(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t root,
+			   uint32_t number, uint64_t epoch);
 void object_name_namespace(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch);
 void object_name_root(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch);
 void object_name_epoch(char ret_name[OBJECT_NAME_MAX + 1], uint64_t epoch);

@@ -184,6 +184,7 @@ static const char *rows_header_flaw(const struct rows_image_header *h)
 	case ROWS_NAMESPACE:
 		return h->stream == 0 && h->lsn == 0 ? NULL : "a namespace of one stream";
 	case ROWS_MAP:
+	case ROWS_MAP_INDEX:
 		return h->stream != 0 ? NULL : "a map of no stream";
 	default:
 		return "unknown kind";
@@ -310,6 +311,37 @@ int rows_image_decode(const uint8_t *in, size_t len_bytes, struct rows_image_hea
 		if (r != 0)
 			return r;
 	}
+	return 0;
+}
+
+/* --- Piece of a map ---------------------------------------------------------------------------- */
+
+int map_piece_encode(const struct map_piece *piece, struct buf *out)
+{
+	uint8_t value[ROW_BYTES(4u + 1u + OBJECT_NAME_MAX + NAMED_TAIL_BYTES)], *end;
+
+	ASSERT(name_is_sound(piece->object.name));
+	le32_put(value + 1, piece->layers);
+	end = named_object_put(&piece->object, value + 5);
+	return row_append(ROW_MAP_PIECE, value, (size_t)(end - value) + CRC_BYTES, out);
+}
+
+int map_piece_decode(const uint8_t *in, size_t len_bytes, struct map_piece *ret_piece,
+		     struct err *e)
+{
+	struct named_object object;
+	struct cursor c;
+	int r = row_check(ROW_MAP_PIECE, in, len_bytes, "piece of a map", e);
+
+	if (r < 0)
+		return r;
+	if (len_bytes < ROW_BYTES(4u + NAMED_BYTES_MIN))
+		return err_set(e, -EUCLEAN, "piece of a map: cut off");
+	c = (struct cursor){ in + 5, len_bytes - ROW_BYTES(4u) };
+	if (named_object_get(&c, &object) < 0 || object.name[0] == '\0' || c.left != 0)
+		return err_set(e, -EUCLEAN, "piece of a map: bad name");
+	ret_piece->layers = le32_get(in + 1);
+	ret_piece->object = object;
 	return 0;
 }
 

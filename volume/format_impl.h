@@ -125,6 +125,15 @@ static inline bool sco_number_is_sound(uint64_t sco)
 	return sco >= 1 && sco <= SCO_NUMBER_MAX;
 }
 
+/* Version byte before the fields of a row's value, checksum behind them. */
+#define ROW_BYTES(fields) (1u + (fields) + CRC_BYTES)
+
+/* format_row.c: put version and checksum around the fields and append the value. */
+NODISCARD int row_append(enum row_kind kind, uint8_t *value, size_t len_bytes, struct buf *out);
+/* Checksum and version of a value; then it is at least as long as an empty row. */
+NODISCARD int row_check(enum row_kind kind, const uint8_t *in, size_t len_bytes, const char *what,
+			struct err *e);
+
 /* NULL, or what is wrong with an entry; the place of its slots in a batch is not looked at. */
 const char *log_entry_flaw(const struct log_entry *entry);
 

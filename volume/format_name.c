@@ -16,6 +16,7 @@
 #define STREAM_HEX  "%08" PRIx32
 #define SCO_HEX	    "%09" PRIx64
 #define VERSION_HEX "%08" PRIx32
+#define PIECE_HEX   "%08" PRIx32
 #define LONG_HEX    "%016" PRIx64
 
 PRINTF_LIKE(3, 4)
@@ -46,10 +47,19 @@ void object_name_manifest(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, u
 		   stream, root, epoch);
 }
 
-void object_name_map(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, lsn_t lsn, uint64_t epoch)
+void object_name_map(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t root,
+		     uint64_t epoch)
 {
 	name_print(ret_name, OBJECT_NAME_MAX + 1, STREAM_HEX "/map/" LONG_HEX "-" LONG_HEX, stream,
-		   lsn, epoch);
+		   root, epoch);
+}
+
+void object_name_map_piece(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t root,
+			   uint32_t number, uint64_t epoch)
+{
+	name_print(ret_name, OBJECT_NAME_MAX + 1,
+		   STREAM_HEX "/piece/" LONG_HEX "-" PIECE_HEX "-" LONG_HEX, stream, root, number,
+		   epoch);
 }
 
 void object_name_namespace(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch)

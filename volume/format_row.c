@@ -51,9 +51,6 @@ int row_key_parse_2u64(const uint8_t *key, size_t len, enum row_kind kind, uint6
 
 /* --- Frame of a value -------------------------------------------------------------------------- */
 
-/* Version byte before the fields, checksum behind them. */
-#define ROW_BYTES(fields) (1u + (fields) + CRC_BYTES)
-
 static uint32_t row_crc(enum row_kind kind, const uint8_t *value, size_t len_bytes)
 {
 	const uint8_t first = (uint8_t)kind;
@@ -61,18 +58,15 @@ static uint32_t row_crc(enum row_kind kind, const uint8_t *value, size_t len_byt
 	return crc32c(crc32c(0, &first, 1), value, len_bytes);
 }
 
-/* Put version and checksum around the fields and append the value. */
-NODISCARD static int row_append(enum row_kind kind, uint8_t *value, size_t len_bytes,
-				struct buf *out)
+int row_append(enum row_kind kind, uint8_t *value, size_t len_bytes, struct buf *out)
 {
 	value[0] = FORMAT_VERSION;
 	le32_put(value + len_bytes - CRC_BYTES, row_crc(kind, value, len_bytes - CRC_BYTES));
 	return buf_append(out, value, len_bytes);
 }
 
-/* Checksum and version; the length is at least that of an empty row. */
-NODISCARD static int row_check(enum row_kind kind, const uint8_t *in, size_t len_bytes,
-			       const char *what, struct err *e)
+int row_check(enum row_kind kind, const uint8_t *in, size_t len_bytes, const char *what,
+	      struct err *e)
 {
 	if (len_bytes < ROW_BYTES(0))
 		return err_set(e, -EUCLEAN, "%s row: only %zu bytes long", what, len_bytes);
@@ -485,6 +479,20 @@ int object_state_row_decode(const uint8_t *in, size_t len_bytes, struct object_s
 		return row_refuse("object state", flaw, e);
 	*ret_row = row;
 	return 0;
+}
+
+/* --- Changed areas ----------------------------------------------------------------------------- */
+
+int changed_row_encode(struct buf *out)
+{
+	uint8_t value[ROW_BYTES(0)];
+
+	return row_append(ROW_CHANGED, value, sizeof(value), out);
+}
+
+int changed_row_decode(const uint8_t *in, size_t len_bytes, struct err *e)
+{
+	return row_check_fixed(ROW_CHANGED, in, len_bytes, ROW_BYTES(0), "changed area", e);
 }
 
 /* --- SCO --------------------------------------------------------------------------------------- */

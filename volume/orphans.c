@@ -94,6 +94,21 @@ static int know(struct sweep *s, const char *name)
 	return 0;
 }
 
+static int know_map(struct sweep *s, const struct named_object *map, struct err *e)
+{
+	struct map_piece *pieces;
+	size_t count;
+	int r = root_map_pieces(s->pool, map, &pieces, &count, e);
+
+	if (r < 0)
+		return r;
+	r = know(s, map->name);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = know(s, pieces[i].object.name);
+	free(pieces);
+	return r;
+}
+
 static int know_manifest(struct sweep *s, const struct named_object *o, struct err *e)
 {
 	struct manifest m = { 0 };
@@ -110,7 +125,7 @@ static int know_manifest(struct sweep *s, const struct named_object *o, struct e
 	if (r == 0)
 		r = manifest_decode(bytes.data, bytes.len_bytes, &m, e);
 	if (r == 0)
-		r = know(s, m.map.name);
+		r = know_map(s, &m.map, e);
 	for (uint32_t i = 0; i < m.sco_count && r == 0; i++) {
 		char name[OBJECT_NAME_MAX + 1];
 

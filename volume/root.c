@@ -2,13 +2,13 @@
  * root - the commit point of the pool on the backend: a namespace snapshot, one manifest a stream,
  * and the small numbered object that names them. Whatever a root names was put before it.
  *
- * A stream's manifest is written anew when its SCOs changed. Its map image is a base; SCOs younger
- * than it are replayed by a restore. A new base is needed once a SCO left whose log the old base
+ * A stream's manifest is written anew when its SCOs changed. SCOs younger than the map that it names
+ * are replayed by a restore. A new map (root_map.c) is needed once a SCO left whose log the old one
  * does not cover.
  */
 #include "common/crc32c.h"
 #include "common/log.h"
-#include "volume/upload.h"
+#include "volume/root_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,37 +17,12 @@
 /* Largest image, manifest or root that is put in one piece. */
 #define IMAGE_BYTES_MAX ((size_t)4 << 30)
 
-struct root_builder {
-	struct pool *pool;
-	uint64_t number;
-	struct root old; /* the root before; zero when there is none */
-	struct root new;
-	struct meta_batch *names; /* rows that the commit brings along */
-};
-
-/* --- rows images ------------------------------------------------------------------------------- */
-
-struct image_filter {
-	struct buf *out;
-	enum row_kind kind;
-	uint64_t layer_first, layer_end; /* page rows of these layers only */
-	int error;
-};
+/* --- the namespace ----------------------------------------------------------------------------- */
 
 static int add_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		   size_t value_bytes)
 {
-	struct image_filter *f = arg;
-
-	return rows_image_add(f->out, key, key_bytes, value, value_bytes);
-}
-
-static int add_rows(struct pool *p, enum meta_family family, const struct row_key *from,
-		    const struct row_key *until, struct buf *out, struct err *e)
-{
-	struct image_filter f = { .out = out };
-
-	return meta_iterate(p->meta, family, from, until, add_row, &f, e);
+	return rows_image_add(arg, key, key_bytes, value, value_bytes);
 }
 
 static int namespace_image(struct root_builder *b, struct err *e)
@@ -64,7 +39,7 @@ static int namespace_image(struct root_builder *b, struct err *e)
 		struct row_key from = { .bytes = { (uint8_t)kinds[i] }, .len_bytes = 1 };
 		struct row_key until = { .bytes = { (uint8_t)(kinds[i] + 1) }, .len_bytes = 1 };
 
-		r = add_rows(p, META_NAMES, &from, &until, &image, e);
+		r = meta_iterate(p->meta, META_NAMES, &from, &until, add_row, &image, e);
 	}
 	if (r == 0)
 		r = rows_image_end(&image);
@@ -74,96 +49,6 @@ static int namespace_image(struct root_builder *b, struct err *e)
 	}
 	buf_done(&image);
 	return r < 0 ? err_wrap(e, r, "namespace snapshot") : 0;
-}
-
-/* The layers of a stream: those whose locations its log filled last. */
-struct stream_layers {
-	struct pool *pool;
-	uint32_t stream;
-	struct buf *out;
-	struct err *e;
-};
-
-static int layer_rows(struct stream_layers *sl, uint64_t layer)
-{
-	struct row_key from = row_key_2u64(ROW_PAGE, layer, 0);
-	struct row_key until = row_key_2u64(ROW_PAGE, layer, UINT64_MAX);
-	struct row_key state = row_key_u64(ROW_OBJECT_STATE, layer);
-	struct row_key behind = row_key_u64(ROW_OBJECT_STATE, layer + 1);
-	int r;
-
-	r = add_rows(sl->pool, META_STATE, &from, &until, sl->out, sl->e);
-	return r == 0 ? add_rows(sl->pool, META_STATE, &state, &behind, sl->out, sl->e) : r;
-}
-
-static int stream_object(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-			 size_t value_bytes)
-{
-	struct stream_layers *sl = arg;
-	struct object_row row;
-	bool mine;
-	int r;
-
-	(void)key;
-	(void)key_bytes;
-	r = object_row_decode(value, value_bytes, &row, sl->e);
-	if (r < 0)
-		return r;
-	mine = row.origin_count && row.origins[0].stream == sl->stream;
-	object_row_done(&row);
-	return mine ? layer_rows(sl, row.live_layer) : 0;
-}
-
-static int stream_frozen(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-			 size_t value_bytes)
-{
-	struct stream_layers *sl = arg;
-	struct layer_row row;
-	uint64_t id;
-	int r;
-
-	r = row_key_parse_u64(key, key_bytes, ROW_LAYER, &id);
-	if (r == 0)
-		r = layer_row_decode(value, value_bytes, &row, sl->e);
-	if (r < 0)
-		return r;
-	return row.state == LAYER_FROZEN && row.mark_stream == sl->stream ? layer_rows(sl, id) : 0;
-}
-
-static int map_image(struct root_builder *b, struct stream *s, struct manifest *m, struct err *e)
-{
-	struct pool *p = b->pool;
-	struct rows_image_header h = { .pool = p->uuid,
-				       .kind = ROWS_MAP,
-				       .stream = s->id,
-				       .epoch = p->epoch,
-				       .lsn = s->checkpoint_lsn };
-	struct row_key o_from = row_key_u64(ROW_OBJECT, 0);
-	struct row_key o_until = row_key_u64(ROW_OBJECT, UINT64_MAX);
-	struct row_key l_from = row_key_u64(ROW_LAYER, 0);
-	struct row_key l_until = row_key_u64(ROW_LAYER, UINT64_MAX);
-	struct stream_layers sl = { .pool = p, .stream = s->id, .e = e };
-	struct buf image;
-	int r;
-
-	buf_init(&image, IMAGE_BYTES_MAX);
-	sl.out = &image;
-	r = rows_image_begin(&h, &image);
-	if (r == 0)
-		r = meta_iterate(p->meta, META_NAMES, &o_from, &o_until, stream_object, &sl, e);
-	if (r == 0)
-		r = meta_iterate(p->meta, META_NAMES, &l_from, &l_until, stream_frozen, &sl, e);
-	if (r == 0)
-		r = rows_image_end(&image);
-	if (r == 0) {
-		/* Not the LSN: without a new entry the rows change, too (an object is deleted), and
-		 * the root before needs its image as it was. */
-		object_name_map(m->map.name, s->id, b->number, p->epoch);
-		r = upload_put_buf(p, &image, &m->map, e);
-		m->map_lsn = h.lsn;
-	}
-	buf_done(&image);
-	return r < 0 ? err_wrap(e, r, "map image of stream %u", s->id) : 0;
 }
 
 /* --- manifests --------------------------------------------------------------------------------- */
@@ -240,7 +125,7 @@ static bool log_has_hole(const struct manifest *m)
 	return end < m->lsn;
 }
 
-static int read_object(struct pool *p, const struct named_object *o, struct buf *out, struct err *e)
+int root_read_object(struct pool *p, const struct named_object *o, struct buf *out, struct err *e)
 {
 	uint8_t *to;
 
@@ -259,7 +144,7 @@ static const struct root_stream *old_stream(const struct root_builder *b, uint32
 	return NULL;
 }
 
-static int condemn(struct root_builder *b, const char *name, struct err *e)
+int root_condemn(struct root_builder *b, const char *name, struct err *e)
 {
 	int r = name[0] ? upload_condemn_name(b->pool, b->names, b->number, name) : 0;
 
@@ -290,7 +175,7 @@ static int condemn_scos(struct root_builder *b, const struct manifest *old,
 			continue;
 		object_name_sco(name, old->stream, old->scos[i].sco, old->scos[i].version,
 				old->scos[i].object_epoch);
-		r = condemn(b, name, e);
+		r = root_condemn(b, name, e);
 	}
 	return r;
 }
@@ -324,7 +209,7 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 	buf_init(&bytes, IMAGE_BYTES_MAX);
 	r = manifest_fill(b->pool, s, &new, e);
 	if (r == 0 && before) {
-		r = read_object(b->pool, &before->manifest, &bytes, e);
+		r = root_read_object(b->pool, &before->manifest, &bytes, e);
 		if (r == 0)
 			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
 	}
@@ -339,16 +224,14 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 	new.map = old.map;
 	new.map_lsn = old.map_lsn;
 	if (!before || lost_a_sco(&old, &new) || log_has_hole(&new)) {
-		r = map_image(b, s, &new, e);
-		if (r == 0 && strcmp(old.map.name, new.map.name) != 0)
-			r = condemn(b, old.map.name, e);
+		r = root_map_put(b, s, &old.map, &new, e);
 	}
 	if (r == 0)
 		r = condemn_scos(b, &old, &new, e);
 	if (r == 0)
 		r = put_manifest(b, s, &new, &rs->manifest, e);
 	if (r == 0 && before)
-		r = condemn(b, before->manifest.name, e);
+		r = root_condemn(b, before->manifest.name, e);
 out:
 	manifest_done(&old);
 	manifest_done(&new);
@@ -373,15 +256,15 @@ static int condemn_gone_streams(struct root_builder *b, struct err *e)
 		if (j < b->new.stream_count && b->new.streams[j].stream == before->stream)
 			continue;
 		buf_init(&bytes, IMAGE_BYTES_MAX);
-		r = read_object(b->pool, &before->manifest, &bytes, e);
+		r = root_read_object(b->pool, &before->manifest, &bytes, e);
 		if (r == 0)
 			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
 		if (r == 0)
 			r = condemn_scos(b, &old, &nothing, e);
 		if (r == 0)
-			r = condemn(b, old.map.name, e);
+			r = root_map_condemn(b, &old.map, e);
 		if (r == 0)
-			r = condemn(b, before->manifest.name, e);
+			r = root_condemn(b, before->manifest.name, e);
 		manifest_done(&old);
 		buf_done(&bytes);
 	}
@@ -473,7 +356,7 @@ static int commit_row(struct root_builder *b, struct err *e)
 		r = meta_batch_put(p->meta, b->names, &key, &value);
 	if (r == 0 && p->root_number) {
 		object_name_root(name, p->root_number, p->root_epoch);
-		r = condemn(b, name, e);
+		r = root_condemn(b, name, e);
 	}
 	if (r == 0)
 		r = meta_commit(p->meta, b->names, META_SYNC, e);
@@ -502,9 +385,11 @@ static int build(struct root_builder *b, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "root");
 	b->new.streams = calloc(count + 1, sizeof(*b->new.streams));
-	r = b->new.streams ? namespace_image(b, e) : err_set(e, -ENOMEM, "root");
+	r = b->new.streams ? root_map_begin(b, e) : err_set(e, -ENOMEM, "root");
+	if (r == 0)
+		r = namespace_image(b, e);
 	if (r == 0 && p->root_number)
-		r = condemn(b, b->old.ns.name, e);
+		r = root_condemn(b, b->old.ns.name, e);
 	stream_sort(streams, count);
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = stream_manifest(b, streams[i], e);
@@ -527,6 +412,9 @@ int root_commit(struct pool *p, struct err *e)
 		r = put_root(&b, e);
 	if (r == 0)
 		r = commit_row(&b, e);
+	if (r == 0)
+		r = root_map_committed(&b, e);
+	root_map_done(&b);
 	meta_batch_free(p->meta, b.names);
 	root_done(&b.old);
 	root_done(&b.new);

@@ -26,5 +26,8 @@ NODISCARD int orphans_sweep(struct pool *p, bool *ret_done, struct err *e);
 /* Read and check the newest root of the store; -ENOENT: none. Freed by root_done(). */
 NODISCARD int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_root,
 			struct err *e);
+/* The pieces of a map, ascending (root_map.c); none for an empty name. Freed by the caller. */
+NODISCARD int root_map_pieces(struct pool *p, const struct named_object *map,
+			      struct map_piece **ret_pieces, size_t *ret_count, struct err *e);
 
 #endif

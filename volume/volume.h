@@ -55,6 +55,8 @@ struct pool_options {
 	/* A ring of a dead process that is missing or does not fit is given up, and with it what was
 	 * acknowledged and not yet on flash; else pool_open() refuses. */
 	bool give_up_ring;
+	/* For tests: so large a piece of a map on the backend gets; 0: 4 MiB. */
+	size_t map_piece_bytes;
 	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
 	struct meta *meta;
 	struct backend *backend;

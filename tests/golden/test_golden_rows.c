@@ -181,6 +181,13 @@ static const struct image rows_image = {
 	.row = { { { 's', 0, 1 }, 3, { 'v', 'a', 'l', 'u', 'e' }, 5 }, { { 'o' }, 32, { 0 }, 0 } },
 };
 
+static const struct map_piece map_piece = {
+	.layers = 3,
+	.object = { "00000021/piece/000000000000000c-00000002-0000000000000007", 0x1234,
+		    0xfeed0007 },
+};
+ROW_CODEC(map_piece)
+
 static int rows_image_to_buf(const void *value, struct buf *out)
 {
 	const struct image *image = value;
@@ -291,6 +298,7 @@ static const struct golden goldens[] = {
 	GOLDEN_AS(page_base, page, NULL),
 	GOLDEN_AS(page_delta, page, NULL),
 	GOLDEN_AS(page_empty, page, NULL),
+	GOLDEN(map_piece),
 	GOLDEN(rows_image),
 	GOLDEN_AS(manifest, manifest, manifest_free),
 	GOLDEN_AS(root, root, root_free),

@@ -15,6 +15,12 @@
  */
 NODISCARD bool rows_agree(struct env *env, struct meta *meta, const struct pool_options *o);
 
+/*
+ * Of a pool that was closed: the maps that the newest root names have every row of STATE that is not
+ * marked as changed, as it is, and no others of layers that still count; no row twice.
+ */
+NODISCARD bool maps_agree(struct backend *b, struct meta *meta);
+
 /* Of a pool without objects: no SCO on flash, none on the backend. */
 NODISCARD bool nothing_left(struct backend *b, struct env *env, const struct pool_options *o);
 

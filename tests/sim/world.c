@@ -87,6 +87,7 @@ static void choose_options(struct world *w)
 	o->clean_target_percent = 101 + (unsigned int)sim_rand(s, 60);
 	o->grace_time_ns = 1;
 	o->reserve_bytes = 4096;
+	o->map_piece_bytes = 100;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
 	o->cache[0].path = "/pool/cache";
 	o->cache_count = 1;
@@ -623,6 +624,8 @@ static void process(void *arg)
 		sim_set_faults(w->sim, NULL);
 		if (!rows_agree(sim_env(w->sim), w->options.meta, &w->options))
 			fail(w, "rows and files do not agree", 0, NULL);
+		if (!w->faulty && !maps_agree(w->backend, w->options.meta))
+			fail(w, "maps and rows do not agree", 0, NULL);
 		if (last && !nothing_left(w->backend, sim_env(w->sim), &w->options))
 			fail(w, "something is left", 0, NULL);
 	}

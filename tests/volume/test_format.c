@@ -277,6 +277,15 @@ static void sco_row_random(struct rng *rng, void *value)
 	random_lsns(rng, &row->first_lsn, &row->last_lsn);
 }
 
+static void map_piece_random(struct rng *rng, void *value)
+{
+	struct map_piece *piece = value;
+
+	memset(piece, 0, sizeof(*piece));
+	piece->layers = rng_u32(rng, 0, UINT32_MAX);
+	random_named(rng, &piece->object);
+}
+
 static void manifest_random(struct rng *rng, void *value)
 {
 	struct manifest *m = value;
@@ -383,6 +392,7 @@ ROW_CODEC(layer_row, ROW_LAYER)
 ROW_CODEC(root_row, ROW_ROOT)
 ROW_CODEC(object_state_row, ROW_OBJECT_STATE)
 ROW_CODEC(sco_row, ROW_SCO)
+ROW_CODEC(map_piece, ROW_MAP_PIECE)
 BUF_CODEC(manifest)
 BUF_CODEC(root)
 
@@ -486,6 +496,7 @@ static const struct codec codecs[] = {
 	ROW(root_row, 0, NULL),
 	ROW(object_state_row, 0, NULL),
 	ROW(sco_row, 0, NULL),
+	ROW(map_piece, 0, NULL),
 	OBJECT(manifest, 0),
 	OBJECT(root, 16),
 	/* Its version is that of its SCO's header. */

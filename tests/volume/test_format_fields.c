@@ -148,6 +148,8 @@ SUBJECT_ROW(layer_row, ROW_LAYER, NOTHING, .state = LAYER_LIVE)
 SUBJECT_ROW(object_state_row, ROW_OBJECT_STATE, NOTHING, .lsn = 1)
 SUBJECT_ROW(sco_row, ROW_SCO, NOTHING, .state = SCO_OPEN)
 
+SUBJECT_ROW(map_piece, ROW_MAP_PIECE, NOTHING, .object = { .name = "m" })
+
 #define SUBJECT_OBJECT(name, ...)                                                                  \
 	static void name##_make(void)                                                              \
 	{                                                                                          \
@@ -387,8 +389,14 @@ static const struct spoilt cases[] = {
 	CASE(root, 120, 1, 0, "condemned name"),
 	CASE(root, 120, 1, 2, "condemned name"),
 
+	CASE(map_piece, 5, 1, 0, "bad name"),
+	CASE(map_piece, 5, 1, 2, "bad name"),
+	CASE(map_piece, 6, 1, '/', "bad name"),
+	CASE(map_piece, 7, 8, UINT64_MAX, NULL),
+
 	/* One row: head at 64, the key "key", no value. */
-	CASE(rows_map, 12, 4, 3, "unknown kind"),
+	CASE(rows_map, 12, 4, 3, NULL),
+	CASE(rows_map, 12, 4, 4, "unknown kind"),
 	CASE(rows_map, 12, 4, ROWS_NAMESPACE, "a namespace of"),
 	CASE(rows_map, 32, 4, 0, "a map of no stream"),
 	CASE(rows_map, 36, 4, 1, ZERO_REST),

@@ -281,6 +281,8 @@ START_TEST(names_are_what_the_document_says)
 	ck_assert_str_eq(name, "00000010/manifest/0000000000000005-0000000000000003");
 	object_name_map(name, 0x10, 7, 3);
 	ck_assert_str_eq(name, "00000010/map/0000000000000007-0000000000000003");
+	object_name_map_piece(name, 0x10, 7, 0xab, 3);
+	ck_assert_str_eq(name, "00000010/piece/0000000000000007-000000ab-0000000000000003");
 	object_name_namespace(name, 5, 3);
 	ck_assert_str_eq(name, "ns/0000000000000005-0000000000000003");
 	object_name_root(name, 5, 3);

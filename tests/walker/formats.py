@@ -247,6 +247,9 @@ def row(kind, data):
     need(struct.unpack("<I", data[-4:])[0] == crc(kind.encode() + data[:-4]), what + ": bad checksum")
     need(data[0] == 1, f"{what}: version {data[0]}")
     fields = data[1:-4]
+    if kind == "c":
+        need(not fields, what + ": length")
+        return None
     if kind == "O":
         cls, flags, live, created, count = struct.unpack_from("<IIQqI", fields)
         need(cls in (1, 2) and flags == 0 and 1 <= count <= 4095, what + ": fields")
@@ -373,7 +376,7 @@ def _named(data, at, what):
 def image(data):
     _ends_with_crc(data, b"VPROWIMG", "image")
     kind, pool, stream, z, epoch, lsn, count = struct.unpack_from("<I16sIIQQQ", data, 12)
-    need(kind in (1, 2) and z == 0 and (kind == 1) == (stream == 0), "image: fields")
+    need(kind in (1, 2, 3) and z == 0 and (kind == 1) == (stream == 0), "image: fields")
     at, rows = 64, []
     for _ in range(count):
         key_bytes, z, value_bytes = struct.unpack_from("<HHI", data, at)
@@ -384,6 +387,17 @@ def image(data):
         need(at <= len(data) - 4, "image: too short")
     need(at == len(data) - 4, "image: bytes behind its rows")
     return Image(kind, pool, stream, epoch, lsn, rows)
+
+
+def map_piece(data):
+    """(layers, Named) in a row of a map's index."""
+    what = "row 'p'"
+    need(len(data) >= 24, what + ": length")
+    need(struct.unpack("<I", data[-4:])[0] == crc(b"p" + data[:-4]), what + ": bad checksum")
+    need(data[0] == 1, f"{what}: version {data[0]}")
+    at, named = _named(data, 5, what)
+    need(at == len(data) - 4 and named.name, what + ": name")
+    return struct.unpack_from("<I", data, 1)[0], named
 
 
 def manifest(data):

@@ -37,6 +37,7 @@ class Walk:
         self.pool = pool
         self.problems = 0
         self.counts = Counter()
+        self.changed = set()  # (layer, area) of rows that changed since their map was stored
         self.rows = maps.Layers()  # as the rows of STATE and NAMES have it
         self.sco_rows = {}  # number -> (stream, ScoRow)
         self.state_rows = {}  # layer -> StateRow
@@ -97,6 +98,9 @@ class Walk:
             stream, number = f.key_numbers(key, 2)
             f.need(number not in self.sco_rows, f"SCO {number:x} has two rows")
             self.sco_rows[number] = (stream, f.row(kind, value))
+        elif kind == "c":
+            f.row(kind, value)
+            self.changed.add(f.key_numbers(key, 2))
         else:
             (number,) = f.key_numbers(key, 1)
             self.take_simple(kind, number, f.row(kind, value))
@@ -120,7 +124,7 @@ class Walk:
                 kind = chr(key[0])
                 self.counts["rows"] += 1
                 try:
-                    f.need(kind in {"names": "PKSCOLRXF", "state": "oms"}.get(family, ""), "kind")
+                    f.need(kind in {"names": "PKSCOLRXF", "state": "omsc"}.get(family, ""), "kind")
                     self.take_row(kind, key, value)
                 except f.Bad as bad:
                     self.say(f"row {key.hex()} of {family}: {bad}")
@@ -350,8 +354,7 @@ class Walk:
             known.add(named.name)
             manifests.append(m)
             if m.map.name:
-                known.add(m.map.name)
-                self.take_image(state, m)
+                known |= self.take_map(state, m)
             for s in m.scos:
                 known.add(name_sco(stream, s.number, s.version, s.object_epoch))
                 self.look_at_stored_sco(m, s)
@@ -370,21 +373,46 @@ class Walk:
         for number, count in sorted(missing.items()):
             self.say(f"backend: the root's maps name {count} slots of SCO {number:x}: not there")
 
-    def take_image(self, state, m):
-        image = f.image(self.get(m.map))
-        f.need((image.stream, image.lsn) == (m.stream, m.map_lsn), f"'{m.map.name}': another's")
+    def take_map(self, state, m):
+        """Names of the map of a stream: of its index and of its pieces."""
+        index = f.image(self.get(m.map))
+        f.need(
+            (index.kind, index.stream, index.lsn) == (3, m.stream, m.map_lsn), f"'{m.map.name}': another's"
+        )
+        begins = [f.key_numbers(key, 2) for key, _ in index.rows]
+        f.need(begins == sorted(set(begins)), f"'{m.map.name}': pieces are not in order")
+        ends = begins[1:] + [(1 << 64, 0)]
+        known = {m.map.name}
+        for i, (key, value) in enumerate(index.rows):
+            f.need(key[:1] == b"p", f"'{m.map.name}': a row {key[:1]}")
+            _, named = f.map_piece(value)
+            known.add(named.name)
+            self.take_piece(state, m, named, begins[i] if i else (0, 0), ends[i])
+        return known
+
+    def take_piece(self, state, m, named, begin, end):
+        image = f.image(self.get(named))
+        f.need((image.kind, image.stream) == (2, m.stream), f"'{named.name}': another's")
         for key, value in image.rows:
             kind = chr(key[0])
+            f.need(kind in "om", f"'{named.name}': a row '{kind}'")
+            layer, number = f.key_numbers(key, 1) + (0,) if kind == "o" else f.key_numbers(key, 2)
+            f.need(begin <= (layer, number) < end, f"'{named.name}': a row of another piece")
             if kind == "o":
                 f.row(kind, value)
+                self.look_at_settled_state(layer, value)
                 continue
-            f.need(kind == "m", f"'{m.map.name}': a row '{kind}'")
-            layer, number = f.key_numbers(key, 2)
             places = maps.page([value])
             state.add_page(layer, number, places)
             # An image may name what died since; the log that is replayed over it tells.
             for loc, _ in places.values():
                 self.counts["outdated"] += f.is_place(loc) and f.sco_of(loc) not in self.sco_rows
+
+    def look_at_settled_state(self, layer, value):
+        """A layer's state in a map: as its row has it, unless that changed since."""
+        row = self.state_rows.get(layer)
+        if row and (layer, 0) not in self.changed and row != f.row("o", value):
+            self.say(f"state of layer {layer:x}: another one in the newest root, and not marked as changed")
 
     def look_at_stored_sco(self, m, s):
         name = name_sco(m.stream, s.number, s.version, s.object_epoch)
