@@ -26,7 +26,7 @@ detectors() {
 6  sim
 7  sim
 8  sim
-9  sim
+9  unit volume_test_pool_late late_batches_of_a_dead_process_do_not_count
 10 sim
 11 sim
 12 sim
