@@ -31,7 +31,7 @@ static bool has_leftovers(struct pool *p, uint32_t stream)
 	GUARD(&p->scos->lock);
 	HASH_ITER (hh, p->scos->by_number, s, next)
 		if (s->stream == stream && s->epoch < p->epoch &&
-		    (s->life != SCO_LIFE_SEALED || s->row_saved != s->row_change))
+		    (s->life != SCO_LIFE_SEALED || !s->row_saved))
 			return true;
 	return false;
 }

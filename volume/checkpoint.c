@@ -576,6 +576,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	size_t count = 0;
 	int r;
 
+	__atomic_store_n(&p->checking_bytes, unchecked_bytes, __ATOMIC_RELAXED);
 	buf_init(&c.value, 1u << 20);
 	p->old_files = NULL;
 	freeze_dropped(p);
@@ -626,6 +627,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	objects_trim(p);
 	pool_recount(p);
+	__atomic_store_n(&p->checking_bytes, 0, __ATOMIC_RELAXED);
 	if (r == 0)
 		capacity_counted(p, written_bytes);
 	pool_made_room(p);

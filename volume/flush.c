@@ -19,6 +19,9 @@
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
 /* Of that, so much never slows down anybody. */
 #define UNCOUNTED_MIN_BYTES (UINT64_C(512) << 20)
+/* Percent of live data; what is not sealed yet comes on top. */
+#define UNCOUNTED_FROM_PERCENT 50u
+#define UNCOUNTED_MOST_PERCENT 58u
 
 #define NAMES_TROUBLE "volume: names not synced, trying again"
 #define SEAL_TROUBLE  "volume: sealing failed, trying again"
@@ -164,10 +167,8 @@ static void unclaim(struct pool *p, struct sco *s)
 	s->busy = false;
 	sealed = s->life == SCO_LIFE_SEALED;
 	mutex_unlock(&p->scos->lock);
-	if (!sealed)
-		return;
-	counter_inc(&p->metrics.scos_sealed);
-	(void)__atomic_add_fetch(&p->unchecked_bytes, s->file_bytes, __ATOMIC_RELAXED);
+	if (sealed)
+		counter_inc(&p->metrics.scos_sealed);
 }
 
 /* SCOs that are sealed together. */
@@ -221,7 +222,7 @@ static bool checkpoint_is_due(struct pool *p)
 	mutex_unlock(&p->scos->lock);
 	return unchecked > UNCHECKED_MAX_BYTES ||
 	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / GARBAGE_PART) &&
-		garbage + unchecked + live / GARBAGE_PART > from);
+		garbage + unchecked + 2 * (live / GARBAGE_PART) > from);
 }
 
 int pool_seal(struct pool *p, struct err *e)
@@ -290,8 +291,9 @@ uint64_t sealer_step(void *arg)
  * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning leaves less of it
  * than its target, by what comes up meanwhile; writers are slowed down from a little below the target
  * on, and most at it (and some SCOs more, so that a small pool can work). What no checkpoint has
- * counted yet may be garbage, too: with it, half of what lives is where writers are slowed down, and
- * 0.6 where they are most, so flash stays near 1.6 of live data; files kept for reuse come on top.
+ * counted yet may be garbage, too: with it, a little more than half of what lives is where writers are
+ * slowed down, and 0.6 where they are most, so flash stays below 1.6 of live data. Files kept for reuse
+ * take no part: what goes into them takes no more space.
  */
 void pool_recount(struct pool *p)
 {
@@ -320,10 +322,11 @@ void pool_recount(struct pool *p)
 	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_limit_bytes, from + live / GARBAGE_PART + slack,
 			 __ATOMIC_RELAXED);
-	__atomic_store_n(&p->uncounted_from_bytes, max_u64(live / 2, UNCOUNTED_MIN_BYTES),
+	__atomic_store_n(&p->uncounted_from_bytes,
+			 max_u64(live / 100 * UNCOUNTED_FROM_PERCENT, UNCOUNTED_MIN_BYTES),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->uncounted_limit_bytes,
-			 max_u64(live / 2 + live / 10,
+			 max_u64(live / 100 * UNCOUNTED_MOST_PERCENT,
 				 UNCOUNTED_MIN_BYTES + UNCOUNTED_MIN_BYTES / 4),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);

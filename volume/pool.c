@@ -468,6 +468,12 @@ static void world_sco_in_use(void *arg, uint64_t bytes)
 
 	(void)__atomic_add_fetch(&p->dirty_bytes, bytes, __ATOMIC_RELAXED);
 }
+static void world_sco_is_full(void *arg, uint64_t bytes)
+{
+	struct pool *p = arg;
+
+	(void)__atomic_add_fetch(&p->unchecked_bytes, bytes, __ATOMIC_RELAXED);
+}
 static void world_wants_flush(void *arg)
 {
 	job_kick(&((struct pool *)arg)->flusher);
@@ -513,6 +519,7 @@ static void init_world(struct pool *p, const struct pool_row *row)
 		.writeback = &p->writeback,
 		.new_sco_number = world_new_sco_number,
 		.sco_in_use = world_sco_in_use,
+		.sco_is_full = world_sco_is_full,
 		.wants_flush = world_wants_flush,
 		.wants_seal = world_wants_seal,
 		.wants_sco = world_wants_sco,

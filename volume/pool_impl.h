@@ -108,8 +108,9 @@ struct pool {
 	uint64_t checkpoint_wanted; /* atomic: somebody waits for pinned pages to go */
 	bool map_full;		    /* atomic: what the last look at the map's cache said */
 	uint64_t last_checkpoint_ns;
-	bool reserve_taken;	  /* guarded by it */
-	uint64_t unchecked_bytes; /* atomic: sealed since the last checkpoint */
+	bool reserve_taken; /* guarded by it */
+	/* Atomic: in SCOs filled since the last checkpoint began; before that, while it runs. */
+	uint64_t unchecked_bytes, checking_bytes;
 	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
 	uint64_t checkpoint_begun, checkpoint_counted;
 

@@ -97,7 +97,8 @@ static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 
-	uint64_t uncounted = garbage + __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
+	uint64_t uncounted = garbage + __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED) +
+			     __atomic_load_n(&p->checking_bytes, __ATOMIC_RELAXED);
 	uint64_t uncounted_from = __atomic_load_n(&p->uncounted_from_bytes, __ATOMIC_RELAXED);
 	uint64_t uncounted_limit = __atomic_load_n(&p->uncounted_limit_bytes, __ATOMIC_RELAXED);
 	uint64_t for_space =

@@ -128,6 +128,7 @@ static void retire_sco_locked(struct stream *s)
 	mutex_lock(&t->lock);
 	sco->life = SCO_LIFE_FULL;
 	mutex_unlock(&t->lock);
+	s->world->sco_is_full(s->world->arg, (uint64_t)sco->next_slot * CLUSTER_BYTES);
 	if (sco->batches_busy == 0)
 		s->world->wants_seal(s->world->arg);
 	sco_unref(t, sco);

@@ -78,6 +78,8 @@ struct stream_world {
 	void *arg;
 	/* Called with the stream's lock held: a SCO of that size takes its first batch. */
 	void (*sco_in_use)(void *arg, uint64_t bytes);
+	/* Called likewise: a SCO takes no more, so many bytes are in it. */
+	void (*sco_is_full)(void *arg, uint64_t bytes);
 	/* A batch waits for a flush, a SCO to be sealed, the next one to be made in advance. May be
 	 * called with the stream's lock held. */
 	void (*wants_flush)(void *arg);
