@@ -222,7 +222,7 @@ static bool checkpoint_is_due(struct pool *p)
 	mutex_unlock(&p->scos->lock);
 	return unchecked > UNCHECKED_MAX_BYTES ||
 	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / GARBAGE_PART) &&
-		garbage + unchecked + 2 * (live / GARBAGE_PART) > from);
+		garbage + unchecked + live / GARBAGE_PART > from);
 }
 
 int pool_seal(struct pool *p, struct err *e)
