@@ -93,7 +93,7 @@ def call(argv, what=None):
     finally:
         end(child, 10)
     if child.returncode != 0:
-        tail = "\n".join((err + out).strip().splitlines()[-8:])
+        tail = "\n".join((err.strip() or out).splitlines()[-8:])
         raise Failed(f"{what or argv[0]}: exit code {child.returncode}: {tail}")
     return out
 
@@ -296,6 +296,10 @@ def fio(path, **options):
     if job["error"]:
         raise Failed(f"fio on '{path}': {os.strerror(job['error'])}")
     return job
+
+
+def fio_time(seconds):
+    return f"{seconds * 1000:.0f}ms"
 
 
 def prewrite(path, size_bytes):

@@ -56,6 +56,7 @@ def run_rss(options, work):
                 "step": step,
                 "ops": ops,
                 "rss_bytes": m.status_bytes(pool.pid, "VmRSS"),
+                "anonymous_bytes": m.status_bytes(pool.pid, "RssAnon"),
                 "peak_bytes": m.status_bytes(pool.pid, "VmHWM"),
             }
         )
@@ -71,7 +72,7 @@ def run_rss(options, work):
                 iodepth=32,
                 size=options.map_size,
                 time_based=None,
-                runtime=options.seconds,
+                runtime=m.fio_time(options.seconds),
                 randrepeat=0,
                 norandommap=None,
                 end_fsync=1,
