@@ -197,6 +197,7 @@ static void onefile_mount(struct onefile *f, const struct fuse_lowlevel_ops *ops
 	if (r < 0)
 		onefile_fail(f, e.message, r);
 	f->session = fuse_session_new(&args, ops, sizeof(*ops), f);
+	fuse_opt_free_args(&args);
 	if (!f->session || fuse_session_mount(f->session, f->mountpoint) < 0)
 		onefile_fail(f, f->mountpoint, -EIO);
 	r = fuse_session_custom_io(f->session, &proto_io, fuse_session_fd(f->session));
