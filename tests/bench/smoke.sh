@@ -42,12 +42,60 @@ for pattern in random sequential; do
 		--dir "$work/$pattern" --metadata-cache 64M --seconds 1 --json bigmap
 done
 
+# figures ARGS...: tests/bench/run, whose exit code 3 speaks of speed.
+figures() {
+	local code=0
+	"$(dirname "$0")/run" --no-wait --runs 1 --seconds 0.3 --size 64M --read-size 64M \
+		--dir "$work" --json - "$@" || code=$?
+	((code == 0 || code == 3))
+}
+
+# What was written through the pass-through is in the file below: whole requests, and small ones.
+pass_through() {
+	local server code=0
+	mkdir "$work/mnt"
+	truncate -s 8M "$work/below"
+	dd if=/dev/urandom of="$work/data" bs=1M count=8 status=none
+	"$bin/bench_passfuse" --threads 2 "$work/below" "$work/mnt" &
+	server=$!
+	for ((i = 0; i < 1500; i++)); do
+		[[ ! -e $work/mnt/disk.raw ]] || break
+		sleep 0.02
+	done
+	{
+		dd if="$work/data" of="$work/mnt/disk.raw" bs=1M count=4 oflag=direct status=none &&
+			dd if="$work/data" of="$work/mnt/disk.raw" bs=4k skip=1024 seek=1024 \
+				oflag=direct conv=fsync,notrunc status=none &&
+			cmp "$work/data" "$work/mnt/disk.raw"
+	} || code=1
+	kill "$server"
+	wait "$server" || code=1
+	cmp "$work/data" "$work/below" && ((code == 0)) && echo same
+}
+
+# skip WHAT: it counts.
+skip() {
+	skipped=$((skipped + 1))
+	echo "skipped: $1"
+}
+
 if command -v fio >/dev/null; then
 	check "the comparison with fio" '^sync4k ' "$(dirname "$0")/engine_vs_fio" --runs 1 \
 		--seconds 1 --size 64M --dir "$work" --bench "$bin/bench_engine"
 else
-	skipped=$((skipped + 1))
-	echo "skipped: fio is missing"
+	skip "fio is missing"
+fi
+
+if [[ $(id -u) != 0 || ! -e /dev/fuse ]]; then
+	skip "mounts need root and /dev/fuse"
+elif ! command -v fio >/dev/null || ! command -v qemu-storage-daemon >/dev/null; then
+	skip "fio or qemu-storage-daemon is missing"
+else
+	check "the pass-through passes" '^same$' pass_through
+	check "a mount among its peers" '"verified": true' figures --only randwrite4k,randread4k
+	check "with syncs, and 1 MiB" '"verified": true' figures --quick --only sync4k,read1m
+	check "memory of a daemon with a map" '"reached": true' figures --map-size 1G rss
+	check "the time of a mount" '"files": 200' figures --files 200 mount
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

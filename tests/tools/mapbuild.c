@@ -5,7 +5,9 @@
  * reads verify. For measuring memory, opening time and metadata of disks of many TiB.
  *
  * usage: tool_mapbuild --dir DIR [--size SIZE] [--pattern random|sequential] [--fill PERCENT]
- *                      [--sco-size SIZE]
+ *                      [--sco-size SIZE] [--object NUMBER]
+ *
+ * With --object the pool is there, closed, and has that disk, of that size and with no data yet.
  */
 #include "common/crc32c.h"
 #include "common/units.h"
@@ -378,7 +380,8 @@ static void build_all(struct build *b)
 	int r;
 
 	b->zero_crc = crc32c(0, zeros, sizeof(zeros));
-	make_pool(b);
+	if (b->object == 0)
+		make_pool(b);
 	open_meta(b);
 	take_numbers(b);
 	b->batch = meta_batch_new(b->meta, META_STATE);
@@ -408,7 +411,7 @@ static void build_all(struct build *b)
 static NORETURN void wrong_usage(void)
 {
 	(void)fputs("usage: tool_mapbuild --dir DIR [--size SIZE] [--pattern random|sequential]\n"
-		    "                     [--fill PERCENT] [--sco-size SIZE]\n",
+		    "                     [--fill PERCENT] [--sco-size SIZE] [--object NUMBER]\n",
 		    stderr);
 	exit(2);
 }
@@ -438,7 +441,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "dir", 1, NULL, 'd' },  { "size", 1, NULL, 's' },	{ "pattern", 1, NULL, 'p' },
-		{ "fill", 1, NULL, 'f' }, { "sco-size", 1, NULL, 'c' }, { NULL, 0, NULL, 0 },
+		{ "fill", 1, NULL, 'f' }, { "sco-size", 1, NULL, 'c' }, { "object", 1, NULL, 'o' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct build b = { .size_bytes = UINT64_C(1) << 40,
 			   .sco_bytes = 16u << 20,
@@ -454,6 +458,8 @@ int main(int argc, char **argv)
 		else if (id == 's' && size_parse(optarg, &b.size_bytes) == 0)
 			continue;
 		else if (id == 'c' && size_parse(optarg, &b.sco_bytes) == 0)
+			continue;
+		else if (id == 'o' && u64_parse(optarg, &b.object) == 0 && b.object > 0)
 			continue;
 		else if (id == 'p' &&
 			 (strcmp(optarg, "random") == 0 || strcmp(optarg, "sequential") == 0))
