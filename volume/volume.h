@@ -87,7 +87,8 @@ NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct po
 void pool_change_options(struct pool *p, const struct pool_options *o);
 /*
  * Stop: drain, sync, checkpoint, end. No object may be referenced, but by requests that are parked:
- * they end as pool_cancel_waits() says.
+ * they end as pool_cancel_waits() says. Nothing is uploaded (pool_sync_backend() before does it); what
+ * is under way ends as pool_cancel_uploads() says.
  * Errors:   what could not be made durable; the pool is closed all the same, and the next open
  *           recovers.
  */
@@ -188,6 +189,12 @@ void volume_cancel(struct volume_request *r);
  * goes on. Threads: any.
  */
 void pool_cancel_waits(struct pool *p);
+
+/*
+ * Nobody waits for the backend any more: what is just brought there ends with -ESHUTDOWN, at the next
+ * retry at the latest, and nothing is later. What is dirty waits for the next open. Threads: any.
+ */
+void pool_cancel_uploads(struct pool *p);
 
 /* --- the pool ---------------------------------------------------------------------------------- */
 
