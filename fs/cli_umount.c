@@ -17,7 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LEAVE_TIMEOUT_MS 10000
+#define LEAVE_TIMEOUT_MS  10000
+#define STATUS_TIMEOUT_MS 1000
 /* After its last words a daemon has only memory to free. */
 #define EXIT_TIMEOUT_MS 30000
 
@@ -106,8 +107,8 @@ static void tell_progress(const struct leaving *l)
 
 	if (l->c->json || !isatty(STDERR_FILENO))
 		return;
-	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), 1000, &answer,
-			NULL) < 0)
+	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), STATUS_TIMEOUT_MS,
+			&answer, NULL) < 0)
 		return;
 	if (cli_json_u64(answer, "dirty_bytes"))
 		(void)fprintf(stderr, "\r%s left to upload   ",
@@ -205,6 +206,30 @@ static int unmount_dead(struct leaving *l)
 	return CLI_DONE;
 }
 
+/* Somebody uses it; perhaps he can't help it. */
+static int tell_busy(const struct leaving *l)
+{
+	const char *hint = "files in it are open, or somebody stands in it: 'fuser -vm' tells who";
+	json_t *status = NULL;
+	char waiting[512];
+	uint64_t count;
+
+	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), STATUS_TIMEOUT_MS,
+			&status, NULL) < 0)
+		return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));
+	count = cli_json_u64(status, "waiting_requests");
+	if (count > 0 && strcmp(cli_json_string(status, "state"), "blocked") == 0) {
+		(void)snprintf(waiting, sizeof(waiting),
+			       "writes that wait for room hold it (%" PRIu64 ": %s): make room, or "
+			       "end who writes, 'fuser -vm' tells who; 'kill %d' ends the mount, "
+			       "and those writes fail",
+			       count, cli_json_string(status, "reason"), (int)l->pid);
+		hint = waiting;
+	}
+	json_decref(status);
+	return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));
+}
+
 static int unmount_live(struct leaving *l)
 {
 	struct err e = { 0 };
@@ -222,12 +247,7 @@ static int unmount_live(struct leaving *l)
 	r = unmount(l->target.mountpoint, false);
 	if (r < 0) {
 		(void)ask_leave(l, true, &e); /* at worst a later end uploads, too */
-		return fail_at(l, cli_exit_of(r),
-			       r == -EBUSY ?
-				       "files in it are open, or somebody stands in it: 'fuser "
-				       "-vm' tells who" :
-				       NULL,
-			       err_name(r));
+		return r == -EBUSY ? tell_busy(l) : fail_at(l, cli_exit_of(r), NULL, err_name(r));
 	}
 	return finish(l);
 }

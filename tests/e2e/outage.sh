@@ -319,6 +319,11 @@ a_process_that_waits_for_room_can_be_killed() {
 	start_dd two.raw source # the first byte of it waits
 	wait_for 30 test -e "$mnt/two.raw"
 	wait_for 30 writes_wait 1
+	exits 5 "$vpool" umount "$mnt" # and says why, and what helps
+	says "writes that wait for room hold it (1: "
+	echo "$said"
+	says "full"
+	says "'kill $(daemon_of "$mnt")' ends the mount"
 	kill -TERM "$writer"
 	dies_with 143
 	start_dd three.bin source # through the page cache
