@@ -90,7 +90,7 @@ struct fs_session {
 	struct proto_channels channels; /* constant while workers run */
 	struct fs_worker worker[FS_THREADS_MAX];
 
-	struct mutex lock; /* leaf; guards all below */
+	struct mutex lock; /* only volume_cancel() under it; guards all below */
 	struct cond buffer_back;
 	struct fs_buffer *free;
 	struct fs_buffer *waiting_head, *waiting_tail; /* the engine had no place for them */
