@@ -17,8 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LEAVE_TIMEOUT_MS  10000
-#define STATUS_TIMEOUT_MS 1000
+#define LEAVE_TIMEOUT_MS 10000
 /* After its last words a daemon has only memory to free. */
 #define EXIT_TIMEOUT_MS 30000
 
@@ -107,8 +106,8 @@ static void tell_progress(const struct leaving *l)
 
 	if (l->c->json || !isatty(STDERR_FILENO))
 		return;
-	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), STATUS_TIMEOUT_MS,
-			&answer, NULL) < 0)
+	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), 1000, &answer,
+			NULL) < 0)
 		return;
 	if (cli_json_u64(answer, "dirty_bytes"))
 		(void)fprintf(stderr, "\r%s left to upload   ",
@@ -211,20 +210,17 @@ static int tell_busy(const struct leaving *l)
 {
 	const char *hint = "files in it are open, or somebody stands in it: 'fuser -vm' tells who";
 	json_t *status = NULL;
-	char waiting[512];
-	uint64_t count;
+	char blocked[512];
 
-	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), STATUS_TIMEOUT_MS,
+	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), LEAVE_TIMEOUT_MS,
 			&status, NULL) < 0)
 		return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));
-	count = cli_json_u64(status, "waiting_requests");
-	if (count > 0 && strcmp(cli_json_string(status, "state"), "blocked") == 0) {
-		(void)snprintf(waiting, sizeof(waiting),
-			       "writes that wait for room hold it (%" PRIu64 ": %s): make room, or "
-			       "end who writes, 'fuser -vm' tells who; 'kill %d' ends the mount, "
-			       "and those writes fail",
-			       count, cli_json_string(status, "reason"), (int)l->pid);
-		hint = waiting;
+	if (strcmp(cli_json_string(status, "state"), "blocked") == 0) {
+		(void)snprintf(blocked, sizeof(blocked),
+			       "writes in it wait (%s): make room, or end who writes, 'fuser -vm' "
+			       "tells who; 'kill %d' ends the mount, and those writes fail",
+			       cli_json_string(status, "reason"), (int)l->pid);
+		hint = blocked;
 	}
 	json_decref(status);
 	return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));

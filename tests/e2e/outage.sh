@@ -298,6 +298,13 @@ dies_with() {
 
 writes_wait() { same "$(status_of "$mnt" 'd["waiting_requests"]')" "$1" "writes that wait"; }
 
+# An unmount that says what blocks it, and what helps.
+is_refused_for_the_writes() {
+	exits 5 "$vpool" umount "$mnt" &&
+		says "writes in it wait (the cache directory is full" &&
+		says "'kill $(daemon_of "$mnt")' ends the mount"
+}
+
 counter_of() { json "$("$vpool" stats --json "$mnt")" "d['counters']['$1']"; }
 
 # Who waits for room can be killed, and leaves a prefix; no other signal ends a write.
@@ -315,15 +322,11 @@ a_process_that_waits_for_room_can_be_killed() {
 	wait_for 30 waits_in one.raw
 	kill -KILL "$writer"
 	dies_with 137
-	state_is blocked
+	wait_for 30 state_is blocked
 	start_dd two.raw source # the first byte of it waits
 	wait_for 30 test -e "$mnt/two.raw"
 	wait_for 30 writes_wait 1
-	exits 5 "$vpool" umount "$mnt" # and says why, and what helps
-	says "writes that wait for room hold it (1: "
-	echo "$said"
-	says "full"
-	says "'kill $(daemon_of "$mnt")' ends the mount"
+	wait_for 30 is_refused_for_the_writes
 	kill -TERM "$writer"
 	dies_with 143
 	start_dd three.bin source # through the page cache
@@ -332,11 +335,10 @@ a_process_that_waits_for_room_can_be_killed() {
 		kill -USR1 "$writer" # dd would tell how far it is, and go on
 		sleep 0.3
 	done
-	writes_wait 1
 	kill -0 "$writer"
 	kill -TERM "$writer"
 	dies_with 143
-	state_is blocked
+	wait_for 30 state_is blocked
 	same "$(counter_of fuse.interrupted_writes)" 3 "writes that were given up"
 	same "$(log_lines ' error ')" 0 "errors in the log"
 	reads_work
