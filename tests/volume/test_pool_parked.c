@@ -409,7 +409,7 @@ static bool is_done(void *arg)
 
 START_TEST(a_cancelled_write_ends_without_room_and_those_around_it_wait_on)
 {
-	uint8_t *mem = pattern_mem(4096, 1), *zeros = aligned_mem(4096);
+	uint8_t *mem = pattern_mem(4096, 1);
 	struct request q[3] = { { .number = 61 }, { .number = 62 }, { .number = 63 } };
 	struct object *full, *o;
 	struct pool_status before, st;
@@ -437,12 +437,11 @@ START_TEST(a_cancelled_write_ends_without_room_and_those_around_it_wait_on)
 	ck_assert_int_eq(q[0].r.result, 4096);
 	ck_assert_int_eq(q[2].r.result, 4096);
 	expect_bytes(o, 0, mem, 4096);
-	expect_bytes(o, 4096, zeros, 4096);
+	expect_zeros(o, 4096, 4096);
 	expect_bytes(o, 8192, mem, 4096);
 	object_close(full);
 	object_close(o);
 	free(mem);
-	free(zeros);
 }
 END_TEST
 
@@ -501,7 +500,7 @@ END_TEST
 /* A write that is larger than the ring waits in its middle; the disk is slow enough for that. */
 START_TEST(a_cancelled_write_that_did_a_part_ends_with_that_part)
 {
-	uint8_t *mem = pattern_mem(LONG_BYTES + 8, 1), *zeros = aligned_mem(LONG_BYTES);
+	uint8_t *mem = pattern_mem(LONG_BYTES + 8, 1);
 	unsigned int in_part = 0;
 
 	pf.batch_write_ns = 20 * MS_NS;
@@ -528,12 +527,11 @@ START_TEST(a_cancelled_write_that_did_a_part_ends_with_that_part)
 		expect_bytes(o, 100, mem + 8, n);
 		/* Nothing lies behind its end. */
 		ck_assert_int_eq(object_truncate(o, 100 + LONG_BYTES, NULL), 0);
-		expect_bytes(o, 100 + n, zeros, LONG_BYTES - n);
+		expect_zeros(o, 100 + n, LONG_BYTES - n);
 		object_close(o);
 	}
 	ck_assert_uint_gt(in_part, 0);
 	free(mem);
-	free(zeros);
 }
 END_TEST
 
