@@ -456,7 +456,7 @@ static void cancel_it(struct volume_request *r)
 START_TEST(a_write_that_is_cancelled_as_it_parks_ends_too)
 {
 	uint8_t *mem = pattern_mem(4096, 1);
-	struct request q = { .number = 63 }, more[PARKED_MAX + 1];
+	struct request q = { .number = 63 }, ahead = { .number = 62 }, more[PARKED_MAX + 1];
 	struct object *full, *o;
 	unsigned int parked = 0;
 
@@ -465,6 +465,8 @@ START_TEST(a_write_that_is_cancelled_as_it_parks_ends_too)
 	write_bytes(o, 0, mem, 4096);
 	block_backend();
 	full = fill_to_the_limit();
+	/* Those behind it get no turn. */
+	ck_assert_int_eq(submit(&ahead, o, true, 8192, mem, 4096), 0);
 	parking_calls = 0;
 	q.r = (struct volume_request){ .object = o,
 				       .write = true,
@@ -487,7 +489,7 @@ START_TEST(a_write_that_is_cancelled_as_it_parks_ends_too)
 	ck_assert_int_eq(q.r.result, -EINTR);
 	ck_assert_uint_eq(q.done_calls, 1);
 	unblock_backend();
-	parked += filling + 1;
+	parked += filling + 2;
 	wait_until(finished_at_least, &parked, 60, "the others");
 	object_close(full);
 	object_close(o);
