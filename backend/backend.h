@@ -79,6 +79,14 @@ NODISCARD int backend_open(struct env *env, const char *url, const struct backen
 			   struct backend **ret_backend, struct err *e);
 void backend_close(struct backend *b);
 
+/*
+ * Nobody waits for the store any more: calls that would begin a try, and those that wait for their
+ * turn or for their next try, end with -ESHUTDOWN, until this is taken back. Tries that are under way
+ * come to their end.
+ * Threads:  any; does not wait.
+ */
+void backend_refuse_calls(struct backend *b, bool refuse);
+
 /* Capabilities of the store (enum backend_caps), its URL without secrets. */
 unsigned int backend_caps(const struct backend *b);
 const char *backend_url(const struct backend *b);

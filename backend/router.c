@@ -2,8 +2,9 @@
  * router - retries, limits, measures and verifies calls to one store.
  *
  * A call is tried until it succeeds, fails for good (err_is_retryable() says no), has been tried
- * attempts_max times, or its time is over. Between tries it holds no slot of the concurrency limit.
- * A try that is under way is not cut short: stores bound their own waiting.
+ * attempts_max times, its time is over, or calls are refused (backend_refuse_calls()). Between tries
+ * it holds no slot of the concurrency limit. A try that is under way is not cut short: stores bound
+ * their own waiting.
  *
  * Unknown outcomes. A try that failed retryably may have been carried out all the same, its answer
  * lost. A repeated plain put or delete does the same again. A repeated PUT_IF_ABSENT finds the name
@@ -88,6 +89,12 @@ static void call_start(struct call *c, struct backend *b)
 			    .backoff_ns = b->options.backoff_first_ns };
 }
 
+static int refused(struct err *e)
+{
+	return err_set(e, -ESHUTDOWN,
+		       "the backend is not asked any more: the pool is being closed");
+}
+
 /* Begin a try: take a slot. */
 static int call_enter(struct call *c, struct err *e)
 {
@@ -97,6 +104,8 @@ static int call_enter(struct call *c, struct err *e)
 	gauge_add(&b->metrics.waiting, 1);
 	r = limiter_acquire(&b->limiter, c->deadline_ns);
 	gauge_add(&b->metrics.waiting, -1);
+	if (r == -ESHUTDOWN)
+		return refused(e);
 	if (r < 0)
 		return err_set(e, r, "%u backend operations are under way, none ended in time",
 			       b->options.concurrency_max);
@@ -108,21 +117,6 @@ static void call_leave(struct call *c)
 {
 	gauge_add(&c->b->metrics.in_flight, -1);
 	limiter_release(&c->b->limiter);
-}
-
-static void wait_until(uint64_t deadline_ns)
-{
-	struct mutex lock;
-	struct cond never;
-
-	mutex_init(&lock, 0);
-	cond_init(&never);
-	mutex_lock(&lock);
-	while (clock_mono_ns() < deadline_ns)
-		cond_wait(&never, &lock, deadline_ns);
-	mutex_unlock(&lock);
-	cond_done(&never);
-	mutex_done(&lock);
 }
 
 /* Half of the present back-off and a random part of the other half; the next one is doubled. */
@@ -158,7 +152,10 @@ static bool call_again(struct call *c, int *r, struct err *e)
 		return false;
 	}
 	counter_inc(&b->metrics.retries);
-	wait_until(now_ns + delay_ns);
+	if (limiter_sleep(&b->limiter, now_ns + delay_ns) < 0) {
+		*r = refused(e);
+		return false;
+	}
 	return true;
 }
 
@@ -650,6 +647,11 @@ void backend_close(struct backend *b)
 	b->store->ops->close(b->store);
 	free(b->url);
 	free(b);
+}
+
+void backend_refuse_calls(struct backend *b, bool refuse)
+{
+	limiter_close(&b->limiter, refuse);
 }
 
 unsigned int backend_caps(const struct backend *b)

@@ -205,6 +205,27 @@ static int unmount_dead(struct leaving *l)
 	return CLI_DONE;
 }
 
+/* Somebody uses it; perhaps he can't help it. */
+static int tell_busy(const struct leaving *l)
+{
+	const char *hint = "files in it are open, or somebody stands in it: 'fuser -vm' tells who";
+	json_t *status = NULL;
+	char blocked[512];
+
+	if (control_ask(l->target.pool_dir, json_pack("{s:s}", "verb", "status"), LEAVE_TIMEOUT_MS,
+			&status, NULL) < 0)
+		return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));
+	if (strcmp(cli_json_string(status, "state"), "blocked") == 0) {
+		(void)snprintf(blocked, sizeof(blocked),
+			       "writes in it wait (%s): make room, or end who writes, 'fuser -vm' "
+			       "tells who; 'kill %d' ends the mount, and those writes fail",
+			       cli_json_string(status, "reason"), (int)l->pid);
+		hint = blocked;
+	}
+	json_decref(status);
+	return fail_at(l, CLI_BUSY, hint, err_name(-EBUSY));
+}
+
 static int unmount_live(struct leaving *l)
 {
 	struct err e = { 0 };
@@ -222,12 +243,7 @@ static int unmount_live(struct leaving *l)
 	r = unmount(l->target.mountpoint, false);
 	if (r < 0) {
 		(void)ask_leave(l, true, &e); /* at worst a later end uploads, too */
-		return fail_at(l, cli_exit_of(r),
-			       r == -EBUSY ?
-				       "files in it are open, or somebody stands in it: 'fuser "
-				       "-vm' tells who" :
-				       NULL,
-			       err_name(r));
+		return r == -EBUSY ? tell_busy(l) : fail_at(l, cli_exit_of(r), NULL, err_name(r));
 	}
 	return finish(l);
 }

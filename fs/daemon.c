@@ -33,6 +33,10 @@ struct daemon {
 	bool logging;
 	bool has_terminal; /* whose end is ours */
 	struct thread *signal_thread, *ready_thread;
+
+	struct mutex lock; /* leaf but for what a signal does; guards the two below */
+	bool told_to_stop;
+	bool stopping; /* the session is about to be closed */
 };
 
 /* --- threads beside the session ---------------------------------------------------------------- */
@@ -44,13 +48,21 @@ static void handle_signals(struct daemon *d)
 
 	if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	GUARD(&d->lock);
 	if (info.ssi_signo == SIGHUP && !d->has_terminal) {
-		(void)!reload_run(d->reload, NULL, &e); /* the log has it */
+		if (!d->stopping)
+			(void)!reload_run(d->reload, NULL, &e); /* the log has it */
 		return;
 	}
-	log_info("mount: stopping: mountpoint='%s' signal=%u sender=%u", d->o->mountpoint,
+	log_info("mount: stopping%s: mountpoint='%s' signal=%u sender=%u",
+		 d->stopping || d->told_to_stop ? " without an upload" : "", d->o->mountpoint,
 		 info.ssi_signo, info.ssi_pid);
-	fs_session_stop(d->session);
+	/* Who says it again means that it should not wait for the backend. */
+	if (d->stopping || d->told_to_stop)
+		pool_cancel_uploads(d->pool);
+	if (!d->stopping)
+		fs_session_stop(d->session);
+	d->told_to_stop = true;
 }
 
 static void signal_main(void *arg)
@@ -183,7 +195,14 @@ static int start(struct daemon *d, struct err *e)
 	return r < 0 ? err_set(e, r, "threads: %s", err_name(r)) : 0;
 }
 
-/* Signals concern the session: nobody handles one any more when it is closed. */
+/* From here on a signal finds no session; it may still cut the upload short. */
+static void begin_stop(struct daemon *d)
+{
+	GUARD(&d->lock);
+	d->stopping = true;
+}
+
+/* Before the pool is closed: nobody handles a signal any more. */
 static void end_signals(struct daemon *d)
 {
 	const uint64_t one = 1;
@@ -200,20 +219,24 @@ static int stop(struct daemon *d, struct err *e)
 	struct err flushing = { 0 };
 	int r = 0;
 
+	begin_stop(d);
+	/* Requests of the control socket, and a class that changes, may wait for an upload. */
+	if (d->service && !service_uploads_at_end(d->service))
+		pool_cancel_uploads(d->pool);
 	if (d->pool && pool_flush(d->pool, &flushing) < 0)
 		log_error("mount: not all reached the disk: %s", flushing.message);
 	if (d->service)
 		service_unmounted(d->service);
-	end_signals(d);
 	fs_session_close(d->session);
 	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
 		thread_join(TAKE_PTR(d->ready_thread));
 	if (d->ns)
 		ns_close(d->ns);
-	if (d->service) {
+	if (d->service)
 		service_upload_at_end(d->service);
+	end_signals(d);
+	if (d->service)
 		service_closing(d->service);
-	}
 	if (d->pool)
 		r = pool_close(d->pool, e);
 	if (d->service)
@@ -235,6 +258,7 @@ int daemon_run(const struct daemon_options *options, struct err *e)
 	int r, closed;
 
 	(void)umask(077);
+	mutex_init(&d.lock, 0);
 	r = start(&d, e);
 	if (r == 0)
 		r = fs_session_run(d.session, e);

@@ -148,6 +148,7 @@ static void finish(struct fs_buffer *b)
 	struct fs_session *s = b->session;
 	uint64_t ino = b->ino;
 
+	fs_interrupt_unwatch(b);
 	proto_enter(b->reply_fd, NULL);
 	answer(b);
 	proto_leave();
@@ -189,11 +190,51 @@ static void push_waiting_locked(struct fs_session *s, struct fs_buffer *b, bool 
 	s->waiting_tail = b;
 }
 
+static bool remove_waiting_locked(struct fs_session *s, struct fs_buffer *b)
+{
+	struct fs_buffer *prev = NULL, *at = s->waiting_head;
+
+	for (; at && at != b; at = at->next)
+		prev = at;
+	if (!at)
+		return false;
+	if (prev)
+		prev->next = b->next;
+	else
+		s->waiting_head = b->next;
+	if (s->waiting_tail == b)
+		s->waiting_tail = prev;
+	b->next = NULL;
+	return true;
+}
+
+bool fs_write_cancel_locked(struct fs_buffer *b)
+{
+	counter_inc(&b->session->metrics.interrupted_writes);
+	b->cancelled = true;
+	volume_cancel(&b->write);
+	return remove_waiting_locked(b->session, b);
+}
+
+void fs_write_end_cancelled(struct fs_buffer *b)
+{
+	int r = volume_submit(&b->write);
+
+	ASSERT(r == 1); /* a cancelled one is never parked */
+	finish(b);
+}
+
+static void on_parking(struct volume_request *r)
+{
+	fs_interrupt_watch(r->owner);
+}
+
 /* Give the engine what waits here, as far as it takes it. */
 static void pump(struct fs_session *s)
 {
 	for (;;) {
 		struct fs_buffer *b;
+		bool cancelled, wait;
 		int r;
 
 		mutex_lock(&s->lock);
@@ -208,20 +249,18 @@ static void pump(struct fs_session *s)
 			continue;
 		mutex_lock(&s->lock);
 		s->in_engine--;
+		cancelled = b->cancelled;
 		/* If nothing is parked any more, nobody else would come and look. */
-		if (r == -EBUSY && s->in_engine > 0) {
-			push_waiting_locked(s, b, true);
-			mutex_unlock(&s->lock);
-			return;
-		}
-		if (r == -EBUSY)
+		wait = r == -EBUSY && !cancelled && s->in_engine > 0;
+		if (r == -EBUSY && !cancelled)
 			push_waiting_locked(s, b, true);
 		mutex_unlock(&s->lock);
-		if (r == -EBUSY)
-			continue;
-		if (r < 0)
-			b->write.result = r;
-		finish(b);
+		if (wait)
+			return;
+		if (r == -EBUSY && cancelled)
+			fs_write_end_cancelled(b);
+		else if (r != -EBUSY)
+			finish(b);
 	}
 }
 
@@ -242,10 +281,11 @@ static void parked_done(struct volume_request *r)
 void fs_write_start(struct fs_worker *w, struct fs_buffer *b)
 {
 	struct fs_session *s = w->session;
-	bool look;
+	bool look, cancelled;
 	int r;
 
 	b->write.write = true;
+	b->write.parking = on_parking;
 	b->write.done = parked_done;
 	b->write.owner = b;
 	b->reply_fd = w->fd;
@@ -264,19 +304,20 @@ void fs_write_start(struct fs_worker *w, struct fs_buffer *b)
 	}
 	mutex_lock(&s->lock);
 	s->in_engine--;
-	if (r == -EBUSY)
+	cancelled = b->cancelled;
+	if (r == -EBUSY && !cancelled)
 		push_waiting_locked(s, b, false);
-	else
+	else if (r != -EBUSY)
 		s->in_flight--;
 	look = s->waiting_head && s->in_engine == 0;
 	mutex_unlock(&s->lock);
 	if (r == -EBUSY) {
 		counter_inc(&s->metrics.parked_writes);
+		if (cancelled)
+			fs_write_end_cancelled(b);
 	} else {
 		b->held = false;
 		w->buffer = b;
-		if (r < 0)
-			b->write.result = r;
 		answer(b);
 		ns_object_put(s->ns, b->ino);
 	}

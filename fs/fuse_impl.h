@@ -38,6 +38,13 @@ struct fs_buffer {
 	bool sync;  /* durable before the answer */
 	bool held;  /* by a write; else by a worker or free */
 	bool extra; /* beyond the pool: freed, not kept */
+
+	/* fuse_interrupt.c */
+	bool watched; /* an INTERRUPT of it is told to us */
+	pid_t caller;
+	bool cancelled;		   /* guarded by the session's lock, as all below */
+	uint64_t interrupt_serial; /* 0: none came */
+	struct fs_buffer *interrupt_prev, *interrupt_next;
 };
 
 struct fs_worker {
@@ -80,9 +87,10 @@ struct fs_session {
 	unsigned int running; /* atomic */
 	struct thread *unmounter;
 	struct thread *helper[FS_HELPERS];
+	struct proto_channels channels; /* constant while workers run */
 	struct fs_worker worker[FS_THREADS_MAX];
 
-	struct mutex lock; /* leaf; guards all below */
+	struct mutex lock; /* only volume_cancel() under it; guards all below */
 	struct cond buffer_back;
 	struct fs_buffer *free;
 	struct fs_buffer *waiting_head, *waiting_tail; /* the engine had no place for them */
@@ -96,10 +104,15 @@ struct fs_session {
 	struct fs_slow *slow_head, *slow_tail; /* for the helpers */
 	unsigned int slow_inline;	       /* run by workers */
 	bool slow_end;
+	struct fs_buffer *interrupted; /* parked writes; the oldest INTERRUPT first */
+	uint64_t interrupts;	       /* so far: their serial numbers */
 
 	struct fs_session_metrics metrics;
 	struct metrics_group metrics_group;
 };
+
+/* Have the session's own thread look around: stop, interrupts, the end of workers. */
+void fs_session_wake(struct fs_session *s);
 
 /* The worker that runs the calling thread's request. */
 struct fs_worker *fs_worker_current(void);
@@ -124,6 +137,28 @@ void fs_write_start(struct fs_worker *w, struct fs_buffer *b);
 
 /* Wait until nothing is in flight, at most limit_ns; how many still are. */
 unsigned int fs_writes_wait(struct fs_session *s, uint64_t limit_ns);
+
+/* End a write that waits, here or in the engine, without what it is not done with. Session locked;
+ * true: it stood in line here, and is to be ended by fs_write_end_cancelled(), unlocked. */
+bool fs_write_cancel_locked(struct fs_buffer *b);
+void fs_write_end_cancelled(struct fs_buffer *b);
+
+/* --- fuse_interrupt.c -------------------------------------------------------------------------- */
+
+/* b's write is about to be parked: listen for an INTERRUPT of it. By whoever alone has b. */
+void fs_interrupt_watch(struct fs_buffer *b);
+/* b's write ended: no INTERRUPT of it touches b after this returned. Before its answer. */
+void fs_interrupt_unwatch(struct fs_buffer *b);
+/*
+ * End the interrupted writes whose callers are about to die. By one thread, whenever the session was
+ * woken, and again after the time that it returns; -1: none is left to be looked at.
+ */
+int fs_interrupts_look(struct fs_session *s);
+
+/* Whether a thread has a signal that kills it; also if that cannot be told. */
+bool fs_caller_is_dying(pid_t thread);
+/* The same of what /proc/THREAD/status says. */
+bool fs_status_is_dying(const char *status);
 
 /* --- fuse_slow.c ------------------------------------------------------------------------------- */
 

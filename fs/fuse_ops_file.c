@@ -80,17 +80,22 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t len_bytes
 {
 	struct fs_worker *w = fs_worker_current();
 	struct fs_buffer *b = w->buffer;
+	struct object *o;
 	struct err e = { 0 };
-	int r = ns_object_get(w->session->ns, ino, &b->write.object, &e);
+	int r = ns_object_get(w->session->ns, ino, &o, &e);
 
 	if (r < 0) {
 		fs_reply_code(req, "write", ino, r, &e);
 		return;
 	}
-	/* The data lie in the buffer that the request was received into. */
-	b->write.buf = b->base + ((const uint8_t *)data - b->base);
-	b->write.offset_bytes = (uint64_t)offset;
-	b->write.len_bytes = len_bytes;
+	b->write = (struct volume_request){
+		.object = o,
+		.offset_bytes = (uint64_t)offset,
+		/* The data lie in the buffer that the request was received into. */
+		.buf = b->base + ((const uint8_t *)data - b->base),
+		.len_bytes = len_bytes,
+	};
+	b->cancelled = false;
 	b->req = req;
 	b->ino = ino;
 	/* O_SYNC contains O_DSYNC; RWF_DSYNC of a single write comes the same way. */

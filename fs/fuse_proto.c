@@ -16,6 +16,11 @@ STATIC_ASSERT(PROTO_RECEIVE_BYTES >= FUSE_MIN_READ_BUFFER, "the kernel refuses l
 #define PROTO_INIT_EXT		   (UINT32_C(1) << 30)
 #define PROTO_DIRECT_IO_ALLOW_MMAP (UINT32_C(1) << (36 - 32))
 
+/* In the unique number of an INTERRUPT, which else is that of the request it names. */
+#define PROTO_INTERRUPT_BIT UINT64_C(1)
+
+static __thread const struct proto_channels *all_channels;
+
 /* The request that this thread answers. */
 static __thread struct {
 	int fd_plus_1; /* 0: none, so that zeroed memory is right */
@@ -89,12 +94,32 @@ static void patch_reply(const struct iovec *iov, int count)
 	}
 }
 
+void proto_set_channels(const struct proto_channels *channels)
+{
+	all_channels = channels;
+}
+
+/* To the one channel that its request came from; the others know no such request. */
+static ssize_t answer_interrupt(const struct iovec *iov, int count)
+{
+	for (unsigned int i = 0; i < all_channels->count; i++) {
+		ssize_t n = writev(all_channels->fd[i], iov, count);
+
+		if (n >= 0 || errno != ENOENT)
+			return n;
+	}
+	errno = ENOENT; /* it is answered already */
+	return -1;
+}
+
 static ssize_t proto_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct fuse_out_header out;
 
 	(void)userdata;
 	memcpy(&out, iov[0].iov_base, sizeof(out));
+	if (out.unique & PROTO_INTERRUPT_BIT && all_channels)
+		return answer_interrupt(iov, count);
 	if (out.unique != 0) { /* else a notification: any channel will do */
 		if (current.fd_plus_1 > 0)
 			fd = current.fd_plus_1 - 1;

@@ -16,6 +16,9 @@
 
 #include <fuse3/fuse_lowlevel.h>
 
+/* Clones of one connection, and itself. */
+#define PROTO_CHANNELS_MAX 65u
+
 /* Payload of a READ or WRITE. */
 #define FS_IO_BYTES_MAX (1u << 20)
 
@@ -49,5 +52,17 @@ bool proto_is_init(const void *request, size_t len_bytes);
 /* From now on the calling thread's replies go to fd; request: the one that it runs, or NULL. */
 void proto_enter(int fd, const void *request);
 void proto_leave(void);
+
+/*
+ * All channels of a connection, for what the calling thread answers about requests that may have
+ * come through any of them: an INTERRUPT that was here before the request that it names goes back to
+ * the kernel, which sends it again, but takes it only from that request's channel.
+ * Owns: borrowed as long as the thread answers requests.
+ */
+struct proto_channels {
+	unsigned int count;
+	int fd[PROTO_CHANNELS_MAX];
+};
+void proto_set_channels(const struct proto_channels *channels);
 
 #endif

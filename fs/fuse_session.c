@@ -42,6 +42,8 @@ struct fs_worker *fs_worker_current(void)
 	return worker_current;
 }
 
+STATIC_ASSERT(FS_THREADS_MAX + 1 <= PROTO_CHANNELS_MAX, "each thread has a channel");
+
 static const struct metric_def metric_defs[] = {
 	METRIC_COUNTER(struct fs_session_metrics, requests, "requests",
 		       "Requests received from the kernel."),
@@ -52,6 +54,8 @@ static const struct metric_def metric_defs[] = {
 		       "Bytes written by users."),
 	METRIC_COUNTER(struct fs_session_metrics, parked_writes, "requests",
 		       "Writes that had to wait for room."),
+	METRIC_COUNTER(struct fs_session_metrics, interrupted_writes, "requests",
+		       "Writes that waited for room until their caller was killed."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, read_ns, "Time of one READ."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, write_ns, "Time of one WRITE."),
 };
@@ -63,7 +67,7 @@ const struct fs_session_metrics *fs_session_metrics(const struct fs_session *s)
 
 /* --- workers ----------------------------------------------------------------------------------- */
 
-static void wake(struct fs_session *s)
+void fs_session_wake(struct fs_session *s)
 {
 	uint64_t one = 1;
 	ssize_t n = write(s->wake_fd, &one, sizeof(one));
@@ -124,6 +128,7 @@ static void worker_main(void *arg)
 	(void)sigaddset(&kick, KICK_SIGNAL);
 	(void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	worker_current = w;
+	proto_set_channels(&s->channels);
 	while (r == 0 && !is_set(&s->leave))
 		r = serve_one(w);
 	if (r < 0 && r != -ENODEV) {
@@ -131,7 +136,7 @@ static void worker_main(void *arg)
 		set(&s->failed, true);
 	}
 	(void)__atomic_sub_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
-	wake(s);
+	fs_session_wake(s);
 }
 
 /* Only its being handled matters: read(2) ends with EINTR. */
@@ -284,8 +289,11 @@ static int mount_it(struct fs_session *s, struct err *e)
 	r = fuse_session_custom_io(s->fuse, &proto_io, fuse_session_fd(s->fuse));
 	if (r < 0)
 		return err_set(e, r, "channel of '%s': %s", s->mountpoint, err_name(r));
-	for (unsigned int i = 0; i < s->threads && r == 0; i++)
+	s->channels.fd[s->channels.count++] = fuse_session_fd(s->fuse);
+	for (unsigned int i = 0; i < s->threads && r == 0; i++) {
 		r = worker_init(s, i);
+		s->channels.fd[s->channels.count++] = s->worker[i].fd;
+	}
 	return r < 0 ? err_set(e, r, "no memory for %u threads", s->threads) : 0;
 }
 
@@ -403,7 +411,7 @@ static void unmount_main(void *arg)
 
 	mountpoint_detach(s->mountpoint);
 	set(&s->detached, true);
-	wake(s);
+	fs_session_wake(s);
 }
 
 /*
@@ -464,7 +472,7 @@ int fs_session_run(struct fs_session *s, struct err *e)
 
 	r = r < 0 ? err_set(e, r, "starting threads: %s", err_name(r)) : start_workers(s, e);
 	while (r == 0 && running(s) == s->threads && !is_set(&s->stop))
-		wait_wake(s, -1);
+		wait_wake(s, fs_interrupts_look(s));
 	if (r == 0 && is_set(&s->stop))
 		detach(s);
 	give_up_ns = clock_mono_ns() + STOP_ROOM_NS;
@@ -489,7 +497,7 @@ int fs_session_run(struct fs_session *s, struct err *e)
 void fs_session_stop(struct fs_session *s)
 {
 	set(&s->stop, true);
-	wake(s);
+	fs_session_wake(s);
 }
 
 void fs_session_report_full(struct fs_session *s, bool report_full)

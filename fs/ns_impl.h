@@ -3,7 +3,8 @@
  *
  * Locks, taken downwards only: ns.rename_lock (moves of directories to another parent), then
  * stripes in ascending order (the right to change the rows of the inodes that fall on them; held
- * over the commit), then the engine's. A shard's lock and queue.lock are leaves.
+ * over the commit), then the engine's. Under a stripe a shard's lock, and under that queue.lock, which
+ * is a leaf.
  *
  * An inode in RAM is LIVE, or DYING while a commit removes it (who finds it so waits on its
  * stripe), or GONE and no longer in the table. Its row changes under stripe and shard lock, so
@@ -53,7 +54,7 @@ struct ns_inode {
 };
 
 struct ns_shard {
-	struct mutex lock; /* leaf */
+	struct mutex lock; /* only queue.lock is taken under it (ns_grown()) */
 	struct ns_inode *inodes;
 };
 

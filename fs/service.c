@@ -379,17 +379,19 @@ void service_unmounted(struct service *s)
 	rwlock_write_unlock(&s->gate);
 }
 
+bool service_uploads_at_end(struct service *s)
+{
+	GUARD(&s->lock);
+	return s->leave_upload;
+}
+
 void service_upload_at_end(struct service *s)
 {
 	struct pool_status st;
 	struct err e = { 0 };
-	bool wanted;
 	int r;
 
-	mutex_lock(&s->lock);
-	wanted = s->leave_upload;
-	mutex_unlock(&s->lock);
-	if (!wanted) {
+	if (!service_uploads_at_end(s)) {
 		pool_status(s->o.pool, &st);
 		if (st.dirty_bytes > 0)
 			log_info("mount: what is not on the backend waits for the next mount: "

@@ -39,6 +39,9 @@ json_t *service_answer(void *service, const json_t *request, int fd);
 /* The mount is gone: the namespace is asked no more after this returned, the pool still is. */
 void service_unmounted(struct service *s);
 
+/* Whether `leave` asked for an upload at the end. */
+bool service_uploads_at_end(struct service *s);
+
 /*
  * If `leave` asked for it, bring what is dirty to the backend; a backend that does not answer ends
  * it. What is left waits for the next mount; it is safe on flash. After service_unmounted().

@@ -352,7 +352,7 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 /* What a write that ended in an error tells: nobody can be told both of a part and of an error. */
 static ssize_t failed_result(const struct volume_request *r, int code)
 {
-	if (code != CAPACITY_REACHED && code != -ESHUTDOWN)
+	if (code != CAPACITY_REACHED && code != -ESHUTDOWN && code != -EINTR)
 		return code;
 	if (r->progress_bytes)
 		return (ssize_t)r->progress_bytes;
@@ -401,8 +401,13 @@ static int try_request(struct volume_request *r)
 
 int io_request_step(struct volume_request *r)
 {
-	int rc = try_request(r);
+	int rc;
 
+	if (__atomic_load_n(&r->cancelled, __ATOMIC_RELAXED)) {
+		r->result = failed_result(r, -EINTR);
+		return 0;
+	}
+	rc = try_request(r);
 	if (rc == -EAGAIN && pool_waits_are_cancelled(r->object->pool)) {
 		r->result = failed_result(r, -ESHUTDOWN);
 		return 0;

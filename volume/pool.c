@@ -83,6 +83,8 @@ static void pool_free(struct pool *p)
 	sco_index_close(p->index);
 	if (p->own_backend && p->backend)
 		backend_close(p->backend);
+	else if (p->backend) /* its owner's again */
+		backend_refuse_calls(p->backend, false);
 	if (p->own_meta && p->meta)
 		meta_close(p->meta);
 	flash_close(p->flash);
@@ -176,16 +178,22 @@ int pool_open_backend(struct pool *p, struct err *e)
 		.attempts_max = p->options.attempts_max,
 		.timeout_ns = p->options.timeout_ns,
 	};
-	int r;
+	struct backend *b = p->options.backend;
+	int r = 0;
 
 	if (p->backend)
 		return 0;
-	p->backend = p->options.backend;
-	if (p->backend)
-		return 0;
-	r = backend_open(p->env, p->options.backend_url, &bo, &p->backend, e);
-	p->own_backend = r == 0;
-	return r;
+	if (!b) {
+		r = backend_open(p->env, p->options.backend_url, &bo, &b, e);
+		p->own_backend = r == 0;
+	}
+	if (r < 0)
+		return r;
+	__atomic_store_n(&p->backend, b, __ATOMIC_SEQ_CST);
+	/* One of the two sees what the other did (pool_cancel_uploads()). */
+	if (__atomic_load_n(&p->uploads_cancelled, __ATOMIC_SEQ_CST))
+		backend_refuse_calls(b, true);
+	return 0;
 }
 
 static int open_meta(struct pool *p, struct err *e)
@@ -730,6 +738,7 @@ int pool_close(struct pool *p, struct err *e)
 	int r;
 
 	pool_cancel_waits(p);
+	pool_cancel_uploads(p);
 	r = drain(p, e);
 	stop_jobs(p);
 	(void)room_resume_step(p); /* what was parked is told so */

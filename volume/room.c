@@ -160,12 +160,44 @@ bool pool_must_block(struct pool *p)
 
 /* --- parked requests --------------------------------------------------------------------------- */
 
-static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint64_t *ret_next_ns)
+static void unlink_locked(struct pool *p, struct volume_request *prev, struct volume_request *r)
+{
+	if (prev)
+		prev->next = r->next;
+	else
+		p->parked_head = r->next;
+	if (p->parked_tail == r)
+		p->parked_tail = prev;
+	p->parked_count--;
+	r->next = NULL;
+}
+
+/* One that was cancelled, wherever it stands in the line. */
+static struct volume_request *take_cancelled_locked(struct pool *p)
 {
 	struct volume_request *prev = NULL;
 
+	if (!p->parked_cancelled)
+		return NULL;
+	for (struct volume_request *r = p->parked_head; r; prev = r, r = r->next) {
+		if (!r->cancelled)
+			continue;
+		unlink_locked(p, prev, r);
+		return r;
+	}
+	p->parked_cancelled = false;
+	return NULL;
+}
+
+static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	struct volume_request *prev = NULL, *cancelled;
+
 	*ret_next_ns = UINT64_MAX;
 	GUARD(&p->room_lock);
+	cancelled = take_cancelled_locked(p);
+	if (cancelled)
+		return cancelled;
 	for (struct volume_request *r = p->parked_head; r; prev = r, r = r->next) {
 		/* What it waits for may have become less since it was parked. */
 		if (r->resume_ns > now_ns)
@@ -175,14 +207,7 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 			*ret_next_ns = min_u64(*ret_next_ns, r->resume_ns);
 			continue;
 		}
-		if (prev)
-			prev->next = r->next;
-		else
-			p->parked_head = r->next;
-		if (p->parked_tail == r)
-			p->parked_tail = prev;
-		p->parked_count--;
-		r->next = NULL;
+		unlink_locked(p, prev, r);
 		return r;
 	}
 	return NULL;
@@ -195,6 +220,7 @@ static int park(struct pool *p, struct volume_request *r, bool front)
 		return -EBUSY;
 	counter_inc(&p->metrics.parked);
 	p->parked_count++;
+	p->parked_cancelled |= r->cancelled;
 	if (front) {
 		r->next = p->parked_head;
 		p->parked_head = r;
@@ -216,16 +242,28 @@ int volume_submit(struct volume_request *r)
 	struct pool *p = r->object->pool;
 	int rc;
 
-	r->progress_bytes = 0;
 	r->resume_ns = 0;
 	rc = io_request_step(r);
 	if (rc == 0)
 		return 1;
+	if (r->parking)
+		r->parking(r);
 	rc = park(p, r, false);
 	if (rc < 0)
 		return rc;
 	job_kick(&p->resumer);
 	return 0;
+}
+
+void volume_cancel(struct volume_request *r)
+{
+	struct pool *p = r->object->pool;
+
+	mutex_lock(&p->room_lock);
+	__atomic_store_n(&r->cancelled, true, __ATOMIC_RELAXED);
+	p->parked_cancelled = true;
+	mutex_unlock(&p->room_lock);
+	job_kick(&p->resumer);
 }
 
 uint64_t room_resume_step(void *arg)

@@ -335,6 +335,21 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 	return r;
 }
 
+static bool is_cancelled(struct pool *p)
+{
+	return __atomic_load_n(&p->uploads_cancelled, __ATOMIC_SEQ_CST);
+}
+
+void pool_cancel_uploads(struct pool *p)
+{
+	struct backend *b;
+
+	__atomic_store_n(&p->uploads_cancelled, true, __ATOMIC_SEQ_CST);
+	b = __atomic_load_n(&p->backend, __ATOMIC_SEQ_CST); /* else pool_open_backend() sees it */
+	if (b)
+		backend_refuse_calls(b, true);
+}
+
 bool pool_is_tight(struct pool *p)
 {
 	return !flash_has_room(p->flash, (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
@@ -346,7 +361,7 @@ uint64_t uploader_step(void *arg)
 	struct err e = { 0 };
 	int r;
 
-	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED) || is_cancelled(p))
 		return WAIT_FOREVER;
 	r = upload_round(p, true, &e);
 	if (r == 0) {
@@ -358,7 +373,7 @@ uint64_t uploader_step(void *arg)
 			       min_u64(UPLOAD_TIGHT_NS, pool_option(p, upload_interval_ns)) :
 			       pool_option(p, upload_interval_ns);
 	}
-	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED) || is_cancelled(p))
 		return WAIT_FOREVER;
 	if (!__atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED)) {
 		__atomic_store_n(&p->backend_failed_ns, env_now_real_ns(p->env), __ATOMIC_RELAXED);

@@ -89,7 +89,8 @@ NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct po
 void pool_change_options(struct pool *p, const struct pool_options *o);
 /*
  * Stop: drain, sync, checkpoint, end. No object may be referenced, but by requests that are parked:
- * they end as pool_cancel_waits() says.
+ * they end as pool_cancel_waits() says. Nothing is uploaded (pool_sync_backend() before does it); what
+ * is under way ends as pool_cancel_uploads() says.
  * Errors:   what could not be made durable; the pool is closed all the same, and the next open
  *           recovers.
  */
@@ -145,6 +146,7 @@ void object_stat(struct object *o, struct object_stat *ret_stat);
 /*
  * A write or read that never sleeps on the caller's thread for ring, space or throttling: it
  * completes inline, or is parked with its buffer and completed later by a thread of the pool.
+ * What is not set is zero when it is submitted first.
  */
 struct volume_request {
 	struct object *object;
@@ -152,17 +154,36 @@ struct volume_request {
 	uint64_t offset_bytes;
 	void *buf;
 	size_t len_bytes;
+	/* Called by volume_submit() before it parks, as long as nobody else has the request: the
+	 * place to get ready for volume_cancel(). May be NULL. */
+	void (*parking)(struct volume_request *r);
 	/* Called once if parked, from a thread of the pool; result: bytes, or negative. */
 	void (*done)(struct volume_request *r);
 	void *owner;
 
-	ssize_t result; /* of a write fewer bytes than asked for where the capacity ends among them */
+	/* Of a write fewer bytes than asked for, from its start on and nothing behind them, where the
+	 * capacity ends among them, or where it was cancelled. */
+	ssize_t result;
 	size_t progress_bytes; /* private from here on */
 	uint64_t resume_ns;
 	struct volume_request *next;
+	bool cancelled; /* atomic; set under the lock of the parked */
 };
-/* 1: finished, result is set, done was not called. 0: parked. -EBUSY: too many are parked. */
+/*
+ * 1: finished, result is set, done was not called. 0: parked. -EBUSY: too many are parked; submit
+ * it again later, as it is: what it did counts.
+ */
 NODISCARD int volume_submit(struct volume_request *r);
+
+/*
+ * Give up a request that is parked, or is about to be: it ends soon, room or not, with what it did
+ * (see result), or -EINTR where that is nothing. done is called as ever. A step that it is just
+ * doing comes to its end, and may be the last.
+ *
+ * Owns:     nothing; r and its object must be there, also if r is done already (nothing happens).
+ * Threads:  any; also from parking().
+ */
+void volume_cancel(struct volume_request *r);
 
 /*
  * The end is near: from now on calls and requests that would have to wait for room, and those that
@@ -170,6 +191,12 @@ NODISCARD int volume_submit(struct volume_request *r);
  * goes on. Threads: any.
  */
 void pool_cancel_waits(struct pool *p);
+
+/*
+ * Nobody waits for the backend any more: what is just brought there ends with -ESHUTDOWN, at the next
+ * retry at the latest, and nothing is later. What is dirty waits for the next open. Threads: any.
+ */
+void pool_cancel_uploads(struct pool *p);
 
 /* --- the pool ---------------------------------------------------------------------------------- */
 

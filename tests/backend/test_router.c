@@ -556,6 +556,66 @@ START_TEST(who_waits_too_long_for_a_turn_times_out_and_leaves_the_queue)
 }
 END_TEST
 
+/* ---- refused calls ------------------------------------------------------------------------- */
+
+static atomic_int refused_code;
+
+static void wanting_client(void *arg)
+{
+	char byte;
+
+	atomic_store(&refused_code, backend_get(fx.b, "x", *(unsigned int *)arg, &byte, 1, NULL));
+}
+
+START_TEST(who_waits_for_a_turn_ends_when_calls_are_refused)
+{
+	struct thread *holder, *waiter;
+	unsigned int ids[2] = { 1, 2 };
+	char byte;
+
+	gate_open(1, 3600000 * MS);
+	ck_assert_int_eq(thread_start("holder", gate_client, &ids[0], &holder), 0);
+	gate_wait_entered(1);
+	ck_assert_int_eq(thread_start("waiter", wanting_client, &ids[1], &waiter), 0);
+	while (router_waiting(fx.b) == 0)
+		(void)sched_yield();
+	backend_refuse_calls(fx.b, true);
+	thread_join(waiter);
+	ck_assert_int_eq(atomic_load(&refused_code), -ESHUTDOWN);
+	ck_assert_int_eq(backend_get(fx.b, "x", 3, &byte, 1, &fx.e), -ESHUTDOWN);
+	gate_tickets(2); /* who is in the store comes to an end of its own */
+	thread_join(holder);
+	ck_assert_uint_eq(atomic_load(&gate_failures), 0);
+	backend_refuse_calls(fx.b, false);
+	ck_assert_int_eq(backend_get(fx.b, "x", 4, &byte, 1, &fx.e), 0);
+	ck_assert_uint_eq(gate.left, 2);
+	backend_close(fx.b);
+}
+END_TEST
+
+START_TEST(who_waits_for_the_next_try_ends_when_calls_are_refused)
+{
+	static const struct backend_options patient = { .attempts_max = 5,
+							.timeout_ns = 7200000 * MS,
+							.backoff_first_ns = 3600000 * MS,
+							.backoff_max_ns = 3600000 * MS };
+	struct thread *waiter;
+	unsigned int id = 0;
+
+	prepare_store("mem:");
+	open_router(&patient);
+	SCRIPT({ FAIL, -EAGAIN });
+	ck_assert_int_eq(thread_start("waiter", wanting_client, &id, &waiter), 0);
+	while (metric(&router_metrics(fx.b)->retries) == 0)
+		(void)sched_yield();
+	backend_refuse_calls(fx.b, true);
+	thread_join(waiter);
+	ck_assert_int_eq(atomic_load(&refused_code), -ESHUTDOWN);
+	ck_assert_uint_eq(scripted.gets, 1);
+	backend_close(fx.b);
+}
+END_TEST
+
 /* ---- open, names, metrics ------------------------------------------------------------------ */
 
 START_TEST(bad_urls_and_options_are_refused)
@@ -701,6 +761,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup_gate, NULL);
 	tcase_add_test(tc, no_more_calls_than_allowed_are_under_way_and_they_go_in_order);
 	tcase_add_test(tc, who_waits_too_long_for_a_turn_times_out_and_leaves_the_queue);
+	tcase_add_test(tc, who_waits_for_a_turn_ends_when_calls_are_refused);
+	tcase_add_test(tc, who_waits_for_the_next_try_ends_when_calls_are_refused);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("open");
 	tcase_add_checked_fixture(tc, setup, teardown);

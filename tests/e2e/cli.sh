@@ -265,6 +265,68 @@ umount_with_a_dead_backend_ends_and_says_what_stays_dirty() {
 	unmounted
 }
 
+# The backend is gone, and the settings say to go on asking it for minutes.
+patient_with_a_dead_backend() {
+	fresh
+	printf '%s\n' "[backend]" "attempts_max = 100" "timeout = 1h" "upload_interval = 1s" >>"$pool/vpool.conf"
+	"$vpool" mount "$pool" "$mnt"
+	random_file "$mnt/a.raw" 2
+	"$vpool" sync "$mnt"
+	mv "$pool/objects" "$pool/away"
+	: >"$pool/objects"
+	random_file "$mnt/b.raw" 2
+}
+
+with_the_backend_back_all_is_there() {
+	not_mounted "$mnt"
+	rm "$pool/objects"
+	mv "$pool/away" "$pool/objects"
+	"$vpool" mount "$pool" "$mnt"
+	same "$(stat -c %s "$mnt/b.raw")" 2097152
+	exits 0 "$vpool" sync "$mnt"
+	unmounted
+	exits 0 "$vpool" check --data "$pool"
+}
+
+a_stop_without_an_upload_does_not_wait_for_the_backend() {
+	local pid syncing
+	patient_with_a_dead_backend
+	pid=$(daemon_of "$mnt")
+	"$vpool" sync "$mnt" 2>"$work/sync" &
+	syncing=$!
+	cd "$work"
+	sleep 2 # so that it waits, and the uploader, too
+	kill -TERM "$pid"
+	wait_for 30 is_gone "$pid"
+	if wait "$syncing"; then return 1; fi
+	with_the_backend_back_all_is_there
+
+	patient_with_a_dead_backend
+	cd "$work"
+	exits 0 timeout 30 "$vpool" umount --no-upload "$mnt"
+	with_the_backend_back_all_is_there
+}
+
+a_signal_ends_the_upload_of_an_unmount() {
+	local pid unmounting r=0
+	patient_with_a_dead_backend
+	pid=$(daemon_of "$mnt")
+	cd "$work"
+	"$vpool" umount "$mnt" 2>"$work/why" &
+	unmounting=$!
+	wait_for 30 not_mounted "$mnt"
+	sleep 2
+	kill -TERM "$pid"
+	# It may have come before the upload began.
+	wait_for 1 is_gone "$pid" || kill -TERM "$pid"
+	wait_for 30 is_gone "$pid"
+	wait "$unmounting" || r=$?
+	same "$r" 3 "exit code"
+	said=$(cat "$work/why")
+	says "not on the backend yet: the backend is not asked any more"
+	with_the_backend_back_all_is_there
+}
+
 sigterm_is_a_clean_stop() {
 	local pid
 	mounted
@@ -578,7 +640,8 @@ check_repairs_an_object_that_the_backend_lost() {
 
 while read -r t <&3; do
 	case $t in
-	fresh | mounted | unmounted) continue ;;
+	fresh | mounted | unmounted | patient_with_a_dead_backend) continue ;;
+	with_the_backend_back_all_is_there) continue ;;
 	only_root_and_the_owner_may_ask) test_with setpriv "$t" ;;
 	*) test_it "$t" ;;
 	esac

@@ -272,6 +272,94 @@ a_kill_while_the_pool_directory_is_full_loses_nothing() {
 	umount "$disk"
 }
 
+# start_dd NAME SOURCE: until the pool is full, and then on.
+start_dd() { # not through a shell of its own: what is killed is dd
+	dd if="$work/$2" of="$mnt/$1" bs=301K status=none 2>/dev/null &
+	writer=$!
+}
+
+# The process waits in a write, and nothing of it gets done: for a second.
+waits_in() {
+	local before
+	before=$(stat -c %s "$mnt/$1")
+	sleep 1
+	kill -0 "$writer" && ((before > 0 && $(stat -c %s "$mnt/$1") == before))
+}
+
+dies_with() {
+	local r=0
+	wait_for 20 is_gone "$writer" || {
+		echo "still there: $(cat "/proc/$writer/wchan" "/proc/$writer/status")"
+		return 1
+	}
+	wait "$writer" || r=$?
+	same "$r" "$1" "exit code"
+}
+
+writes_wait() { same "$(status_of "$mnt" 'd["waiting_requests"]')" "$1" "writes that wait"; }
+
+# An unmount that says what blocks it, and what helps.
+is_refused_for_the_writes() {
+	exits 5 "$vpool" umount "$mnt" &&
+		says "writes in it wait (the cache directory is full" &&
+		says "'kill $(daemon_of "$mnt")' ends the mount"
+}
+
+counter_of() { json "$("$vpool" stats --json "$mnt")" "d['counters']['$1']"; }
+
+# Who waits for room can be killed, and leaves a prefix; no other signal ends a write.
+a_process_that_waits_for_room_can_be_killed() {
+	local name
+	cd "$work"
+	small_ext4 "$disk" 192M
+	fresh_pool "$disk/pool"
+	fallocate -l 96M "$disk/others"
+	"$vpool" mount "$pool" "$mnt"
+	put_something_there
+	random_file "$work/source" 150
+	start_dd one.raw source
+	wait_for 30 state_is blocked
+	wait_for 30 waits_in one.raw
+	kill -KILL "$writer"
+	dies_with 137
+	wait_for 30 state_is blocked
+	start_dd two.raw source # the first byte of it waits
+	wait_for 30 test -e "$mnt/two.raw"
+	wait_for 30 writes_wait 1
+	wait_for 30 is_refused_for_the_writes
+	kill -TERM "$writer"
+	dies_with 143
+	start_dd three.bin source # through the page cache
+	wait_for 30 writes_wait 1
+	for _ in 1 2 3; do
+		kill -USR1 "$writer" # dd would tell how far it is, and go on
+		sleep 0.3
+	done
+	kill -0 "$writer"
+	kill -TERM "$writer"
+	dies_with 143
+	wait_for 30 state_is blocked
+	same "$(counter_of fuse.interrupted_writes)" 3 "writes that were given up"
+	same "$(log_lines ' error ')" 0 "errors in the log"
+	reads_work
+	rm "$disk/others"
+	wait_for 30 state_is ok
+	start_writer after.raw 40 11
+	writer_ends 60 after.raw
+	is_what_was_written after.raw 40 11
+	writes_wait 0
+	"$vpool" umount "$mnt"
+	"$vpool" check --data "$pool"
+	"$vpool" mount "$pool" "$mnt"
+	for name in one.raw two.raw three.bin; do
+		echo "$name has $(stat -c %s "$mnt/$name") bytes"
+		cmp -n "$(stat -c %s "$mnt/$name")" "$mnt/$name" "$work/source"
+	done
+	is_what_was_written after.raw 40 11
+	"$vpool" umount "$mnt"
+	umount "$disk"
+}
+
 # A stop does not wait for room: whose writes were not answered is told so, the rest is there.
 a_stop_while_writers_wait_ends_and_loses_nothing() {
 	local start_ms pid
@@ -409,6 +497,7 @@ for t in a_full_pool_directory_holds_writers_up_until_there_is_room \
 	a_backend_that_cannot_be_written_holds_writers_up_at_the_limit \
 	a_backend_that_is_full_holds_writers_up_until_it_has_room \
 	a_kill_while_the_pool_directory_is_full_loses_nothing \
+	a_process_that_waits_for_room_can_be_killed \
 	a_stop_while_writers_wait_ends_and_loses_nothing \
 	a_stop_while_the_backend_is_dead_ends_and_says_what_is_dirty \
 	a_disk_that_others_fill_to_the_brim_is_survived; do

@@ -4,9 +4,16 @@
 #include <check.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int kernel_fd, server_fd, other_fd;
@@ -184,6 +191,115 @@ START_TEST(parked_reply_goes_to_the_channel_of_its_request)
 }
 END_TEST
 
+/* --- the kernel itself, if we may mount --------------------------------------------------------- */
+
+static char mountpoint[] = "mountpoint.XXXXXX";
+
+/* Where nobody else sees it, and gone with the process. False: not allowed here. */
+static bool mount_channel(int *ret_fd)
+{
+	char options[128];
+
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return false;
+	*ret_fd = open("/dev/fuse", O_RDWR);
+	if (*ret_fd < 0)
+		return false;
+	ck_assert_ptr_nonnull(mkdtemp(mountpoint));
+	(void)snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0",
+		       *ret_fd);
+	return mount("vpool-proto", mountpoint, "fuse", MS_NOSUID | MS_NODEV, options) == 0;
+}
+
+static void unmount_channel(int fd)
+{
+	(void)umount2(mountpoint, MNT_DETACH);
+	(void)close(fd);
+	(void)rmdir(mountpoint);
+}
+
+/* The next request, which must be this one; its unique number. */
+static uint64_t next_request(int fd, uint32_t opcode)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct fuse_in_header in;
+
+	ck_assert_int_eq(poll(&p, 1, 20000), 1);
+	ck_assert_int_gt(proto_receive(fd, request), 0);
+	memcpy(&in, request, sizeof(in));
+	ck_assert_uint_eq(in.opcode, opcode);
+	return in.unique;
+}
+
+static ssize_t answer(uint64_t unique, int32_t error, void *out, size_t out_bytes)
+{
+	struct fuse_out_header header = { .len = (uint32_t)(sizeof(header) + out_bytes),
+					  .error = error,
+					  .unique = unique };
+	struct iovec iov[2] = { { &header, sizeof(header) }, { out, out_bytes } };
+
+	return proto_io.writev(other_fd, iov, out_bytes ? 2 : 1, NULL);
+}
+
+/* It has no end of the channels: if the test fails, the connection ends, and it with it. */
+static pid_t start_caller(const struct proto_channels *all)
+{
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		char path[64];
+
+		for (unsigned int i = 0; i < all->count; i++)
+			(void)close(all->fd[i]);
+		(void)snprintf(path, sizeof(path), "%s/name", mountpoint);
+		_exit(access(path, F_OK) == 0);
+	}
+	return child;
+}
+
+/* Another worker has the request that an INTERRUPT names, and did not say so yet. */
+START_TEST(an_interrupt_that_came_too_early_goes_back_to_the_kernel)
+{
+	struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 4096 };
+	struct proto_channels all = { .count = 3 };
+	uint64_t lookup;
+	int fd, status;
+	pid_t child;
+
+	if (!mount_channel(&fd)) {
+		printf("not allowed to mount: the kernel was not asked\n");
+		return;
+	}
+	proto_enter(fd, NULL);
+	ck_assert_int_gt(answer(next_request(fd, FUSE_INIT), 0, &init, sizeof(init)), 0);
+	all.fd[0] = fd;
+	for (unsigned int i = 1; i < all.count; i++)
+		ck_assert_int_eq(proto_clone(fd, &all.fd[i]), 0);
+	child = start_caller(&all);
+	lookup = next_request(all.fd[1], FUSE_LOOKUP);
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	proto_set_channels(&all);
+	proto_enter(all.fd[2], NULL);
+	for (unsigned int i = 0; i < 3; i++) {
+		uint64_t unique = next_request(all.fd[2], FUSE_INTERRUPT);
+		struct fuse_interrupt_in named;
+
+		memcpy(&named, request + sizeof(struct fuse_in_header), sizeof(named));
+		ck_assert_uint_eq(named.unique, lookup);
+		ck_assert_int_eq(answer(unique, -EAGAIN, NULL, 0), sizeof(struct fuse_out_header));
+	}
+	proto_enter(all.fd[1], NULL);
+	ck_assert_int_gt(answer(lookup, -EINTR, NULL, 0), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status));
+	proto_set_channels(NULL);
+	(void)close(all.fd[1]);
+	(void)close(all.fd[2]);
+	unmount_channel(fd);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/fuse_proto");
@@ -202,6 +318,7 @@ int main(void)
 	tcase_add_test(c, reply_to_another_request_stays_as_it_is);
 	tcase_add_test(c, shared_mappings_of_disks_are_asked_for_where_offered);
 	tcase_add_test(c, parked_reply_goes_to_the_channel_of_its_request);
+	tcase_add_test(c, an_interrupt_that_came_too_early_goes_back_to_the_kernel);
 	suite_add_tcase(s, c);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

@@ -1,11 +1,12 @@
 /* What reaches the backend: roots whose every name is there, deletion in two phases, outages. */
 #include "support_pool.h"
 
-#include "backend/backend.h"
+#include "backend/router.h"
 #include "common/buf.h"
 #include "common/crc32c.h"
 #include "common/log.h"
 #include "volume/format.h"
+#include "volume/pool_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -490,6 +491,70 @@ START_TEST(a_pool_opens_closes_and_serves_without_its_backend)
 }
 END_TEST
 
+static bool retries(UNUSED void *arg)
+{
+	struct backend *b = __atomic_load_n(&pf.pool->backend, __ATOMIC_SEQ_CST);
+
+	return b && counter_get(&router_metrics(b)->retries) > 0;
+}
+
+struct syncing {
+	struct thread *thread;
+	int r;
+	struct err e;
+};
+
+static void sync_it(void *arg)
+{
+	struct syncing *s = arg;
+
+	s->r = pool_sync_backend(pf.pool, &s->e);
+}
+
+/* The backend is gone and nobody gives it up: patience of hours, all of it in one call. */
+START_TEST(nobody_waits_for_the_backend_once_uploads_are_cancelled)
+{
+	uint8_t *mem = pattern_mem(MIB, 1);
+	struct syncing s = { 0 };
+	struct object *o;
+	uint64_t id;
+
+	pf.options.attempts_max = 100000;
+	pf.options.timeout_ns = UINT64_C(3600000) * MS_NS;
+	if (_i == 1) /* it is the uploader that waits */
+		pf.options.upload_interval_ns = 50 * MS_NS;
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	id = id_of(o);
+	write_bytes(o, 0, mem, MIB);
+	sync_object(o);
+	break_backend();
+	if (_i == 0)
+		ck_assert_int_eq(thread_start("sync", sync_it, &s, &s.thread), 0);
+	wait_until(retries, NULL, 60, "a second try");
+	if (_i == 0) {
+		pool_cancel_uploads(pf.pool);
+		thread_join(s.thread);
+		ck_assert_int_eq(s.r, -ESHUTDOWN);
+		ck_assert_ptr_nonnull(strstr(s.e.message, "being closed"));
+		ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), -ESHUTDOWN);
+		write_bytes(o, 0, mem, MIB);
+		sync_object(o);
+	}
+	object_close(o);
+	pool_fixture_close(); /* does it, too */
+	mend_backend();
+	pool_fixture_open();
+	sync_backend();
+	walk_root();
+	o = get_object(id);
+	expect_bytes(o, 0, mem, MIB);
+	object_close(o);
+	backend_close(store);
+	free(mem);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_backend");
@@ -507,6 +572,7 @@ int main(void)
 	tcase_add_test(t, rounds_at_the_same_time_do_not_fence_their_own_pool);
 	tcase_add_test(t, an_outage_blocks_writers_at_the_dirty_limit_and_ends_by_itself);
 	tcase_add_test(t, a_pool_opens_closes_and_serves_without_its_backend);
+	tcase_add_loop_test(t, nobody_waits_for_the_backend_once_uploads_are_cancelled, 0, 2);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

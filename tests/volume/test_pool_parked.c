@@ -400,6 +400,143 @@ START_TEST(a_parked_write_to_a_deleted_object_ends_with_estale)
 }
 END_TEST
 
+/* --- cancelled ---------------------------------------------------------------------------------- */
+
+static bool is_done(void *arg)
+{
+	return __atomic_load_n(&((struct request *)arg)->done_calls, __ATOMIC_SEQ_CST) > 0;
+}
+
+START_TEST(a_cancelled_write_ends_without_room_and_those_around_it_wait_on)
+{
+	uint8_t *mem = pattern_mem(4096, 1);
+	struct request q[3] = { { .number = 61 }, { .number = 62 }, { .number = 63 } };
+	struct object *full, *o;
+	struct pool_status before, st;
+	unsigned int want;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	block_backend();
+	full = fill_to_the_limit();
+	for (unsigned int i = 0; i < ARRAY_SIZE(q); i++)
+		ck_assert_int_eq(submit(&q[i], o, true, i * 4096, mem, 4096), 0);
+	pool_status(pf.pool, &before);
+	volume_cancel(&q[1].r);
+	wait_until(is_done, &q[1], 60, "the cancelled write");
+	ck_assert_int_eq(q[1].r.result, -EINTR);
+	volume_cancel(&q[1].r); /* done: nothing happens */
+	pool_status(pf.pool, &st);
+	ck_assert_int_eq(st.state, POOL_BLOCKED);
+	ck_assert_uint_eq(q[0].done_calls + q[2].done_calls, 0);
+	ck_assert_uint_le(st.parked, before.parked - 1);
+	unblock_backend();
+	want = filling + 3;
+	wait_until(finished_at_least, &want, 60, "the others");
+	ck_assert_uint_eq(q[1].done_calls, 1);
+	ck_assert_int_eq(q[0].r.result, 4096);
+	ck_assert_int_eq(q[2].r.result, 4096);
+	expect_bytes(o, 0, mem, 4096);
+	expect_zeros(o, 4096, 4096);
+	expect_bytes(o, 8192, mem, 4096);
+	object_close(full);
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
+static unsigned int parking_calls;
+
+static void cancel_it(struct volume_request *r)
+{
+	parking_calls++;
+	volume_cancel(r);
+}
+
+START_TEST(a_write_that_is_cancelled_as_it_parks_ends_too)
+{
+	uint8_t *mem = pattern_mem(4096, 1);
+	struct request q = { .number = 63 }, ahead = { .number = 62 }, more[PARKED_MAX + 1];
+	struct object *full, *o;
+	unsigned int parked = 0;
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, mem, 4096);
+	block_backend();
+	full = fill_to_the_limit();
+	/* Those behind it get no turn. */
+	ck_assert_int_eq(submit(&ahead, o, true, 8192, mem, 4096), 0);
+	parking_calls = 0;
+	q.r = (struct volume_request){ .object = o,
+				       .write = true,
+				       .buf = mem,
+				       .len_bytes = 4096,
+				       .parking = cancel_it,
+				       .done = finish };
+	ck_assert_int_eq(volume_submit(&q.r), 0);
+	ck_assert_uint_eq(parking_calls, 1);
+	wait_until(is_done, &q, 60, "the cancelled write");
+	ck_assert_int_eq(q.r.result, -EINTR);
+
+	/* The same where the engine has no place for it: the next try ends it. */
+	while (submit(&more[parked], o, true, 4096, mem, 4096) == 0)
+		ck_assert_uint_le(++parked, PARKED_MAX);
+	q.r.cancelled = false;
+	q.r.result = -12345;
+	ck_assert_int_eq(volume_submit(&q.r), -EBUSY);
+	ck_assert_int_eq(volume_submit(&q.r), 1);
+	ck_assert_int_eq(q.r.result, -EINTR);
+	ck_assert_uint_eq(q.done_calls, 1);
+	unblock_backend();
+	parked += filling + 2;
+	wait_until(finished_at_least, &parked, 60, "the others");
+	object_close(full);
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
+#define LONG_BYTES (4 * MIB)
+
+/* A write that is larger than the ring waits in its middle; the disk is slow enough for that. */
+START_TEST(a_cancelled_write_that_did_a_part_ends_with_that_part)
+{
+	uint8_t *mem = pattern_mem(LONG_BYTES + 8, 1);
+	unsigned int in_part = 0;
+
+	pf.batch_write_ns = 20 * MS_NS;
+	pf.options.ring_bytes = 4096 + 8 * 128 * KIB;
+	pf.options.dirty_limit_bytes = UINT64_C(1) << 40;
+	open_fresh();
+	for (unsigned int i = 0; i < 20 && in_part == 0; i++) {
+		struct object *o = make_object(OBJECT_DISK);
+		struct request q = { .number = 1 };
+		struct object_stat st;
+		size_t n;
+
+		/* Not aligned, so that it goes through the ring. */
+		if (submit(&q, o, true, 100, mem + 8, LONG_BYTES) == 0) {
+			volume_cancel(&q.r);
+			wait_until(is_done, &q, 60, "the cancelled write");
+		}
+		ck_assert_int_gt(q.r.result, 0);
+		n = (size_t)q.r.result;
+		ck_assert_uint_le(n, LONG_BYTES);
+		in_part += n < LONG_BYTES;
+		object_stat(o, &st);
+		ck_assert_uint_eq(st.size_bytes, 100 + n);
+		expect_bytes(o, 100, mem + 8, n);
+		/* Nothing lies behind its end. */
+		ck_assert_int_eq(object_truncate(o, 100 + LONG_BYTES, NULL), 0);
+		expect_zeros(o, 100 + n, LONG_BYTES - n);
+		object_close(o);
+	}
+	ck_assert_uint_gt(in_part, 0);
+	free(mem);
+}
+END_TEST
+
 /* --- the end ------------------------------------------------------------------------------------ */
 
 struct blocked {
@@ -507,6 +644,9 @@ int main(void)
 	tcase_add_test(t, the_dirty_limit_is_not_overshot_by_much);
 	tcase_add_test(t, a_storm_of_writes_through_a_tiny_ring_loses_none);
 	tcase_add_test(t, a_parked_write_to_a_deleted_object_ends_with_estale);
+	tcase_add_test(t, a_cancelled_write_ends_without_room_and_those_around_it_wait_on);
+	tcase_add_test(t, a_write_that_is_cancelled_as_it_parks_ends_too);
+	tcase_add_test(t, a_cancelled_write_that_did_a_part_ends_with_that_part);
 	tcase_add_test(t, cancelled_waits_end_with_an_error_and_all_else_goes_on);
 	tcase_add_test(t, closing_ends_what_is_parked_and_keeps_what_was_acknowledged);
 	suite_add_tcase(s, t);
