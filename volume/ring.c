@@ -410,6 +410,8 @@ static int ring_make(struct ring *ring, const struct ring_options *options, stru
 		return r;
 	if (has_shm)
 		remove_leftovers(ring, prefix, options->shm_dir);
+	/* In the pool's own directory those of any device: it may have another number at each boot. */
+	prefix[strlen("vpool-") + (size_t)2 * UUID_BYTES + 1] = '\0';
 	remove_leftovers(ring, prefix, options->pool_dir);
 	return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "support_pool.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -211,6 +212,26 @@ START_TEST(a_new_ring_takes_over_the_record)
 }
 END_TEST
 
+START_TEST(a_ring_in_the_pool_directory_goes_though_its_device_has_another_number)
+{
+	struct ring *ring = open_ring();
+	const char *name = strrchr(ring->path, '/') + 1;
+	char old[PATH_BYTES], text[PATH_BYTES];
+	int fd;
+
+	/* "vpool-", the UUID and a dash are 39 bytes. */
+	(void)snprintf(old, sizeof(old), "%.39sfff-%s", name, "3-0123456789abcdef");
+	fd = open(pool_path(text, old), O_WRONLY | O_CREAT, 0600);
+	ck_assert_int_ge(fd, 0);
+	(void)close(fd);
+	ring_close(ring, false);
+	ring_old_release(find_old(), false);
+	ring = open_ring();
+	ck_assert_int_ne(access(text, F_OK), 0);
+	ring_close(ring, true);
+}
+END_TEST
+
 START_TEST(a_missing_record_is_an_error)
 {
 	find_fails(-ENOENT, "ring.id");
@@ -300,6 +321,7 @@ int main(void)
 	tcase_add_test(t, a_clean_close_removes_the_file_and_leaves_nothing_to_find);
 	tcase_add_test(t, what_a_dead_process_left_in_its_frames_is_found);
 	tcase_add_test(t, a_new_ring_takes_over_the_record);
+	tcase_add_test(t, a_ring_in_the_pool_directory_goes_though_its_device_has_another_number);
 	tcase_add_test(t, a_missing_record_is_an_error);
 	tcase_add_test(t, another_pool_another_directory_and_another_boot_are_told_apart);
 	tcase_add_loop_test(t, without_a_memory_filesystem_the_pool_directory_holds_the_ring, 0, 2);
