@@ -285,7 +285,7 @@ def key_numbers(key, count):
 Inode = namedtuple(
     "Inode",
     "mode nlink uid gid rdev atime mtime ctime crtime mtime_lsn mtime_stream xattrs parent cookie"
-    " cookie_next entries",
+    " cookie_next entries mtime_object",
 )
 
 
@@ -300,9 +300,8 @@ def fs_row(key, data):
     rest, f = key[9:], data[1:-4]
     if kind == "i":
         need(not rest, what + ": key")
-        value = Inode(*struct.unpack_from("<IIIIQqqqqQIIQQQQ", f))
+        value = Inode(*struct.unpack_from("<IIIIQqqqqQIIQQQQq", f))
         (target,) = struct.unpack_from("<H", f, 112)
-        zero(f[104:112], what)
         need(len(f) == 114 + target and (target != 0) == (value.mode >> 12 == 0o12), what + ": target")
         return kind, ino, rest, value
     if kind == "d":
