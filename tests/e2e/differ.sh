@@ -46,7 +46,7 @@ a_difference_is_found() {
 	local what
 	for what in byte mode size name; do
 		fresh
-		exits 1 run_differ --ops 2000 --kills 1 --cleans 1 --seed 1 --spoil "$what"
+		exits 1 run_differ --ops 500 --kills 0 --cleans 0 --seed 1 --spoil "$what"
 		says "MISMATCH"
 		tidy
 	done
@@ -70,7 +70,14 @@ operations_do_what_they_do_on_plain_files() {
 	}
 }
 
-the_walker_finds_the_pool_sound() { python3 "$root/tests/walker/walk.py" "$pool"; }
+# Of what came and died since the last root the backend does not know: a new root is made first.
+the_walker_finds_the_pool_sound() {
+	cd "$work"
+	"$vpool" mount "$pool" "$mnt"
+	"$vpool" sync "$mnt" >/dev/null
+	"$vpool" umount "$mnt"
+	python3 "$root/tests/walker/walk.py" "$pool"
+}
 
 check_finds_the_pool_sound() { "$vpool" check --data "$pool"; }
 
