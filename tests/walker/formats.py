@@ -67,8 +67,9 @@ def header(data):
     f = struct.unpack_from("<16sIIQIIQQqQI4xQ", data, 40)
     h = Header(*f)
     need(h.stream and 32 <= h.slots_max <= 65535 and 1 <= h.number <= SCO_MAX, "header: fields")
-    need(h.flags in (0, 1), "header: flags")
-    need(h.flags or not (h.cut_sco or h.cut_batches or h.cut_lsn), "header: a cut without its flag")
+    # 1: the first of its stream in its epoch; 2: the file was another SCO's
+    need(h.flags < 4, "header: flags")
+    need(h.flags & 1 or not (h.cut_sco or h.cut_batches or h.cut_lsn), "header: a cut without its flag")
     zero(data[116:120] + data[128:], "header")
     return h
 
