@@ -38,6 +38,7 @@ static int mark_mtime(struct ns *ns, struct ns_op_inode *i, int64_t mtime_ns, st
 	object_close(o);
 	i->row.mtime_stream = stat.stream;
 	i->row.mtime_lsn = stat.last_lsn;
+	i->row.mtime_object_ns = stat.mtime_ns;
 	return 0;
 }
 

@@ -77,11 +77,13 @@ void ns_class_renamed(struct ns *ns, uint64_t ino, const char *name, size_t name
 /*
  * The mark of an explicit mtime counts in the stream that the object leaves. One that holds is moved
  * to the new stream, unless the object was written meanwhile; one that no longer holds is taken
- * away, so that it means nothing when the object comes back to this stream.
+ * away, so that it means nothing when the object comes back to this stream. The change waits for a
+ * checkpoint, so it may well be written, and then get an mtime, since `before`.
  */
-static int move_mark(struct ns *ns, struct ns_inode *i, const struct object_stat *before,
-		     const struct object_stat *after, struct err *e)
+static int move_mark(struct ns *ns, struct ns_inode *i, struct object *o,
+		     const struct object_stat *before, struct err *e)
 {
+	struct object_stat after;
 	struct ns_op_inode *at;
 	struct ns_op op;
 	bool holds;
@@ -92,9 +94,13 @@ static int move_mark(struct ns *ns, struct ns_inode *i, const struct object_stat
 	r = ns_op_add(&op, i->ino, &at, e);
 	if (r == 0) {
 		ns_op_lock(&op, 0);
-		holds = ns_row_mtime_rules(&at->row, before) && after->mtime_ns == before->mtime_ns;
-		at->row.mtime_stream = holds ? after->stream : 0;
-		at->row.mtime_lsn = holds ? after->last_lsn : 0;
+		object_stat(o, &after);
+		holds = after.mtime_ns == at->row.mtime_object_ns ||
+			(ns_row_mtime_rules(&at->row, before) &&
+			 after.mtime_ns == before->mtime_ns);
+		at->row.mtime_stream = holds ? after.stream : 0;
+		at->row.mtime_lsn = holds ? after.last_lsn : 0;
+		at->row.mtime_object_ns = holds ? after.mtime_ns : 0;
 		at->changed = true;
 		r = ns_op_commit(&op, e);
 	}
@@ -104,7 +110,7 @@ static int move_mark(struct ns *ns, struct ns_inode *i, const struct object_stat
 
 static int change_class(struct ns *ns, const struct ns_class_wish *w, struct err *e)
 {
-	struct object_stat before, after;
+	struct object_stat before;
 	struct ns_inode *i;
 	struct object *o;
 	int r = ns_inode_get(ns, w->ino, &i, e);
@@ -118,9 +124,8 @@ static int change_class(struct ns *ns, const struct ns_class_wish *w, struct err
 		object_stat(o, &before);
 		if (before.class != w->class && ns_inode_row(ns, i).nlink > 0) {
 			r = object_set_class(o, w->class, e);
-			object_stat(o, &after);
 			if (r == 0)
-				r = move_mark(ns, i, &before, &after, e);
+				r = move_mark(ns, i, o, &before, e);
 			if (r == 0)
 				counter_inc(&ns->metrics.class_changes);
 		}

@@ -261,7 +261,7 @@ void ns_inodes_drop_all(struct ns *ns)
 
 bool ns_row_mtime_rules(const struct ns_inode_row *row, const struct object_stat *stat)
 {
-	return stat->mtime_ns == 0 ||
+	return stat->mtime_ns == 0 || stat->mtime_ns == row->mtime_object_ns ||
 	       (stat->stream == row->mtime_stream && stat->last_lsn <= row->mtime_lsn);
 }
 

@@ -155,7 +155,7 @@ int ns_inode_row_encode(const struct ns_key *key, const struct ns_inode_row *row
 	le64_put(f + 80, row->parent_cookie);
 	le64_put(f + 88, row->cookie_next);
 	le64_put(f + 96, row->entry_count);
-	le64_put(f + 104, 0); /* reserved */
+	le64_put(f + 104, (uint64_t)row->mtime_object_ns);
 	le16_put(f + 112, row->target_bytes);
 	if (row->target_bytes)
 		memcpy(f + INODE_FIXED_BYTES, row->target, row->target_bytes);
@@ -189,6 +189,7 @@ int ns_inode_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
 		.parent_cookie = le64_get(f + 80),
 		.cookie_next = le64_get(f + 88),
 		.entry_count = le64_get(f + 96),
+		.mtime_object_ns = (int64_t)le64_get(f + 104),
 		.target_bytes = le16_get(f + 112),
 	};
 	if (in_bytes != FRAME_BYTES + INODE_FIXED_BYTES + row.target_bytes)

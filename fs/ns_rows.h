@@ -57,9 +57,11 @@ struct ns_inode_row {
 	uint64_t rdev;
 	int64_t atime_ns, mtime_ns, ctime_ns, crtime_ns;
 	/* The object's last LSN when mtime_ns was set: it holds until the object's is above. Stream
-	 * 0: until the first write. */
+	 * 0: until the first write. And the object's own time then: entries that do not move it
+	 * (clusters that the cleaner moves, a change of class) do not end it. 0: not known. */
 	uint64_t mtime_lsn;
 	uint32_t mtime_stream;
+	int64_t mtime_object_ns;
 	uint32_t xattr_count;
 	/* Where a name of it stands. Directories: where its name stands; files: where one stood. */
 	uint64_t parent, parent_cookie;

@@ -1,5 +1,6 @@
 /* Open files, files without names, classes, paths and the list of files. */
 #include "common/units.h"
+#include "fs/ns_impl.h"
 #include "support_ns.h"
 
 #include <stdio.h>
@@ -168,6 +169,35 @@ START_TEST(a_rename_changes_the_class_and_keeps_data_and_times)
 	t_write(a, 0, "OF");
 	ck_assert_int_gt(t_attr(a).mtime_ns, 5000);
 	ck_assert_uint_eq(value_of(&ns_metrics(nf.ns)->class_changes), 0);
+}
+END_TEST
+
+/* Between the engine's change and the row's, and where the cleaner moved clusters. */
+START_TEST(an_explicit_mtime_holds_while_nobody_writes)
+{
+	const struct ns_inode_row row = { .mtime_stream = 3,
+					  .mtime_lsn = 10,
+					  .mtime_object_ns = 700 };
+	struct object_stat moved = { .stream = 3, .last_lsn = 12, .mtime_ns = 700 };
+	struct ns_setattr set = { .valid = NS_SET_MTIME, .mtime_ns = 5000 };
+	struct object *o;
+	uint64_t f;
+
+	ck_assert(ns_row_mtime_rules(&row, &moved));
+	moved.mtime_ns = 701;
+	ck_assert(!ns_row_mtime_rules(&row, &moved));
+	must(t_create(ROOT, "f"));
+	f = t_ino("f");
+	t_write(f, 0, "1");
+	must(ns_setattr(nf.ns, f, &set, NULL, &t_err));
+	must(object_open(nf.pool, f, &o, &t_err));
+	must(object_set_class(o, OBJECT_DISK, &t_err));
+	object_close(o);
+	ck_assert_int_eq(t_attr(f).mtime_ns, 5000);
+	ns_fixture_reopen();
+	ck_assert_int_eq(t_attr(f).mtime_ns, 5000);
+	t_write(f, 0, "2");
+	ck_assert_int_gt(t_attr(f).mtime_ns, 5000);
 }
 END_TEST
 
@@ -350,6 +380,7 @@ int main(void)
 	tcase_add_test(t, only_files_and_directories_have_handles_and_only_files_objects);
 	tcase_add_test(t, the_name_decides_the_class);
 	tcase_add_test(t, a_rename_changes_the_class_and_keeps_data_and_times);
+	tcase_add_test(t, an_explicit_mtime_holds_while_nobody_writes);
 	tcase_add_test(t, an_mtime_that_no_longer_holds_does_not_come_back);
 	tcase_add_test(t, a_file_that_outgrows_the_threshold_becomes_a_disk);
 	tcase_add_test(t, paths_lead_to_inodes_and_back);

@@ -34,6 +34,7 @@ static const struct ns_inode_row file_row = {
 	.nlink = 1,
 	.mtime_lsn = UINT64_C(0x0123456789abcdef),
 	.mtime_stream = 0x89abcdef,
+	.mtime_object_ns = -2,
 };
 static const struct ns_inode_row link_row = {
 	.mode = S_IFLNK | 0777,
@@ -145,6 +146,7 @@ START_TEST(what_is_encoded_comes_back)
 	INODE(1);
 	ck_assert_uint_eq(row.mtime_lsn, file_row.mtime_lsn);
 	ck_assert_uint_eq(row.mtime_stream, file_row.mtime_stream);
+	ck_assert_int_eq(row.mtime_object_ns, file_row.mtime_object_ns);
 	ck_assert_ptr_null(row.target);
 	INODE(2);
 	ck_assert_uint_eq(row.target_bytes, 10);

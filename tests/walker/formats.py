@@ -67,8 +67,9 @@ def header(data):
     f = struct.unpack_from("<16sIIQIIQQqQI4xQ", data, 40)
     h = Header(*f)
     need(h.stream and 32 <= h.slots_max <= 65535 and 1 <= h.number <= SCO_MAX, "header: fields")
-    need(h.flags in (0, 1), "header: flags")
-    need(h.flags or not (h.cut_sco or h.cut_batches or h.cut_lsn), "header: a cut without its flag")
+    # 1: the first of its stream in its epoch; 2: the file was another SCO's
+    need(h.flags < 4, "header: flags")
+    need(h.flags & 1 or not (h.cut_sco or h.cut_batches or h.cut_lsn), "header: a cut without its flag")
     zero(data[116:120] + data[128:], "header")
     return h
 
@@ -285,7 +286,7 @@ def key_numbers(key, count):
 Inode = namedtuple(
     "Inode",
     "mode nlink uid gid rdev atime mtime ctime crtime mtime_lsn mtime_stream xattrs parent cookie"
-    " cookie_next entries",
+    " cookie_next entries mtime_object",
 )
 
 
@@ -300,9 +301,8 @@ def fs_row(key, data):
     rest, f = key[9:], data[1:-4]
     if kind == "i":
         need(not rest, what + ": key")
-        value = Inode(*struct.unpack_from("<IIIIQqqqqQIIQQQQ", f))
+        value = Inode(*struct.unpack_from("<IIIIQqqqqQIIQQQQq", f))
         (target,) = struct.unpack_from("<H", f, 112)
-        zero(f[104:112], what)
         need(len(f) == 114 + target and (target != 0) == (value.mode >> 12 == 0o12), what + ": target")
         return kind, ino, rest, value
     if kind == "d":

@@ -2,6 +2,9 @@
 
 import formats as f
 
+# A hole of more clusters is kept as a range: one of a TiB would take all memory.
+LONG_CLUSTERS = 1 << 16
+
 
 def page(values):
     """{cluster in the page: (location, checksum or None)} of a base, or None, and its deltas."""
@@ -21,6 +24,7 @@ class Layers:
 
     def __init__(self):
         self.places = {}  # layer -> {cluster: location}
+        self.zeros = {}  # layer -> [(first, end)]: long ones; places are younger
         self.rows = {}  # layer -> LayerRow
         self.objects = {}  # object -> ObjectRow
         self.limits = {}  # layer -> clusters of the parent that it shows
@@ -52,6 +56,8 @@ class Layers:
         for layer in reversed(self.chain(obj)):
             limit = self.limits[layer]
             seen = {c: loc for c, loc in seen.items() if c < limit}
+            for first, end in self.zeros.get(layer, []):
+                seen = {c: loc for c, loc in seen.items() if not first <= c < end}
             seen.update(self.places.get(layer, {}))
         return {c: loc for c, loc in seen.items() if loc != f.ZERO}
 
@@ -74,6 +80,11 @@ class Layers:
             for c in [c for c in to if c >= first]:
                 del to[c]
             self.limits[layer] = min(self.limits[layer], first)
+            return
+        if end - first > LONG_CLUSTERS:
+            for c in [c for c in to if first <= c < end]:
+                del to[c]
+            self.zeros.setdefault(layer, []).append((first, end))
             return
         for c in range(first, end):
             to[c] = f.ZERO
