@@ -9,6 +9,7 @@
  */
 #include "common/base.h"
 #include "common/units.h"
+#include "tests/tools/sector.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,7 +25,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define SECTOR_BYTES	  512u
 #define WRITE_SECTORS_MAX 512u
 #define HANDLE_BYTES	  128u
 /* Threads of one writer: so many of its writes are under way at a time. */
@@ -272,42 +272,6 @@ static int cmd_by_handle(char **a)
 }
 
 /* --- promises ---------------------------------------------------------------------------------- */
-
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
-/* What sector `at` of a disk holds after write seq: it says so itself. Zeros before the first. */
-static void fill_sector(uint8_t *sector, uint64_t disk, uint64_t seq, uint64_t at)
-{
-	const uint64_t head[] = { seq, at, disk };
-	uint64_t state = seq * UINT64_C(0x9e3779b97f4a7c15) ^ at ^ disk;
-
-	memset(sector, 0, SECTOR_BYTES);
-	if (seq == 0)
-		return;
-	for (size_t i = 0; i < SECTOR_BYTES; i += 8) {
-		uint64_t word = next_random(&state);
-
-		memcpy(sector + i, &word, 8);
-	}
-	memcpy(sector, head, sizeof(head));
-}
-
-/* A number for a disk, from its file's name (FNV-1a): directories may differ. */
-static uint64_t disk_of(const char *path)
-{
-	const char *name = strrchr(path, '/');
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	for (name = name ? name + 1 : path; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
-	return hash;
-}
 
 /* A record of the log: the write is about to begin, or is acknowledged. */
 struct promise {

@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# The power goes off at random moments under load: what was synced is there afterwards, and of the rest
+# only what was written. The pool lies on tests/tools/cutfs.c, which forgets what was not synced.
+# VPOOL_SEED repeats the decisions of a run, VPOOL_CUTS says how many cuts, VPOOL_KEEP names a directory
+# for what is left of a pool that lost something.
+# shellcheck disable=SC2119,SC2317 # tests are called by name
+
+# A machine that lost its power has another boot id and an empty /dev/shm: only for us.
+if [[ -z ${POWERCUT_ALONE:-} && $(id -u) == 0 ]]; then
+	POWERCUT_ALONE=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+cutfs=$(find_program tool_cutfs)
+load=$(find_program tool_fsload)
+cuts=50
+[[ ${VPOOL_LONG:-0} == 1 ]] && cuts=120
+cuts=${VPOOL_CUTS:-$cuts}
+seed=${VPOOL_SEED:-$((RANDOM * 32768 + RANDOM))}
+RANDOM=$((seed % 32768))
+cuts_a_pool=10
+size=6M
+objects=(disk1.raw disk2.raw file1 file2)
+store=$work/store
+disk=$work/disk
+pool=$disk/pool
+control=$disk/.cutfs
+cutter=0
+loads=()
+cuts_done=0
+cuts_in_mount=0
+mkdir "$disk"
+echo >"$work/boot_id"
+mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || exit 1
+mount -t tmpfs tmpfs /dev/shm || exit 1
+
+# What survives: the store. What does not: the ring, the boot.
+power_on() {
+	rm -f /dev/shm/*
+	cat /proc/sys/kernel/random/uuid >"$work/boot_id"
+	: >"$work/cutfs.out"
+	"$cutfs" "$store" "$disk" >"$work/cutfs.out" 2>>"$log" &
+	cutter=$!
+	wait_for 20 grep -q ready "$work/cutfs.out"
+}
+
+answers() { mountpoint -q "$mnt"; }
+answers_or_ends() { answers || is_gone "$daemon"; }
+
+start_daemon() {
+	"$vpool" mount -f "$pool" "$mnt" >>"$log" 2>&1 &
+	daemon=$!
+	wait_for 60 answers_or_ends && answers
+}
+
+power_is_off() { [[ $(<"$control") == cut* ]]; }
+
+# Files of a process that was killed may be open for a moment longer.
+unplug() { wait_for 30 umount "$disk" && wait "$cutter"; }
+
+# After a cut: nothing is left of the machine that was.
+clear_away() {
+	local l
+	kill -KILL "$daemon" 2>/dev/null
+	wait "$daemon" 2>/dev/null
+	daemon=0
+	for l in "${loads[@]}"; do
+		wait "$l" || {
+			echo "load $l failed"
+			return 1
+		}
+	done
+	loads=()
+	umount -l "$mnt" 2>/dev/null
+	unplug
+}
+
+start_load() {
+	local name how
+	loads=()
+	for name in "${objects[@]}"; do
+		how=cached
+		[[ $name == *.raw ]] && how=direct
+		"$load" write "$mnt/$name" "$work/$name.log" "$size" "$RANDOM" "$how" &
+		loads+=($!)
+	done
+	mkdir -p "$mnt/names" && sync "$mnt" # a directory: fsync
+	"$load" names "$mnt/names" "$work/names.log" "$RANDOM" &
+	loads+=($!)
+}
+
+under_way() {
+	local name
+	for name in "${objects[@]}" names; do
+		(($(stat -c %s "$work/$name.log") > ${before[$name]:-0} + 640)) || return 1
+	done
+}
+
+all_that_was_synced_is_there() {
+	local name bad=0
+	for name in "${objects[@]}"; do
+		echo "$name:"
+		"$load" check "$mnt/$name" "$work/$name.log" "$size" || bad=1
+	done
+	"$load" check-names "$mnt/names" "$work/names.log" || bad=1
+	return $bad
+}
+
+# lost WHAT: the end of this run; what is left of the pool is kept where it was asked for.
+lost() {
+	failed=$((failed + 1))
+	echo "FAILED: cut $cuts_done (seed $seed) $1:"
+	tail -n 20 "$work/out" | sed 's/^/    /'
+	if [[ -n ${VPOOL_KEEP:-} ]]; then
+		mkdir -p "$VPOOL_KEEP"
+		[[ -d $pool ]] && cp -a "$pool" "$VPOOL_KEEP/"
+		cp -a "$work"/*.log "$work"/*.was "$log" "$store/cuts" "$VPOOL_KEEP/"
+	fi
+	ended
+}
+
+# set_key KEY VALUE: of the new pool
+set_key() { sed -i "s/^# $1 = .*/$1 = $2/" "$pool/vpool.conf"; }
+
+new_pool() {
+	local name
+	rm -rf "$store" "$work"/*.log "$work"/*.was
+	mkdir "$store"
+	for name in "${objects[@]}" names; do
+		: >"$work/$name.log"
+	done
+	power_on || return 1
+	"$vpool" create "$pool" --sco-size 1M >/dev/null || return 1
+	# What happens every half a minute happens here several times between two cuts.
+	set_key ring_size 8M
+	set_key checkpoint_interval 1s
+	set_key upload_interval 1s
+	set_key grace_time 0ns
+	sync "$pool/vpool.conf" "$pool"
+	start_daemon
+}
+
+# The pool was closed: nothing leaks, nothing is missing, and it lost nothing by that.
+close_pool() {
+	"$vpool" umount "$mnt" >/dev/null || return 1
+	wait "$daemon" || return 1
+	daemon=0
+	PYTHONDONTWRITEBYTECODE=1 python3 "$root/tests/walker/walk.py" "$pool" || return 1
+	unplug || return 1
+	cat "$store/cuts" >>"$work/cuts" && rm "$store/cuts"
+}
+
+# A cut while the pool is mounted: at one of the changes that recovery makes.
+cut_in_mount() {
+	echo "cut $((seed * 10000 + cuts_done)) $((1 + RANDOM % (RANDOM % 2 ? 40 : 400)))" >"$control"
+	start_daemon
+	local mounted=$?
+	echo stay >"$control"
+	power_is_off || return $mounted
+	cuts_in_mount=$((cuts_in_mount + 1))
+	cuts_done=$((cuts_done + 1))
+	clear_away && power_on && start_daemon
+}
+
+cut_round() {
+	local name
+	for name in "${objects[@]}" names; do
+		before[$name]=$(stat -c %s "$work/$name.log")
+	done
+	start_load
+	wait_for 30 under_way || {
+		echo "the load does not start"
+		return 1
+	}
+	case $((RANDOM % 4)) in
+	0) sleep "1.$((RANDOM % 4))" ;;
+	*) sleep "0.$((RANDOM % 4))$((RANDOM % 10))" ;;
+	esac
+	echo "cut $((seed * 10000 + cuts_done))" >"$control"
+	cuts_done=$((cuts_done + 1))
+	clear_away && power_on || return 1
+	for name in "${objects[@]}" names; do
+		cp "$work/$name.log" "$work/$name.was"
+	done
+	if ((RANDOM % 3 == 0)); then
+		cut_in_mount
+	else
+		start_daemon
+	fi
+}
+
+# Sums of what the cuts did, "kind kept dropped" each.
+totals() {
+	awk '{
+		for (i = 2; i <= NF; i++) {
+			split($i, pair, "=")
+			sum[pair[1]] += pair[2]
+		}
+	} END {
+		n = split("data hole size truncate create link unlink rename directory", kind, " ")
+		for (i = 1; i <= n; i++)
+			printf "%s %d/%d, ", kind[i], sum[kind[i] "_kept"], sum[kind[i] "_dropped"]
+		printf "torn %d, files lost %d\n", sum["torn"], sum["files_lost"]
+	}' "$work/cuts"
+}
+
+ended() {
+	[[ -f $store/cuts ]] && cat "$store/cuts" >>"$work/cuts"
+	echo "seed $seed: $cuts_done cuts, $cuts_in_mount of them while the pool was mounted"
+	echo "effects kept/dropped: $(totals)"
+	finish
+}
+
+declare -A before
+while ((cuts_done < cuts)); do
+	before=()
+	if ! new_pool >"$work/out" 2>&1; then
+		lost "a new pool does not mount"
+	fi
+	for ((until = cuts_done + cuts_a_pool; cuts_done < until && cuts_done < cuts; )); do
+		cut_round >"$work/out" 2>&1 || lost "does not mount"
+		all_that_was_synced_is_there >"$work/out" 2>&1 || lost "lost something"
+		passed=$((passed + 1))
+	done
+	close_pool >"$work/out" 2>&1 || lost "left a pool that is not right"
+	passed=$((passed + 1))
+	tail -n 1 "$work/out"
+done
+ended
