@@ -20,6 +20,8 @@ cuts=${VPOOL_CUTS:-$cuts}
 seed=${VPOOL_SEED:-$((RANDOM * 32768 + RANDOM))}
 RANDOM=$((seed % 32768))
 cuts_a_pool=10
+# Of the changes that one recovery makes, there is a cut at every so many; 0: not that test.
+sweep=${VPOOL_SWEEP:-$((${VPOOL_LONG:-0} == 1 ? 3 : 0))}
 size=6M
 objects=(disk1.raw disk2.raw file1 file2)
 store=$work/store
@@ -30,6 +32,7 @@ cutter=0
 loads=()
 cuts_done=0
 cuts_in_mount=0
+cuts_in_umount=0
 mkdir "$disk"
 echo >"$work/boot_id"
 mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || exit 1
@@ -151,9 +154,9 @@ close_pool() {
 	cat "$store/cuts" >>"$work/cuts" && rm "$store/cuts"
 }
 
-# A cut while the pool is mounted: at one of the changes that recovery makes.
+# cut_in_mount N: with the N-th change that recovery makes, if it makes so many.
 cut_in_mount() {
-	echo "cut $((seed * 10000 + cuts_done)) $((1 + RANDOM % (RANDOM % 2 ? 40 : 400)))" >"$control"
+	echo "cut $((seed * 10000 + cuts_done)) $1" >"$control"
 	start_daemon
 	local mounted=$?
 	echo stay >"$control"
@@ -163,7 +166,27 @@ cut_in_mount() {
 	clear_away && power_on && start_daemon
 }
 
-cut_round() {
+# The same while it is unmounted; there is a cut in any case.
+cut_in_umount() {
+	local l
+	for l in "${loads[@]}"; do
+		kill -TERM "$l"
+		wait "$l"
+	done
+	loads=()
+	echo "cut $((seed * 10000 + cuts_done)) $((1 + RANDOM % 300))" >"$control"
+	"$vpool" umount "$mnt"
+	power_is_off && cuts_in_umount=$((cuts_in_umount + 1))
+	power_off
+}
+
+power_off() {
+	echo "cut $((seed * 10000 + cuts_done))" >"$control"
+	cuts_done=$((cuts_done + 1))
+	clear_away && power_on
+}
+
+load_and_power_off() {
 	local name
 	for name in "${objects[@]}" names; do
 		before[$name]=$(stat -c %s "$work/$name.log")
@@ -177,17 +200,44 @@ cut_round() {
 	0) sleep "1.$((RANDOM % 4))" ;;
 	*) sleep "0.$((RANDOM % 4))$((RANDOM % 10))" ;;
 	esac
-	echo "cut $((seed * 10000 + cuts_done))" >"$control"
-	cuts_done=$((cuts_done + 1))
-	clear_away && power_on || return 1
+	if ((RANDOM % 6 == 0)); then
+		cut_in_umount || return 1
+	else
+		power_off || return 1
+	fi
 	for name in "${objects[@]}" names; do
 		cp "$work/$name.log" "$work/$name.was"
 	done
+}
+
+cut_round() {
+	load_and_power_off || return 1
 	if ((RANDOM % 3 == 0)); then
-		cut_in_mount
+		cut_in_mount $((1 + RANDOM % 100))
 	else
 		start_daemon
 	fi
+}
+
+# One crash, and then a cut at each change that the recovery from it makes (or at every so many).
+every_step_of_recovery() {
+	local step changes=$1 ms=0 name
+	load_and_power_off && unplug || return 1
+	cp -a "$store" "$work/base"
+	for ((step = 1;; step += changes)); do
+		rm -rf "$store"
+		cp -a "$work/base" "$store"
+		for name in "${objects[@]}" names; do
+			cp "$work/$name.was" "$work/$name.log"
+		done
+		power_on || return 1
+		ms=$cuts_in_mount
+		cut_in_mount "$step" || return 1
+		all_that_was_synced_is_there || return 1
+		((cuts_in_mount > ms)) || break
+		power_off && unplug || return 1
+	done
+	echo "a mount makes $step changes at most"
 }
 
 # Sums of what the cuts did, "kind kept dropped" each.
@@ -207,7 +257,8 @@ totals() {
 
 ended() {
 	[[ -f $store/cuts ]] && cat "$store/cuts" >>"$work/cuts"
-	echo "seed $seed: $cuts_done cuts, $cuts_in_mount of them while the pool was mounted"
+	echo "seed $seed: $cuts_done cuts, $cuts_in_mount of them in mounting," \
+		"$cuts_in_umount in unmounting"
 	echo "effects kept/dropped: $(totals)"
 	finish
 }
@@ -227,4 +278,12 @@ while ((cuts_done < cuts)); do
 	passed=$((passed + 1))
 	tail -n 1 "$work/out"
 done
+if ((sweep > 0)); then
+	before=()
+	new_pool >"$work/out" 2>&1 || lost "a new pool does not mount"
+	every_step_of_recovery "$sweep" >"$work/out" 2>&1 || lost "lost something in recovery"
+	close_pool >>"$work/out" 2>&1 || lost "left a pool that is not right"
+	passed=$((passed + 1))
+	grep "changes at most" "$work/out"
+fi
 ended
