@@ -31,6 +31,7 @@ control=$disk/.cutfs
 cutter=0
 loads=()
 cuts_done=0
+pools=0
 cuts_in_mount=0
 cuts_in_umount=0
 mkdir "$disk"
@@ -127,14 +128,17 @@ lost() {
 set_key() { sed -i "s/^# $1 = .*/$1 = $2/" "$pool/vpool.conf"; }
 
 new_pool() {
-	local name
+	local name caches=()
 	rm -rf "$store" "$work"/*.log "$work"/*.was
 	mkdir "$store"
 	for name in "${objects[@]}" names; do
 		: >"$work/$name.log"
 	done
 	power_on || return 1
-	"$vpool" create "$pool" --sco-size 1M >/dev/null || return 1
+	# Every other pool has its cache on two directories.
+	pools=$((pools + 1))
+	((pools % 2)) || caches=(--cache "$disk/fast:8G" --cache "$disk/slow:8G")
+	"$vpool" create "$pool" --sco-size 1M "${caches[@]}" >/dev/null || return 1
 	# What happens every half a minute happens here several times between two cuts.
 	set_key ring_size 8M
 	set_key checkpoint_interval 1s
@@ -175,7 +179,7 @@ cut_in_umount() {
 	done
 	loads=()
 	echo "cut $((seed * 10000 + cuts_done)) $((1 + RANDOM % 300))" >"$control"
-	"$vpool" umount "$mnt"
+	timeout 60 "$vpool" umount "$mnt"
 	power_is_off && cuts_in_umount=$((cuts_in_umount + 1))
 	power_off
 }
@@ -263,6 +267,50 @@ ended() {
 	finish
 }
 
+# The filesystem itself, with seeds that keep nothing, or all, of what was not synced.
+cut_a_small_disk() {
+	rm -rf "$store"
+	mkdir "$store"
+	power_on
+	cd "$disk"
+	echo data and name >both
+	sync both .
+	echo name >name
+	sync .
+	echo data >data
+	sync data
+	echo other >both
+	mv name moved
+	mkdir dir
+	echo "cut $1" >"$control"
+	refused "Input/output error" cat both
+	cd "$work"
+	unplug
+	grep "seed=$1 keep_ppm=$2 " "$store/cuts"
+	power_on
+	cd "$disk"
+}
+
+a_cut_may_take_all_that_was_not_synced() {
+	cut_a_small_disk 11 0
+	same "$(ls)" "both"$'\n'"name"
+	same "$(<both)" "data and name"
+	same "$(<name)" ""
+	cd "$work"
+	unplug
+}
+
+a_cut_may_take_nothing() {
+	cut_a_small_disk 16 1000000
+	same "$(ls)" "both"$'\n'"data"$'\n'"dir"$'\n'"moved"
+	same "$(<both)" "other"
+	same "$(<moved)" "name"
+	cd "$work"
+	unplug
+}
+
+test_it a_cut_may_take_all_that_was_not_synced
+test_it a_cut_may_take_nothing
 declare -A before
 while ((cuts_done < cuts)); do
 	before=()

@@ -357,8 +357,21 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t len_bytes, off_t o
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct cut_inode *inode;
+	int r = 0;
+
 	fi->direct_io = ino == CUT_CONTROL_INO;
-	if (ino == CUT_CONTROL_INO || inode_of(req, ino))
+	if (ino != CUT_CONTROL_INO) {
+		/* The kernel leaves O_TRUNC to us. */
+		inode = fi->flags & O_TRUNC ? inode_to_change(req, ino) : inode_of(req, ino);
+		if (!inode)
+			return;
+		if (fi->flags & O_TRUNC)
+			r = cut_data_truncate(fs_of(req), inode, 0);
+	}
+	if (r < 0)
+		(void)fuse_reply_err(req, -r);
+	else
 		(void)fuse_reply_open(req, fi);
 }
 
