@@ -15,8 +15,7 @@
  * Each thread of `write` has sectors of its own, the last one the end of the file with its size.
  * `names` makes files under one name and moves them over others: a name has the whole of one of them.
  */
-#include "common/base.h"
-#include "common/units.h"
+#include "tests/tools/commands.h"
 #include "tests/tools/sector.h"
 
 #include <fcntl.h>
@@ -46,12 +45,6 @@ struct record {
 	uint32_t kind, step;
 	uint64_t seq, first, count;
 };
-
-static int fail(const char *what)
-{
-	(void)fprintf(stderr, "fsload: %s: %s\n", what, strerrorname_np(errno));
-	return 1;
-}
 
 static int put(int log, enum kind kind, enum step step, uint64_t seq, uint64_t first,
 	       uint64_t count)
@@ -236,17 +229,6 @@ static void *writer_main(void *arg)
 		if (draw(w, 8) == 0 && sync_once(w->fd, w->log, w->seq, draw(w, 2)) != 0)
 			break;
 	return NULL;
-}
-
-static uint64_t number(const char *text)
-{
-	uint64_t n = 0;
-
-	if (size_parse(text, &n) < 0) {
-		(void)fprintf(stderr, "fsload: bad number '%s'\n", text);
-		exit(2);
-	}
-	return n;
 }
 
 /* Not 0, which xorshift never leaves. */
@@ -659,12 +641,7 @@ static int cmd_check_names(char **a)
 	return settle_end(f, temp, a[1], log.seq_max + 2);
 }
 
-static const struct {
-	const char *name;
-	int arguments;
-	int (*run)(char **arguments);
-	const char *usage;
-} commands[] = {
+static const struct command commands[] = {
 	{ "write", 5, cmd_write, "FILE LOG SIZE SEED direct|cached" },
 	{ "check", 3, cmd_check, "FILE LOG SIZE" },
 	{ "names", 3, cmd_names, "DIR LOG SEED" },
@@ -673,12 +650,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 &&
-		    argc == commands[i].arguments + 2)
-			return commands[i].run(argv + 2);
-	(void)fprintf(stderr, "usage:\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		(void)fprintf(stderr, "  fsload %s %s\n", commands[i].name, commands[i].usage);
-	return 2;
+	return run_command(commands, ARRAY_SIZE(commands), argc, argv);
 }

@@ -7,8 +7,7 @@
  * what was acknowledged to a place outside of the mount, so that after the server was killed it can
  * be told what must be there.
  */
-#include "common/base.h"
-#include "common/units.h"
+#include "tests/tools/commands.h"
 #include "tests/tools/sector.h"
 
 #include <dirent.h>
@@ -29,23 +28,6 @@
 #define HANDLE_BYTES	  128u
 /* Threads of one writer: so many of its writes are under way at a time. */
 #define WRITERS 4u
-
-static int fail(const char *what)
-{
-	(void)fprintf(stderr, "fsprobe: %s: %s\n", what, strerrorname_np(errno));
-	return 1;
-}
-
-static uint64_t number(const char *text)
-{
-	uint64_t n = 0;
-
-	if (size_parse(text, &n) < 0) {
-		(void)fprintf(stderr, "fsprobe: bad number '%s'\n", text);
-		exit(2);
-	}
-	return n;
-}
 
 /* --- one call each ----------------------------------------------------------------------------- */
 
@@ -593,12 +575,7 @@ static int cmd_made(char **a)
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int arguments;
-	int (*run)(char **arguments);
-	const char *usage;
-} commands[] = {
+static const struct command commands[] = {
 	{ "setxattr", 4, cmd_setxattr, "PATH NAME VALUE any|create|replace" },
 	{ "getxattr", 2, cmd_getxattr, "PATH NAME" },
 	{ "listxattr", 1, cmd_listxattr, "PATH" },
@@ -624,12 +601,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 &&
-		    argc == commands[i].arguments + 2)
-			return commands[i].run(argv + 2);
-	(void)fprintf(stderr, "usage:\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		(void)fprintf(stderr, "  fsprobe %s %s\n", commands[i].name, commands[i].usage);
-	return 2;
+	return run_command(commands, ARRAY_SIZE(commands), argc, argv);
 }
