@@ -35,6 +35,7 @@ pools=0
 cuts_in_mount=0
 cuts_in_umount=0
 mkdir "$disk"
+: >"$work/cuts"
 echo >"$work/boot_id"
 mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || exit 1
 mount -t tmpfs tmpfs /dev/shm || exit 1

@@ -516,8 +516,8 @@ static size_t wait_count, wait_cap;
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	struct cutfs *fs = fs_of(req); /* before the request may be answered */
 	struct cut_inode *inode = inode_to_change(req, ino);
-	struct cutfs *fs = fs_of(req);
 	struct sync_wait w = { .req = req, .inode = inode, .seq = fs->seq };
 	struct timespec now;
 
