@@ -314,6 +314,55 @@ a_cut_may_take_nothing() {
 	unplug
 }
 
+# A load on a file of its own, ended after some hundred writes.
+short_load() {
+	local writer start
+	start=$(stat -c %s seen.log)
+	"$load" write seen.raw seen.log 1M "$1" cached &
+	writer=$!
+	has_grown() { (($(stat -c %s seen.log) > start + 20000)); }
+	wait_for 20 has_grown
+	kill -TERM "$writer"
+	wait "$writer" || true
+}
+
+# after_a_change DD_ARGUMENT...: the check refuses the file as it would be then.
+after_a_change() {
+	cp seen.raw is.raw
+	cp seen.log is.log
+	dd "$@" of=seen.raw conv=notrunc status=none
+	refused "is owed" "$load" check seen.raw seen.log 1M
+	mv is.raw seen.raw
+	mv is.log seen.log
+}
+
+a_lost_write_would_be_noticed() {
+	cd "$work"
+	: >seen.log
+	short_load 1
+	"$load" check seen.raw seen.log 1M
+	cp seen.raw old.raw
+	short_load 2
+	after_a_change if=/dev/zero bs=512 count=600
+	after_a_change if=old.raw bs=512 count=600
+	# A sector of another place, and one of another disk.
+	after_a_change if=seen.raw bs=512 skip=9 seek=11 count=400
+	cp seen.raw other.raw
+	cp seen.log other.log
+	refused "is owed" "$load" check other.raw other.log 1M
+	# Since then nothing was synced, but what is older than something that is there has to be there.
+	python3 - <<'END'
+data = open("seen.log", "rb").read()
+records = [data[i : i + 32] for i in range(0, len(data), 32)]
+first = [i for i, r in enumerate(records) if r[0] == 7][:2]
+kept = [r for i, r in enumerate(records) if r[0] != 7 or i in first]
+open("seen.log", "wb").write(b"".join(kept))
+END
+	after_a_change if=old.raw bs=512 count=600
+	"$load" check seen.raw seen.log 1M
+}
+
+test_it a_lost_write_would_be_noticed
 test_it a_cut_may_take_all_that_was_not_synced
 test_it a_cut_may_take_nothing
 declare -A before

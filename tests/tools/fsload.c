@@ -33,6 +33,7 @@
 #define SLOT_SECTORS	  5u
 #define BAD_SHOWN	  5u
 
+/* powercut.sh knows the number of SYNC and the length of a record. */
 enum kind { WRITE = 1, ZEROS, RESIZE, PLACE, WHOLE, REMOVE, SYNC, SETTLED };
 enum step { BEGIN, END };
 
