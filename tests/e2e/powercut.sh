@@ -362,9 +362,25 @@ END
 	"$load" check seen.raw seen.log 1M
 }
 
+# Right behind its creation, by a cut that keeps nothing else.
+a_pool_that_was_created_is_there() {
+	rm -rf "$store"
+	mkdir "$store"
+	power_on
+	"$vpool" create "$pool"
+	echo "cut 11" >"$control"
+	unplug
+	power_on
+	start_daemon
+	"$vpool" umount "$mnt"
+	wait "$daemon"
+	unplug
+}
+
 test_it a_lost_write_would_be_noticed
 test_it a_cut_may_take_all_that_was_not_synced
 test_it a_cut_may_take_nothing
+test_it a_pool_that_was_created_is_there
 declare -A before
 while ((cuts_done < cuts)); do
 	before=()
