@@ -508,8 +508,8 @@ static int cmd_names(char **a)
 {
 	int dir = open(a[0], O_RDONLY | O_DIRECTORY), log;
 	uint64_t seq = 0, state = random_seed(number(a[2]), 0);
-	/* In half of the runs nothing but a sync of the file itself keeps a name. */
-	bool syncs_dir = next_random(&state) >> 32 & 1;
+	/* In most runs nothing but a sync of the file itself keeps a name. */
+	bool syncs_dir = (next_random(&state) >> 32) % 4 == 0;
 
 	log = open_log(a[1], &seq);
 	if (dir < 0 || log < 0)
@@ -517,7 +517,7 @@ static int cmd_names(char **a)
 	for (int r = 0; r == 0;) {
 		/* Seldom a disk: that change of its log syncs all names, asked or not. */
 		uint64_t slot =
-			next_random(&state) % 64 ? next_random(&state) % (SLOTS - 1) : SLOTS - 1;
+			next_random(&state) % 256 ? next_random(&state) % (SLOTS - 1) : SLOTS - 1;
 		char name[32];
 
 		name_slot(name, sizeof(name), slot);
