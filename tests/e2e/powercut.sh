@@ -120,7 +120,7 @@ lost() {
 	if [[ -n ${VPOOL_KEEP:-} ]]; then
 		mkdir -p "$VPOOL_KEEP"
 		[[ -d $pool ]] && cp -a "$pool" "$VPOOL_KEEP/"
-		cp -a "$work"/*.log "$work"/*.was "$log" "$store/cuts" "$VPOOL_KEEP/"
+		cp -a "$work"/*.log "$work"/*.was "$log" "$store/cuts" "$VPOOL_KEEP/" 2>/dev/null
 	fi
 	ended
 }
@@ -150,7 +150,8 @@ new_pool() {
 	set_key grace_time 0ns
 	sync "$pool/vpool.conf" "$pool"
 	start_daemon || return 1
-	[[ $shm == 1g || $(ring_of "$pool") == "$pool"/* ]]
+	# Before the path in ring.id there may be a byte that looks like the beginning of one.
+	[[ $shm == 1g || $(ring_of "$pool") == *"$pool"/vpool-* ]]
 }
 
 # The pool was closed: nothing leaks, nothing is missing, and it lost nothing by that.
