@@ -177,11 +177,27 @@ static int check_empty(const char *dir, struct err *e)
 	return r;
 }
 
+/* The new directory's own name: what is synced in it later would go with it. */
+static int sync_name_of(const char *dir, struct err *e)
+{
+	AUTO(free_stringp) char *parent = NULL;
+	int fd, r = 0;
+
+	if (asprintf(&parent, "%s/..", dir) < 0)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		r = err_set(e, -errno, "syncing the directory above it: %s", err_name(-errno));
+	if (fd >= 0)
+		(void)close(fd);
+	return r;
+}
+
 static int make_dir(struct made *m, struct err *e)
 {
 	if (mkdir(m->dir, 0700) == 0) {
 		m->made_dir = m->began = true;
-		return 0;
+		return sync_name_of(m->dir, e);
 	}
 	if (errno != EEXIST)
 		return err_set(e, -errno, "%s", err_name(-errno));

@@ -15,6 +15,12 @@ sim_limit_s=400
 only=()
 list=0
 
+# What the power cuts of the e2e suite find as well, each within so many cuts.
+powercut_finds=(1 2 11)
+powercut_cuts=20
+powercut_limit_s=90
+powercut_programs=(vpool tool_cutfs tool_fsload tool_fsmount tool_fsprobe tool_ringlook)
+
 # Number, then `sim`, or `unit`, program, test.
 detectors() {
 	cat <<'END'
@@ -50,7 +56,8 @@ usage: tests/mutants.sh [--only N]... [--list]
   --list     print the planted bugs and what finds them
 
 Builds vPool with all planted bugs (-DMUTANT=-1) in $VPOOL_BUILD_DIR/mutants (default: build/mutants).
-A test has found a bug if it fails with it and passes without. The last line counts bugs:
+A test has found a bug if it fails with it and passes without. Bugs that a power cut shows are also
+looked for by tests/e2e/powercut.sh, which proves what that can see. The last line counts bugs:
 N passed, N failed, N skipped. Exits 0 if all were found.
 END
 }
@@ -90,8 +97,9 @@ as_seconds() {
 
 passed=0
 failed=0
+skipped=0
 finish() {
-	echo "$passed passed, $failed failed, 0 skipped"
+	echo "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && passed > 0))
 	exit
 }
@@ -120,6 +128,12 @@ for number in "${only[@]}"; do
 	esac
 done
 
+powercut_numbers=()
+for number in "${powercut_finds[@]}"; do
+	[[ " ${only[*]} " == *" $number "* ]] && powercut_numbers+=("$number")
+done
+((${#powercut_numbers[@]} > 0)) && targets+=("${powercut_programs[@]}")
+
 # what_finds NUMBER: for people.
 what_finds() {
 	case ${kind_of[$1]} in
@@ -132,6 +146,10 @@ what_finds() {
 if ((list)); then
 	for number in "${only[@]}"; do
 		printf '%2d  %-20s  %s\n' "$number" "${name_of[$number]}" "$(what_finds "$number")"
+	done
+	for number in "${powercut_numbers[@]}"; do
+		printf '%2d  %-20s  %s\n' "$number" "${name_of[$number]}" \
+			"powercut.sh, within $powercut_cuts cuts"
 	done
 	exit 0
 fi
@@ -250,6 +268,31 @@ for number in "${only[@]}"; do
 		found="FAILED: not found by $(what_finds "$number")"
 		;;
 	esac
+	printf '%2d  %-20s  %7s  %s\n' "$number" "${name_of[$number]}" \
+		"$(as_seconds $(($(now_ms) - start_ms)))" "$found"
+done
+
+# cut MUTANT CUTS: the power-cut harness; its output goes to a log.
+cut() {
+	VPOOL_BIN_DIR=$out/build VPOOL_CUTS=$2 VPOOL_LONG=0 \
+		run "$powercut_limit_s" "$1" "$out/powercut.$1.log" "$root/tests/e2e/powercut.sh"
+}
+
+# A loss that it reports, and not just any failure.
+for number in "${powercut_numbers[@]}"; do
+	start_ms=$(now_ms)
+	cut "$number" "$powercut_cuts"
+	r=$?
+	found=$(sed -n 's/^FAILED: \(cut [0-9]* .* lost something\):$/powercut.sh: \1/p' "$out/powercut.$number.log")
+	if ((r == 77)); then
+		skipped=$((skipped + 1))
+		found="skipped: powercut.sh needs root and /dev/fuse"
+	elif ((r == 0)) || [[ -z $found ]]; then
+		failed=$((failed + 1))
+		found="FAILED: $powercut_cuts cuts of powercut.sh lost nothing (exit $r)"
+	else
+		passed=$((passed + 1))
+	fi
 	printf '%2d  %-20s  %7s  %s\n' "$number" "${name_of[$number]}" \
 		"$(as_seconds $(($(now_ms) - start_ms)))" "$found"
 done

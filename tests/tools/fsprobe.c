@@ -7,8 +7,8 @@
  * what was acknowledged to a place outside of the mount, so that after the server was killed it can
  * be told what must be there.
  */
-#include "common/base.h"
-#include "common/units.h"
+#include "tests/tools/commands.h"
+#include "tests/tools/sector.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,28 +24,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define SECTOR_BYTES	  512u
 #define WRITE_SECTORS_MAX 512u
 #define HANDLE_BYTES	  128u
 /* Threads of one writer: so many of its writes are under way at a time. */
 #define WRITERS 4u
-
-static int fail(const char *what)
-{
-	(void)fprintf(stderr, "fsprobe: %s: %s\n", what, strerrorname_np(errno));
-	return 1;
-}
-
-static uint64_t number(const char *text)
-{
-	uint64_t n = 0;
-
-	if (size_parse(text, &n) < 0) {
-		(void)fprintf(stderr, "fsprobe: bad number '%s'\n", text);
-		exit(2);
-	}
-	return n;
-}
 
 /* --- one call each ----------------------------------------------------------------------------- */
 
@@ -272,42 +254,6 @@ static int cmd_by_handle(char **a)
 }
 
 /* --- promises ---------------------------------------------------------------------------------- */
-
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
-/* What sector `at` of a disk holds after write seq: it says so itself. Zeros before the first. */
-static void fill_sector(uint8_t *sector, uint64_t disk, uint64_t seq, uint64_t at)
-{
-	const uint64_t head[] = { seq, at, disk };
-	uint64_t state = seq * UINT64_C(0x9e3779b97f4a7c15) ^ at ^ disk;
-
-	memset(sector, 0, SECTOR_BYTES);
-	if (seq == 0)
-		return;
-	for (size_t i = 0; i < SECTOR_BYTES; i += 8) {
-		uint64_t word = next_random(&state);
-
-		memcpy(sector + i, &word, 8);
-	}
-	memcpy(sector, head, sizeof(head));
-}
-
-/* A number for a disk, from its file's name (FNV-1a): directories may differ. */
-static uint64_t disk_of(const char *path)
-{
-	const char *name = strrchr(path, '/');
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	for (name = name ? name + 1 : path; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
-	return hash;
-}
 
 /* A record of the log: the write is about to begin, or is acknowledged. */
 struct promise {
@@ -629,12 +575,7 @@ static int cmd_made(char **a)
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int arguments;
-	int (*run)(char **arguments);
-	const char *usage;
-} commands[] = {
+static const struct command commands[] = {
 	{ "setxattr", 4, cmd_setxattr, "PATH NAME VALUE any|create|replace" },
 	{ "getxattr", 2, cmd_getxattr, "PATH NAME" },
 	{ "listxattr", 1, cmd_listxattr, "PATH" },
@@ -660,12 +601,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 &&
-		    argc == commands[i].arguments + 2)
-			return commands[i].run(argv + 2);
-	(void)fprintf(stderr, "usage:\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		(void)fprintf(stderr, "  fsprobe %s %s\n", commands[i].name, commands[i].usage);
-	return 2;
+	return run_command(commands, ARRAY_SIZE(commands), argc, argv);
 }

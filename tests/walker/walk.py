@@ -229,7 +229,9 @@ class Walk:
                 continue
             if any(self.rows.rows[layer].object != obj for layer in chain):
                 self.say(f"object {obj:x}: a layer of it is another's")
-            seen, state = self.rows.effective(obj), self.state_rows.get(row.live_layer)
+            # A layer that a change of class has just made has none of its own yet.
+            state = next((self.state_rows[l] for l in chain if l in self.state_rows), None)
+            seen = self.rows.effective(obj)
             if not state:
                 if seen:
                     self.say(f"object {obj:x}: maps, but no state")
