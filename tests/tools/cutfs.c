@@ -12,10 +12,10 @@
  * Reading it tells whether the power is on. The next server on the STORE goes on from there. A
  * server that was just unmounted has lost nothing.
  *
- * What may be lost, and what may not: cutfs.h, and cutfs_names.c for names. O_DIRECT does not make
+ * What may be lost, and what may not: cutfs.h, and cutfs/names.c for names. O_DIRECT does not make
  * anything durable; O_DSYNC does.
  */
-#include "tests/tools/cutfs_ops.h"
+#include "tests/tools/cutfs/ops.h"
 
 #include <fcntl.h>
 #include <limits.h>

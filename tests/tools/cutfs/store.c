@@ -6,7 +6,7 @@
  *	inode NUMBER MODE UID GID SIZE MTIME_S MTIME_NS
  *	name DIRECTORY NUMBER TEXT
  */
-#include "tests/tools/cutfs.h"
+#include "tests/tools/cutfs/cutfs.h"
 
 #include <limits.h>
 #include <stdio.h>

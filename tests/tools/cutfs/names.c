@@ -8,7 +8,7 @@
  *   needs that (a new MANIFEST, then CURRENT renamed, then one sync of the directory), and every
  *   filesystem that orders its metadata gives it.
  */
-#include "tests/tools/cutfs.h"
+#include "tests/tools/cutfs/cutfs.h"
 
 #include <fcntl.h>
 #include <stdio.h>

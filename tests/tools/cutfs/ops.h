@@ -2,7 +2,7 @@
 #ifndef TESTS_TOOLS_CUTFS_OPS_H
 #define TESTS_TOOLS_CUTFS_OPS_H
 
-#include "tests/tools/cutfs.h"
+#include "tests/tools/cutfs/cutfs.h"
 
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>

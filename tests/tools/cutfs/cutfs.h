@@ -150,7 +150,7 @@ void *cut_alloc(size_t len_bytes);
 		}                                                                                  \
 	} while (0)
 
-/* --- inodes (cutfs_names.c) -------------------------------------------------------------------- */
+/* --- inodes (cutfs/names.c) -------------------------------------------------------------------- */
 
 /* Without a reference yet; a regular file has its bytes opened. */
 struct cut_inode *cut_inode_new(struct cutfs *fs, uint64_t ino, mode_t mode);
@@ -158,7 +158,7 @@ struct cut_inode *cut_inode_find(struct cutfs *fs, uint64_t ino);
 /* Drop a reference; the last one takes the bytes with it. */
 void cut_inode_unref(struct cutfs *fs, struct cut_inode *inode);
 
-/* --- names (cutfs_names.c) --------------------------------------------------------------------- */
+/* --- names (cutfs/names.c) --------------------------------------------------------------------- */
 
 struct cut_entry *cut_dir_find(struct cut_entry *const *dir, const char *name);
 /* Both keep the order of cookies. */
@@ -174,7 +174,7 @@ void cut_names_sync(struct cutfs *fs, const struct cut_inode *dir, uint64_t seq)
 /* Decide about every change of names; durable names are the ones that are left. */
 void cut_names_power(struct cutfs *fs);
 
-/* --- bytes (cutfs_data.c) ---------------------------------------------------------------------- */
+/* --- bytes (cutfs/data.c) ---------------------------------------------------------------------- */
 
 int cut_data_write(struct cutfs *fs, struct cut_inode *inode, const uint8_t *bytes,
 		   size_t len_bytes, uint64_t offset_bytes);
@@ -191,7 +191,7 @@ void cut_data_power(struct cutfs *fs, struct cut_inode *inode);
 /* Effects are forgotten without a decision. */
 void cut_data_forget(struct cutfs *fs, struct cut_inode *inode);
 
-/* --- the cut, and from one server to the next (cutfs_store.c) ------------------------------------ */
+/* --- the cut, and from one server to the next (cutfs/store.c) ------------------------------------ */
 
 /* A fate by seed and by what it is about, whatever the order of asking. */
 uint64_t cut_fate(const struct cutfs *fs, uint64_t a, uint64_t b, uint64_t c);

@@ -1,4 +1,4 @@
-#include "tests/tools/cutfs_ops.h"
+#include "tests/tools/cutfs/ops.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>

@@ -4,7 +4,7 @@
  * The live bytes are in the backing file. For each block with effects the durable bytes are kept, and
  * every effect with its bytes, in order: a cut starts from the first and applies those that it keeps.
  */
-#include "tests/tools/cutfs.h"
+#include "tests/tools/cutfs/cutfs.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
