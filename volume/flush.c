@@ -225,19 +225,19 @@ static bool checkpoint_is_due(struct pool *p)
 		garbage + unchecked + live / GARBAGE_PART > from);
 }
 
-int pool_seal(struct pool *p, struct err *e)
+static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
 {
 	struct seal_group group = { .pool = p };
 	struct sco **list;
 	size_t count;
 	int r, first_error = 0;
 
-	/* Whoever wants all of it sealed waits for what another one is sealing. */
-	GUARD(&p->seal_lock);
 	r = sco_table_list_unsealed(p->scos, &list, &count);
 	if (r < 0)
 		return err_set(e, r, "sealing");
 	for (size_t i = 0; i < count; i++) {
+		if (!leftovers_too && sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
+			continue;
 		r = seal_one(&group, list[i], first_error ? NULL : e);
 		if (r < 0 && first_error == 0)
 			first_error = r;
@@ -247,6 +247,18 @@ int pool_seal(struct pool *p, struct err *e)
 		first_error = r;
 	sco_list_free(p->scos, list, count);
 	return first_error;
+}
+
+int pool_seal(struct pool *p, struct err *e)
+{
+	/* Whoever wants all of it sealed waits for what another one is sealing. */
+	GUARD(&p->seal_lock);
+	return seal_locked(p, true, e);
+}
+
+int pool_seal_own_locked(struct pool *p, struct err *e)
+{
+	return seal_locked(p, false, e);
 }
 
 /* The next SCO of each stream that will soon need one: a writer who has to make it holds up all. */

@@ -15,13 +15,17 @@ struct publication {
 	struct object *object;
 	const struct reservation *reservation;
 	struct log_entry entry;
+	bool keep_mtime; /* the object's, as it is at this moment */
 };
 
 static lsn_t publish(void *arg)
 {
 	struct publication *pub = arg;
-	lsn_t lsn = stream_publish(pub->reservation, &pub->entry);
+	lsn_t lsn;
 
+	if (pub->keep_mtime)
+		pub->entry.mtime_ns = __atomic_load_n(&pub->object->mtime_ns, __ATOMIC_RELAXED);
+	lsn = stream_publish(pub->reservation, &pub->entry);
 	object_note_entry(pub->object, &pub->entry);
 	return lsn;
 }
@@ -90,7 +94,7 @@ static int apply_change(struct object *o, struct stream *stream, const struct ch
 	struct pool *p = o->pool;
 	uint32_t crcs[PAGE_CLUSTERS];
 	struct reservation res;
-	struct publication pub = { .object = o, .reservation = &res };
+	struct publication pub = { .object = o, .reservation = &res, .keep_mtime = c->keep_mtime };
 	struct map_update u = {
 		.first = c->first,
 		.count = c->count,
@@ -120,8 +124,7 @@ static int apply_change(struct object *o, struct stream *stream, const struct ch
 		.object = o->id,
 		.first_cluster = c->first,
 		.size_bytes = min_u64(c->end_bytes, (c->first + u.count) << CLUSTER_SHIFT),
-		.mtime_ns = c->keep_mtime ? __atomic_load_n(&o->mtime_ns, __ATOMIC_RELAXED) :
-					    env_now_real_ns(p->env),
+		.mtime_ns = env_now_real_ns(p->env),
 		.cluster_count = u.count,
 		.kind = c->src ? ENTRY_DATA : ENTRY_ZERO,
 	};

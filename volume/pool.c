@@ -782,7 +782,7 @@ static int check_nothing_is_kept_back(struct pool *p, struct err *e)
 
 int pool_sync_backend(struct pool *p, struct err *e)
 {
-	int r = upload_round(p, true, e);
+	int r = upload_round(p, e);
 
 	/* A stream that failed keeps back what it has. */
 	if (r == 0)

@@ -238,6 +238,8 @@ NODISCARD int pool_flush_streams(struct pool *p, struct err *e);
 void pool_recount(struct pool *p);
 /* Seal what is full, reseal what was left over. */
 NODISCARD int pool_seal(struct pool *p, struct err *e);
+/* The same of SCOs of this process, seal lock held; the checkpoint lock may be, too. */
+NODISCARD int pool_seal_own_locked(struct pool *p, struct err *e);
 
 /* checkpoint.c */
 /* No cache directory takes another SCO of a user. */
@@ -256,7 +258,7 @@ NODISCARD int pool_open_backend(struct pool *p, struct err *e);
 
 /* upload.c */
 uint64_t uploader_step(void *pool);
-NODISCARD int upload_round(struct pool *p, bool seal_all, struct err *e);
+NODISCARD int upload_round(struct pool *p, struct err *e);
 NODISCARD int upload_load_state(struct pool *p, struct err *e);
 /* A dead SCO's object goes into the list of the condemned: rows for the given NAMES batch. */
 NODISCARD int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s,

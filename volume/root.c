@@ -72,7 +72,9 @@ static int manifest_fill(struct pool *p, struct stream *s, struct manifest *m, s
 		if (sco->dead)
 			continue;
 		if (!(sco->row_flags & SCO_UPLOADED)) {
-			if (sco->first_lsn)
+			/* What died here before it travelled is in the rows, if nowhere else. */
+			if (sco->first_lsn && !(sco->row_saved && sco->live_slots == 0 &&
+						sco->last_lsn <= s->checkpoint_lsn))
 				m->lsn = min_u64(m->lsn, sco->first_lsn - 1);
 			continue;
 		}
@@ -196,6 +198,11 @@ static int put_manifest(struct root_builder *b, struct stream *s, struct manifes
 	return r < 0 ? err_wrap(e, r, "manifest of stream %u", s->id) : 0;
 }
 
+static bool is_damaged(const struct stream *s)
+{
+	return __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0;
+}
+
 static int stream_manifest(struct root_builder *b, struct stream *s, struct err *e)
 {
 	struct root_stream *rs = &b->new.streams[b->new.stream_count];
@@ -217,7 +224,9 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 		goto out;
 	rs->stream = s->id;
 	b->new.stream_count++;
-	if (before && same_scos(&old, &new)) {
+	/* Of a damaged stream not all travels: the root before has what is whole, and nothing of it
+	 * went since. */
+	if (before && (is_damaged(s) || same_scos(&old, &new))) {
 		rs->manifest = before->manifest;
 		goto out;
 	}
@@ -225,6 +234,9 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 	new.map_lsn = old.map_lsn;
 	if (!before || lost_a_sco(&old, &new) || log_has_hole(&new)) {
 		r = root_map_put(b, s, &old.map, &new, e);
+		if (r == 0 && new.lsn < new.map_lsn && !is_damaged(s))
+			r = err_set(e, -EAGAIN, "stream %u: not all that its map names is stored",
+				    s->id);
 	}
 	if (r == 0)
 		r = condemn_scos(b, &old, &new, e);

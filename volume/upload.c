@@ -1,7 +1,7 @@
 /*
  * upload - brings sealed SCOs to the backend, then commits a root. A round: seal what is dirty,
- * put what is sealed, checkpoint, root. Names carry the epoch, so a repeated put is harmless and
- * two owners never overwrite each other.
+ * put what is sealed, checkpoint, put what came meanwhile, root. Names carry the epoch, so a repeated
+ * put is harmless and two owners never overwrite each other.
  */
 #include "volume/upload.h"
 
@@ -267,7 +267,8 @@ static bool any_is_stuck(struct pool *p)
 	return false;
 }
 
-static int seal_all_streams(struct pool *p, struct err *e)
+/* All that was written so far is in SCOs that take no more. */
+static int fill_all_scos(struct pool *p, struct err *e)
 {
 	struct stream **list;
 	size_t count;
@@ -279,9 +280,8 @@ static int seal_all_streams(struct pool *p, struct err *e)
 		stream_retire_sco(list[i]);
 	free(list);
 	r = pool_flush_streams(p, e);
-	if (r < 0 && !any_is_stuck(p)) /* the others' data need not wait for the next start */
-		return r;
-	return pool_seal(p, e);
+	/* The others' data need not wait for the next start. */
+	return r < 0 && any_is_stuck(p) ? 0 : r;
 }
 
 /* Nothing changed since the last root, and what it and the one before condemned is gone. */
@@ -294,29 +294,42 @@ static bool is_idle(struct pool *p)
 	return p->orphans_swept && ++p->idle_roots > IDLE_ROOTS;
 }
 
-int upload_round(struct pool *p, bool seal_all, struct err *e)
+/* Bring to the backend what there is; nothing waits for it. */
+static int bring_all(struct pool *p, struct err *e)
 {
-	bool swept;
-	int r = 0;
+	int r;
 
-	GUARD(&p->upload_lock);
 	pool_recount(p);
-	if (seal_all)
-		r = seal_all_streams(p, e);
+	r = fill_all_scos(p, e);
+	if (r == 0)
+		r = pool_seal(p, e);
 	if (r == 0)
 		r = pool_open_backend(p, e);
 	if (r == 0)
 		r = check_owner(p, e);
-	if (r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO))
-		r = upload_scos(p, e);
-	if (r < 0)
-		return r;
-	mutex_lock(&p->checkpoint_lock);
-	r = pool_checkpoint_locked(p, e);
-	if (r == 0 && is_idle(p)) {
-		mutex_unlock(&p->checkpoint_lock);
+	return r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO) ? upload_scos(p, e) : r;
+}
+
+/* What came meanwhile: the rows of the checkpoint just made name it, so the root must have it. Seal
+ * and checkpoint lock held. */
+static int bring_rest_locked(struct pool *p, struct err *e)
+{
+	int r = fill_all_scos(p, e);
+
+	if (r == 0)
+		r = pool_seal_own_locked(p, e);
+	return r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO) ? upload_scos(p, e) : r;
+}
+
+static int commit_locked(struct pool *p, struct err *e)
+{
+	bool swept;
+	int r = pool_checkpoint_locked(p, e);
+
+	if (r == 0 && is_idle(p))
 		return 0;
-	}
+	if (r == 0)
+		r = bring_rest_locked(p, e);
 	if (r == 0)
 		r = check_owner(p, e);
 	if (r == 0)
@@ -329,7 +342,22 @@ int upload_round(struct pool *p, bool seal_all, struct err *e)
 	}
 	if (r == 0)
 		p->root_sequence = meta_sequence(p->meta);
+	return r;
+}
+
+int upload_round(struct pool *p, struct err *e)
+{
+	int r;
+
+	GUARD(&p->upload_lock);
+	r = bring_all(p, e);
+	if (r < 0)
+		return r;
+	mutex_lock(&p->seal_lock);
+	mutex_lock(&p->checkpoint_lock);
+	r = commit_locked(p, e);
 	mutex_unlock(&p->checkpoint_lock);
+	mutex_unlock(&p->seal_lock);
 	if (r == 0 && MUTANT(MUTANT_ROOT_BEFORE_SCO))
 		r = upload_scos(p, e);
 	return r;
@@ -363,7 +391,7 @@ uint64_t uploader_step(void *arg)
 
 	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED) || is_cancelled(p))
 		return WAIT_FOREVER;
-	r = upload_round(p, true, &e);
+	r = upload_round(p, &e);
 	if (r == 0) {
 		if (__atomic_exchange_n(&p->backend_failed_ns, 0, __ATOMIC_RELAXED))
 			log_info("backend: answers again: url='%s'", p->options.backend_url);

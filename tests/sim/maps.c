@@ -18,6 +18,8 @@ struct look {
 	struct known *layers; /* of objects that are there, and frozen ones */
 	struct known *marks;
 	struct known *rows; /* of all pieces */
+	struct known *scos; /* of all manifests */
+	uint64_t layer;	    /* whose page is looked at */
 	bool bad;
 };
 
@@ -160,6 +162,11 @@ static int look_at_stream(struct look *l, const struct named_object *o)
 	r = get(l, o, &bytes);
 	if (r == 0)
 		r = manifest_decode(bytes.data, bytes.len_bytes, &m, NULL);
+	for (uint32_t i = 0; r == 0 && i < m.sco_count; i++) {
+		struct row_key key = row_key_u64(ROW_SCO, m.scos[i].sco);
+
+		know(&l->scos, &key, NULL, 0);
+	}
 	if (r == 0) {
 		r = m.map.name[0] ? get(l, &m.map, &bytes) : -ENOENT;
 		manifest_done(&m);
@@ -232,6 +239,37 @@ static int state_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 	return 0;
 }
 
+static void look_at_run(void *arg, const struct page_run *run)
+{
+	struct look *l = arg;
+	struct row_key key = row_key_u64(ROW_SCO, loc_sco(run->loc));
+
+	if (!loc_is_place(run->loc) || find(l->scos, &key))
+		return;
+	fprintf(stderr, "layer %" PRIu64 ": SCO %" PRIu64 " is in a map and not in the root\n",
+		l->layer, loc_sco(run->loc));
+	l->bad = true;
+}
+
+/* All that a map names can be restored: the root has its SCOs. */
+static void look_at_places(struct look *l)
+{
+	struct known *k, *next;
+
+	HASH_ITER (hh, l->rows, k, next) {
+		enum page_value_kind kind;
+		struct row_key id;
+		uint64_t page;
+
+		if (row_key_parse_2u64(k->key, k->hh.keylen, ROW_PAGE, &l->layer, &page) < 0)
+			continue;
+		id = row_key_u64(ROW_LAYER, l->layer);
+		if (find(l->layers, &id) &&
+		    page_value_decode(k->value, k->value_bytes, &kind, look_at_run, l, NULL) < 0)
+			l->bad = true;
+	}
+}
+
 /* What is left of the maps' rows has no row here any more. */
 static void judge_rest(struct look *l)
 {
@@ -287,6 +325,8 @@ bool maps_agree(struct backend *b, struct meta *meta)
 	if (r == 0)
 		r = look_at_root(&l, &row);
 	if (r == 0)
+		look_at_places(&l);
+	if (r == 0)
 		r = all_of(meta, META_STATE, ROW_PAGE, state_row, &l);
 	if (r == 0)
 		r = all_of(meta, META_STATE, ROW_OBJECT_STATE, state_row, &l);
@@ -297,5 +337,6 @@ bool maps_agree(struct backend *b, struct meta *meta)
 	forget(&l.layers);
 	forget(&l.marks);
 	forget(&l.rows);
+	forget(&l.scos);
 	return r == 0 && !l.bad;
 }

@@ -17,7 +17,8 @@ NODISCARD bool rows_agree(struct env *env, struct meta *meta, const struct pool_
 
 /*
  * Of a pool that was closed: the maps that the newest root names have every row of STATE that is not
- * marked as changed, as it is, and no others of layers that still count; no row twice.
+ * marked as changed, as it is, and no others of layers that still count; no row twice; and each SCO
+ * that they name is in the root.
  */
 NODISCARD bool maps_agree(struct backend *b, struct meta *meta);
 

@@ -28,6 +28,7 @@ class Layers:
         self.rows = {}  # layer -> LayerRow
         self.objects = {}  # object -> ObjectRow
         self.limits = {}  # layer -> clusters of the parent that it shows
+        self.in_map = {}  # layer -> locations that the maps of a root have
 
     def add_names(self, kind, number, row):
         if kind == "L":
