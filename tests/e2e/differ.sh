@@ -70,8 +70,10 @@ operations_do_what_they_do_on_plain_files() {
 	}
 }
 
-# Of what came and died since the last root the backend does not know: a new root is made first.
-the_walker_finds_the_pool_sound() {
+the_walker_finds_the_pool_sound() { python3 "$root/tests/walker/walk.py" "$pool"; }
+
+# With what came and died since the last root, too.
+the_walker_finds_a_new_root_sound() {
 	cd "$work"
 	"$vpool" mount "$pool" "$mnt"
 	"$vpool" sync "$mnt" >/dev/null
@@ -91,6 +93,7 @@ test_it a_difference_is_found
 show_it operations_do_what_they_do_on_plain_files
 if ((failed == 0)); then
 	test_with python3 the_walker_finds_the_pool_sound
+	test_with python3 the_walker_finds_a_new_root_sound
 	test_it check_finds_the_pool_sound
 fi
 finish

@@ -141,5 +141,8 @@ echo "in $rounds_ring rounds the ring was not empty ($entries_sum entries)," \
 	"in $rounds_flight writes were in flight ($flight_sum)"
 enough_was_at_stake() { ((rounds_ring * 10 >= rounds * 9 && rounds_flight * 10 >= rounds * 9)); }
 test_it enough_was_at_stake
+# An independent reader of all formats, on what so many deaths left behind.
+the_walker_finds_the_pool_sound() { python3 "$root/tests/walker/walk.py" "$pool"; }
 umount_pool || failed=$((failed + 1))
+test_with python3 the_walker_finds_the_pool_sound
 finish
