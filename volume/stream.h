@@ -36,6 +36,7 @@ struct stream {
 	lsn_t checkpoint_lsn; /* changed by the checkpoint, atomically */
 	uint64_t replay_sco;  /* likewise */
 	size_t mark_index;    /* likewise */
+	lsn_t round_lsn;      /* the uploader's: last LSN when its last round began */
 
 	struct mutex range_lock; /* rank LOCK_RANGE: a range operation, or reading "last LSN" */
 

@@ -294,13 +294,35 @@ static bool is_idle(struct pool *p)
 	return p->orphans_swept && ++p->idle_roots > IDLE_ROOTS;
 }
 
+/* SCOs made in advance for streams that nobody wrote to since the last round. */
+static int give_back_spares(struct pool *p, struct err *e)
+{
+	struct stream **list;
+	size_t count;
+	int r = pool_streams(p, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "upload");
+	for (size_t i = 0; i < count; i++) {
+		lsn_t last = stream_last_lsn(list[i]);
+
+		if (last == list[i]->round_lsn)
+			stream_give_space(list[i]);
+		list[i]->round_lsn = last;
+	}
+	free(list);
+	return 0;
+}
+
 /* Bring to the backend what there is; nothing waits for it. */
 static int bring_all(struct pool *p, struct err *e)
 {
 	int r;
 
 	pool_recount(p);
-	r = fill_all_scos(p, e);
+	r = give_back_spares(p, e);
+	if (r == 0)
+		r = fill_all_scos(p, e);
 	if (r == 0)
 		r = pool_seal(p, e);
 	if (r == 0)
