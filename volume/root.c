@@ -198,6 +198,31 @@ static int put_manifest(struct root_builder *b, struct stream *s, struct manifes
 	return r < 0 ? err_wrap(e, r, "manifest of stream %u", s->id) : 0;
 }
 
+/*
+ * The root takes over an old manifest: SCOs of it that died before the stream was damaged are condemned
+ * under this root, but it names them. Committed before the root is put; when the stream is whole again
+ * its next manifest condemns them (condemn_scos).
+ */
+static int spare_scos(struct root_builder *b, const struct manifest *old, struct err *e)
+{
+	struct meta *meta = b->pool->meta;
+	struct meta_batch *names = meta_batch_new(meta, META_NAMES);
+	int r = names ? 0 : err_set(e, -ENOMEM, "damaged stream %u", old->stream);
+
+	for (uint32_t i = 0; i < old->sco_count && r == 0; i++) {
+		char name[OBJECT_NAME_MAX + 1];
+
+		object_name_sco(name, old->stream, old->scos[i].sco, old->scos[i].version,
+				old->scos[i].object_epoch);
+		r = upload_spare_name(b->pool, names, b->number, name);
+	}
+	if (r == 0)
+		r = meta_commit(meta, names, 0, e);
+	if (names)
+		meta_batch_free(meta, names);
+	return r;
+}
+
 static bool is_damaged(const struct stream *s)
 {
 	return __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0;
@@ -224,10 +249,11 @@ static int stream_manifest(struct root_builder *b, struct stream *s, struct err 
 		goto out;
 	rs->stream = s->id;
 	b->new.stream_count++;
-	/* Of a damaged stream not all travels: the root before has what is whole, and nothing of it
-	 * went since. */
+	/* Of a damaged stream not all travels: the root before has what is whole. */
 	if (before && (is_damaged(s) || same_scos(&old, &new))) {
 		rs->manifest = before->manifest;
+		if (is_damaged(s))
+			r = spare_scos(b, &old, e);
 		goto out;
 	}
 	new.map = old.map;

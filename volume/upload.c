@@ -40,17 +40,29 @@ int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object 
 	return 0;
 }
 
+/* One row a name: the key's second part only has to tell names of one root apart. */
+static struct row_key condemned_key(uint64_t root, const char *name)
+{
+	size_t len = strlen(name);
+	uint64_t hash = (uint64_t)crc32c(0, name, len) << 32 | crc32c(1, name, len);
+
+	return row_key_2u64(ROW_CONDEMNED, root, hash);
+}
+
+int upload_spare_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
+{
+	struct row_key key = condemned_key(root, name);
+
+	return meta_batch_delete(p->meta, names, &key);
+}
+
 int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
 {
-	struct row_key key;
+	struct row_key key = condemned_key(root, name);
 	uint8_t crc[4];
 	struct buf value;
-	uint64_t hash;
 	int r;
 
-	/* One row a name: the key's second part only has to tell names of one root apart. */
-	hash = (uint64_t)crc32c(0, name, strlen(name)) << 32 | crc32c(1, name, strlen(name));
-	key = row_key_2u64(ROW_CONDEMNED, root, hash);
 	buf_init(&value, OBJECT_NAME_MAX + sizeof(crc));
 	le32_put(crc, crc32c(CONDEMNED_SEED, name, strlen(name)));
 	r = buf_append(&value, name, strlen(name));

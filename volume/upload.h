@@ -13,6 +13,9 @@ NODISCARD int upload_put_buf(struct pool *p, const struct buf *bytes, struct nam
 /* Add an X row: name goes when the root after `root` is committed. */
 NODISCARD int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root,
 				  const char *name);
+/* Delete the X row of a name that was condemned under `root`, if there is one. */
+NODISCARD int upload_spare_name(struct pool *p, struct meta_batch *names, uint64_t root,
+				const char *name);
 /* The name in the value of an X row. -EBADMSG, -EUCLEAN: damaged. */
 NODISCARD int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
 				      char ret_name[OBJECT_NAME_MAX + 1]);

@@ -460,6 +460,54 @@ START_TEST(a_damaged_header_of_a_batch_below_the_checkpoint_is_damage_too)
 }
 END_TEST
 
+/* A SCO that the root names dies and is condemned; then its stream is damaged, before the next root. */
+static void condemned_and_killed(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct object *o;
+
+	make_two_disks();
+	o = get_object(world->disk);
+	for (unsigned int i = 0; i < 32; i++)
+		write_cluster(o, i, 1);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
+	for (unsigned int i = 0; i < 32; i++)
+		write_cluster(o, i, 2);
+	sync_object(o);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+}
+
+START_TEST(a_root_names_nothing_of_a_damaged_stream_that_goes)
+{
+	char path[PATH_BYTES];
+	struct name_list stored, left;
+	struct object *o;
+
+	in_child_killed(condemned_and_killed, NULL);
+	(void)pool_path(path, "objects/00000010/sco");
+	name_list_read(path, &stored);
+	ck_assert_uint_gt(stored.count, 0);
+	flip_bit(path, find_cluster(world->disk, 0, 2, path) - 4096 + 200, 1);
+	pool_fixture_open();
+	o = get_object(world->other);
+	for (unsigned int i = 0; i < 4; i++) {
+		write_cluster(o, i, 7);
+		ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), -EUCLEAN);
+	}
+	object_close(o);
+	name_list_read(pool_path(path, "objects/00000010/sco"), &left);
+	for (size_t i = 0; i < stored.count; i++) {
+		bool there = false;
+
+		for (size_t j = 0; j < left.count; j++)
+			there |= strcmp(stored.names[i], left.names[j]) == 0;
+		ck_assert_msg(there, "'%s' is named and gone", stored.names[i]);
+	}
+	name_list_free(&stored);
+	name_list_free(&left);
+	close_damaged();
+}
+END_TEST
+
 static void one_synced_write(UNUSED int to_parent, UNUSED void *arg)
 {
 	struct object *o;
@@ -678,6 +726,7 @@ int main(void)
 		2);
 	tcase_add_loop_test(t, a_damaged_header_of_a_batch_below_the_checkpoint_is_damage_too, 0,
 			    2);
+	tcase_add_test(t, a_root_names_nothing_of_a_damaged_stream_that_goes);
 	tcase_add_loop_test(t,
 			    damaged_bytes_of_the_newest_synced_batch_fail_their_reads_and_no_others,
 			    0, 2);
