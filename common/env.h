@@ -47,17 +47,18 @@ struct env_space {
 	uint64_t free_bytes; /* to unprivileged users */
 };
 
-/* One write in flight on an io queue; the submitter's memory until it is reaped. */
+/* One write or read in flight on an io queue; the submitter's memory until it is reaped. */
 struct env_io {
 	struct env_file *file;
-	const void *buf;
+	bool is_read;
+	void *buf; /* of a write only read */
 	size_t len_bytes;
 	uint64_t offset_bytes;
-	int result; /* 0 all written, or negative errno; set when reaped */
+	int result; /* 0 all of it, -ENODATA the file ends before, or negative errno; when reaped */
 	struct env_io *next;
 	void *owner; /* the submitter's */
 };
-struct env_ioq; /* a queue of writes in flight; one thread owns it */
+struct env_ioq; /* a queue of them; one thread submits and reaps, any one opens and closes it */
 
 struct env_ops {
 	/* -ENOENT, -EEXIST, -ELOOP (a symbolic link), -EACCES, -ENOSPC, -EMFILE ... */
@@ -105,10 +106,11 @@ struct env_ops {
 			void *arg);
 	int (*space)(struct env *env, const char *path, struct env_space *ret_space);
 
-	/* Several writes in flight. submit may block when depth is reached; order is free. */
+	/* Several in flight. submit may block when depth is reached; order is free. Reads may start
+	 * only when the queue is reaped next, several at once. */
 	int (*ioq_open)(struct env *env, unsigned int depth, struct env_ioq **ret_q);
 	void (*ioq_close)(struct env *env, struct env_ioq *q); /* nothing may be in flight */
-	/* A hint: most writes come from this memory, mapped while the queue is open. May be NULL. */
+	/* A hint: most of them are of this memory, mapped while the queue is open. May be NULL. */
 	void (*ioq_pin)(struct env *env, struct env_ioq *q, void *mem, size_t len_bytes);
 	int (*ioq_submit)(struct env *env, struct env_ioq *q, struct env_io *io);
 	/* One finished io, or NULL: none in flight, or (wait false) none finished yet. */

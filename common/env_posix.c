@@ -122,8 +122,8 @@ static void posix_close(UNUSED struct env *env, struct env_file *f)
 	free(f);
 }
 
-static ssize_t posix_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len_bytes,
-			   uint64_t offset_bytes)
+ssize_t env_posix_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len_bytes,
+			uint64_t offset_bytes)
 {
 	size_t done = 0;
 
@@ -264,7 +264,7 @@ static int copy_by_hand(struct env *env, struct env_file *from, uint64_t from_of
 		return -ENOMEM;
 	while (done < len_bytes && r == 0) {
 		size_t want = min_u64(COPY_CHUNK_BYTES, len_bytes - done);
-		ssize_t n = posix_pread(env, from, chunk, want, from_offset_bytes + done);
+		ssize_t n = env_posix_pread(env, from, chunk, want, from_offset_bytes + done);
 
 		if (n < 0)
 			r = (int)n;
@@ -474,7 +474,7 @@ static int posix_boot_id(struct env *env, char ret_id[37])
 
 	if (f.fd < 0)
 		return f.fd;
-	n = posix_pread(env, &f, id, sizeof(id), 0);
+	n = env_posix_pread(env, &f, id, sizeof(id), 0);
 	(void)close(f.fd); /* only read from */
 	if (n < 0)
 		return (int)n;
@@ -488,7 +488,7 @@ static int posix_boot_id(struct env *env, char ret_id[37])
 static const struct env_ops posix_ops = {
 	.open = posix_open,
 	.close = posix_close,
-	.pread = posix_pread,
+	.pread = env_posix_pread,
 	.pwrite = env_posix_pwrite,
 	.fdatasync = posix_fdatasync,
 	.fdatasync_all = env_posix_fdatasync_all,

@@ -20,6 +20,8 @@ static inline size_t env_posix_progress(const struct env_file *f, size_t written
 	return f->is_direct ? written_bytes - written_bytes % ENV_DIRECT_ALIGN : written_bytes;
 }
 
+ssize_t env_posix_pread(struct env *env, struct env_file *f, void *buf, size_t len_bytes,
+			uint64_t offset_bytes);
 int env_posix_pwrite(struct env *env, struct env_file *f, const void *buf, size_t len_bytes,
 		     uint64_t offset_bytes);
 

@@ -21,11 +21,11 @@
 /* Stands in for liburing's: refuses so many submissions, then is the real one. */
 static int submits_to_refuse;
 
-int io_uring_submit(struct io_uring *ring)
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned int wait_nr)
 {
 	/* C has no cast from object to function pointer; POSIX promises that the bytes do. */
-	int (*real)(struct io_uring *);
-	void *symbol = dlsym(RTLD_NEXT, "io_uring_submit");
+	int (*real)(struct io_uring *, unsigned int);
+	void *symbol = dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
 
 	if (submits_to_refuse > 0) {
 		submits_to_refuse--;
@@ -33,7 +33,7 @@ int io_uring_submit(struct io_uring *ring)
 	}
 	ck_assert_ptr_nonnull(symbol);
 	memcpy(&real, &symbol, sizeof(real));
-	return real(ring);
+	return real(ring, wait_nr);
 }
 
 static struct env_ioq *queue;
@@ -57,6 +57,29 @@ static void submit(int i, struct env_file *f, size_t len, uint64_t offset)
 		.owner = &ios[i],
 	};
 	ck_assert_int_eq(env_ioq_submit(fx.env, queue, &ios[i]), 0);
+}
+
+/* Blocks 0 to count of the file, each into a place of its own. */
+static void submit_reads(int count)
+{
+	for (int i = 0; i < count; i++) {
+		ios[i] = (struct env_io){
+			.file = fx.a,
+			.is_read = true,
+			.buf = fx.back + (size_t)i * BLOCK,
+			.len_bytes = BLOCK,
+			.offset_bytes = (uint64_t)i * BLOCK,
+			.result = 12345,
+			.owner = &ios[i],
+		};
+		ck_assert_int_eq(env_ioq_submit(fx.env, queue, &ios[i]), 0);
+	}
+}
+
+static void fill_file(int blocks)
+{
+	ck_assert_int_eq(env_pwrite(fx.env, fx.a, fx.mem, (size_t)blocks * BLOCK, 0), 0);
+	memset(fx.back, 0, (size_t)blocks * BLOCK);
 }
 
 /* Reap so many; each must be one of ours, once. */
@@ -164,6 +187,72 @@ START_TEST(short_write_is_continued_until_it_fails)
 }
 END_TEST
 
+START_TEST(more_reads_than_the_depth_bring_all)
+{
+	env_fixture_open_a(ENV_DIRECT);
+	fill_file(IOS);
+	queue_open(_i == 1);
+	env_ioq_pin(fx.env, queue, fx.back, 2 * BLOCK);
+	submit_reads(IOS);
+	reap(IOS);
+	for (int i = 0; i < IOS; i++)
+		ck_assert_int_eq(ios[i].result, 0);
+	ck_assert_mem_eq(fx.back, fx.mem, IOS * BLOCK);
+	env_ioq_close(fx.env, queue);
+}
+END_TEST
+
+START_TEST(reads_behind_the_end_say_so)
+{
+	env_fixture_open_a(0);
+	fill_file(2);
+	ck_assert_int_eq(env_truncate(fx.env, fx.a, 2 * BLOCK - 100), 0);
+	queue_open(_i == 1);
+	submit_reads(3);
+	reap(3);
+	ck_assert_int_eq(ios[0].result, 0);
+	ck_assert_int_eq(ios[1].result, -ENODATA);
+	ck_assert_int_eq(ios[2].result, -ENODATA);
+	env_ioq_close(fx.env, queue);
+}
+END_TEST
+
+/* A write goes out with the reads that were gathered before it. */
+START_TEST(reads_and_writes_share_a_queue)
+{
+	env_fixture_open_a(ENV_DIRECT);
+	fill_file(3);
+	queue_open(_i == 1);
+	submit_reads(2);
+	submit(2, fx.a, BLOCK, 3 * BLOCK);
+	reap(3);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(ios[i].result, 0);
+	ck_assert_mem_eq(fx.back, fx.mem, 2 * BLOCK);
+	ck_assert_int_eq(env_pread(fx.env, fx.a, fx.back, BLOCK, 3 * BLOCK), BLOCK);
+	ck_assert_mem_eq(fx.back, fx.mem + 2 * BLOCK, BLOCK);
+	env_ioq_close(fx.env, queue);
+}
+END_TEST
+
+START_TEST(refused_reads_are_done_by_hand)
+{
+	env_fixture_open_a(0);
+	fill_file(DEPTH);
+	queue_open(false);
+	submits_to_refuse = 1;
+	submit_reads(DEPTH);
+	reap(DEPTH);
+	ck_assert_mem_eq(fx.back, fx.mem, DEPTH * BLOCK);
+	memset(fx.back, 0xee, DEPTH * BLOCK); /* the buffers are ours again */
+	submit(0, fx.a, BLOCK, DEPTH * BLOCK);
+	reap(1);
+	for (size_t i = 0; i < DEPTH * BLOCK; i++)
+		ck_assert_int_eq(((unsigned char *)fx.back)[i], 0xee);
+	env_ioq_close(fx.env, queue);
+}
+END_TEST
+
 START_TEST(bad_offset_is_refused_at_once)
 {
 	struct env_io io = { .buf = fx.mem, .len_bytes = 1, .offset_bytes = UINT64_MAX };
@@ -246,7 +335,7 @@ END_TEST
 
 static void add_tests(Suite *s)
 {
-	TCase *t = tcase_create("writes");
+	TCase *t = tcase_create("queue");
 	TCase *death = tcase_create("death");
 
 	tcase_add_checked_fixture(t, env_fixture_begin, env_fixture_end);
@@ -255,6 +344,10 @@ static void add_tests(Suite *s)
 	tcase_add_loop_test(t, reaping_without_waiting_gets_there_too, 0, 2);
 	tcase_add_loop_test(t, each_write_has_its_own_result, 0, 2);
 	tcase_add_loop_test(t, short_write_is_continued_until_it_fails, 0, 2);
+	tcase_add_loop_test(t, more_reads_than_the_depth_bring_all, 0, 2);
+	tcase_add_loop_test(t, reads_behind_the_end_say_so, 0, 2);
+	tcase_add_loop_test(t, reads_and_writes_share_a_queue, 0, 2);
+	tcase_add_test(t, refused_reads_are_done_by_hand);
 	tcase_add_loop_test(t, bad_offset_is_refused_at_once, 0, 2);
 	tcase_add_loop_test(t, direct_write_of_unaligned_memory_is_an_error_not_a_lie, 0, 2);
 	tcase_add_test(t, refused_submissions_are_written_by_hand);
