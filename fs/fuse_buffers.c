@@ -288,7 +288,7 @@ void fs_write_start(struct fs_worker *w, struct fs_buffer *b)
 	b->write.parking = on_parking;
 	b->write.done = parked_done;
 	b->write.owner = b;
-	b->reply_fd = w->fd;
+	b->reply_fd = w->receive_fd;
 	b->start_ns = clock_mono_ns();
 	/* Once submitted it may be answered, and b be somebody else's, before we return. */
 	b->held = true;

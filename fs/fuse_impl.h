@@ -50,15 +50,18 @@ struct fs_buffer {
 struct fs_worker {
 	struct fs_session *session;
 	unsigned int index;
-	int fd; /* own clone of the channel, or the session's */
+	int fd;		/* own clone of the channel, or the session's */
+	int try_fd;	/* another one, that does not wait; -1: none */
+	int receive_fd; /* where the request at hand came from */
 	struct thread *thread;
 	pthread_t pthread;
 	struct fs_buffer *buffer;
-	uint8_t *reply; /* page-aligned, FS_REPLY_BYTES: data read, directory entries, xattrs */
+	struct fs_reads *reads;
+	uint8_t *reply; /* FS_REPLY_BYTES: directory entries, xattrs */
 	bool receiving; /* atomic: in read(2) of the channel */
 };
 
-#define FS_REPLY_BYTES	(FS_IO_BYTES_MAX + 4096u)
+#define FS_REPLY_BYTES	FS_IO_BYTES_MAX
 #define FS_BUFFER_BYTES (4096u + FS_IO_BYTES_MAX + 4096u)
 
 /* Threads for operations that may wait for room. */
@@ -142,6 +145,23 @@ unsigned int fs_writes_wait(struct fs_session *s, uint64_t limit_ns);
  * true: it stood in line here, and is to be ended by fs_write_end_cancelled(), unlocked. */
 bool fs_write_cancel_locked(struct fs_buffer *b);
 void fs_write_end_cancelled(struct fs_buffer *b);
+
+/* --- fuse_reads.c ------------------------------------------------------------------------------ */
+
+/* Reads in flight of one worker, all calls by itself; opened and closed by any. */
+NODISCARD int fs_reads_open(struct fs_session *s, struct fs_reads **ret_reads, struct err *e);
+/* None is in flight. */
+void fs_reads_close(struct fs_reads *rs);
+bool fs_reads_are_in_flight(const struct fs_reads *rs);
+/* Wait, and answer what is done, until another read can be started. */
+void fs_reads_make_room(struct fs_reads *rs);
+/* Start one, for which there is room; it is answered by the calls below. */
+void fs_reads_start(struct fs_worker *w, fuse_req_t req, uint64_t ino, uint64_t offset_bytes,
+		    size_t len_bytes);
+/* Have the kernel start what was started, answer what is done; wait: for the first. */
+void fs_reads_answer(struct fs_reads *rs, bool wait);
+/* Answer all. */
+void fs_reads_finish(struct fs_reads *rs);
 
 /* --- fuse_interrupt.c -------------------------------------------------------------------------- */
 

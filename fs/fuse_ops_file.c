@@ -50,29 +50,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t len_bytes, off_t offset,
 	     struct fuse_file_info *fi)
 {
-	struct fs_session *s = fs_session_of(req);
-	uint64_t start_ns = clock_mono_ns();
-	uint8_t *data = fs_worker_current()->reply;
-	struct object *o;
-	struct err e = { 0 };
-	ssize_t n;
-	int r;
-
 	(void)fi;
-	r = ns_object_get(s->ns, ino, &o, &e);
-	if (r < 0) {
-		fs_reply_code(req, "read", ino, r, &e);
-		return;
-	}
-	n = object_read(o, (uint64_t)offset, data, min_u64(len_bytes, FS_IO_BYTES_MAX), &e);
-	ns_object_put(s->ns, ino);
-	if (n < 0) {
-		fs_reply_code(req, "read", ino, (int)n, &e);
-	} else {
-		counter_add(&s->metrics.read_bytes, (uint64_t)n);
-		(void)fuse_reply_buf(req, (const char *)data, (size_t)n);
-	}
-	histogram_record(&s->metrics.read_ns, clock_mono_ns() - start_ns);
+	fs_reads_start(fs_worker_current(), req, ino, (uint64_t)offset, len_bytes);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t len_bytes, off_t offset,

@@ -158,6 +158,17 @@ int proto_clone(int session_fd, int *ret_fd)
 	return 0;
 }
 
+int proto_clone_nonblocking(int session_fd, int *ret_fd)
+{
+	int r = proto_clone(session_fd, ret_fd);
+
+	if (r < 0 || fcntl(*ret_fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0)
+		return r;
+	r = -errno;
+	(void)close(*ret_fd);
+	return r;
+}
+
 ssize_t proto_receive(int fd, void *buf)
 {
 	ssize_t n = read(fd, buf, PROTO_RECEIVE_BYTES);
@@ -175,12 +186,27 @@ ssize_t proto_receive(int fd, void *buf)
 	return in.len == (size_t)n ? n : -EIO;
 }
 
-bool proto_is_init(const void *request, size_t len_bytes)
+static bool has_opcode(const void *request, size_t len_bytes, uint32_t opcode)
 {
 	struct fuse_in_header in;
 
 	if (len_bytes < sizeof(in))
 		return false;
 	memcpy(&in, request, sizeof(in));
-	return in.opcode == FUSE_INIT;
+	return in.opcode == opcode;
+}
+
+bool proto_is_init(const void *request, size_t len_bytes)
+{
+	return has_opcode(request, len_bytes, FUSE_INIT);
+}
+
+bool proto_is_read(const void *request, size_t len_bytes)
+{
+	return has_opcode(request, len_bytes, FUSE_READ);
+}
+
+bool proto_is_write(const void *request, size_t len_bytes)
+{
+	return has_opcode(request, len_bytes, FUSE_WRITE);
 }

@@ -17,7 +17,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 /* Clones of one connection, and itself. */
-#define PROTO_CHANNELS_MAX 65u
+#define PROTO_CHANNELS_MAX 129u
 
 /* Payload of a READ or WRITE. */
 #define FS_IO_BYTES_MAX (1u << 20)
@@ -37,6 +37,8 @@ extern const struct fuse_custom_io proto_io;
  * Errors: as open(2) and ioctl(2) say. Owns: the result, a file descriptor.
  */
 NODISCARD int proto_clone(int session_fd, int *ret_fd);
+/* The same, but receiving from it does not wait. */
+NODISCARD int proto_clone_nonblocking(int session_fd, int *ret_fd);
 
 /*
  * Read one request.
@@ -48,6 +50,9 @@ NODISCARD ssize_t proto_receive(int fd, void *buf);
 
 /* What is known about a received request without decoding it. */
 bool proto_is_init(const void *request, size_t len_bytes);
+/* A READ; or a WRITE, which may be answered later, but never keeps whoever runs it. */
+bool proto_is_read(const void *request, size_t len_bytes);
+bool proto_is_write(const void *request, size_t len_bytes);
 
 /* From now on the calling thread's replies go to fd; request: the one that it runs, or NULL. */
 void proto_enter(int fd, const void *request);

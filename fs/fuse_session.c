@@ -42,7 +42,7 @@ struct fs_worker *fs_worker_current(void)
 	return worker_current;
 }
 
-STATIC_ASSERT(FS_THREADS_MAX + 1 <= PROTO_CHANNELS_MAX, "each thread has a channel");
+STATIC_ASSERT(2 * FS_THREADS_MAX + 1 <= PROTO_CHANNELS_MAX, "each thread has two channels");
 
 static const struct metric_def metric_defs[] = {
 	METRIC_COUNTER(struct fs_session_metrics, requests, "requests",
@@ -85,13 +85,37 @@ static void set(bool *flag, bool value)
 	__atomic_store_n(flag, value, __ATOMIC_SEQ_CST);
 }
 
+/*
+ * The next request into the worker's buffer. One that has reads in flight does not wait for it, but
+ * for them. Bytes, or -EAGAIN: none now.
+ */
+static ssize_t receive(struct fs_worker *w, uint8_t *start)
+{
+	ssize_t n;
+
+	if (fs_reads_are_in_flight(w->reads) && w->try_fd >= 0) {
+		fs_reads_make_room(w->reads);
+		w->receive_fd = w->try_fd;
+		n = proto_receive(w->try_fd, start);
+		if (n == -EAGAIN)
+			fs_reads_answer(w->reads, true);
+		return n;
+	}
+	fs_reads_finish(w->reads);
+	w->receive_fd = w->fd;
+	set(&w->receiving, true);
+	n = proto_receive(w->fd, start);
+	set(&w->receiving, false);
+	return n;
+}
+
 /* One request, from receiving to its answer. -ENODEV: unmounted. */
 static int serve_one(struct fs_worker *w)
 {
 	struct fs_session *s = w->session;
 	struct fuse_buf request = { 0 };
+	bool init, read;
 	uint8_t *start;
-	bool init;
 	ssize_t n;
 
 	if (!w->buffer)
@@ -99,18 +123,22 @@ static int serve_one(struct fs_worker *w)
 	if (!w->buffer)
 		return is_set(&s->leave) ? -ENODEV : -ENOMEM;
 	start = w->buffer->base + 4096 - PROTO_WRITE_HEADER_BYTES;
-	set(&w->receiving, true);
-	n = proto_receive(w->fd, start);
-	set(&w->receiving, false);
+	n = receive(w, start);
 	if (n < 0)
 		return n == -EAGAIN ? 0 : (int)n;
 	counter_inc(&s->metrics.requests);
 	request.mem = start;
 	request.size = (size_t)n;
 	init = proto_is_init(start, (size_t)n);
-	proto_enter(w->fd, start);
+	read = proto_is_read(start, (size_t)n);
+	/* Anything else may take its time: reads don't wait for that. */
+	if (!read && !proto_is_write(start, (size_t)n))
+		fs_reads_finish(w->reads);
+	proto_enter(w->receive_fd, start);
 	fuse_session_process_buf(s->fuse, &request);
 	proto_leave();
+	if (!read && fs_reads_are_in_flight(w->reads))
+		fs_reads_answer(w->reads, false);
 	if (init)
 		set(&s->ready, true);
 	return 0;
@@ -131,6 +159,7 @@ static void worker_main(void *arg)
 	proto_set_channels(&s->channels);
 	while (r == 0 && !is_set(&s->leave))
 		r = serve_one(w);
+	fs_reads_finish(w->reads);
 	if (r < 0 && r != -ENODEV) {
 		log_error("fs: a thread stopped serving: %s", err_name(r));
 		set(&s->failed, true);
@@ -145,7 +174,7 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
-static int worker_init(struct fs_session *s, unsigned int index)
+static int worker_init(struct fs_session *s, unsigned int index, struct err *e)
 {
 	struct fs_worker *w = &s->worker[index];
 	void *reply;
@@ -154,12 +183,14 @@ static int worker_init(struct fs_session *s, unsigned int index)
 	w->index = index;
 	if (proto_clone(fuse_session_fd(s->fuse), &w->fd) < 0)
 		w->fd = fuse_session_fd(s->fuse);
+	if (proto_clone_nonblocking(fuse_session_fd(s->fuse), &w->try_fd) < 0)
+		w->try_fd = -1;
 	reply = mmap(NULL, FS_REPLY_BYTES, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reply == MAP_FAILED)
-		return -ENOMEM;
+		return err_set(e, -ENOMEM, "no memory for %u threads", s->threads);
 	w->reply = reply;
-	return 0;
+	return fs_reads_open(s, &w->reads, e);
 }
 
 static void worker_done(struct fs_worker *w)
@@ -169,6 +200,10 @@ static void worker_done(struct fs_worker *w)
 	if (w->reply)
 		(void)munmap(w->reply, FS_REPLY_BYTES);
 	w->reply = NULL;
+	fs_reads_close(TAKE_PTR(w->reads));
+	if (w->try_fd >= 0)
+		(void)close(w->try_fd);
+	w->try_fd = -1;
 	if (w->fd >= 0 && w->fd != fuse_session_fd(w->session->fuse))
 		(void)close(w->fd);
 	w->fd = -1;
@@ -291,10 +326,12 @@ static int mount_it(struct fs_session *s, struct err *e)
 		return err_set(e, r, "channel of '%s': %s", s->mountpoint, err_name(r));
 	s->channels.fd[s->channels.count++] = fuse_session_fd(s->fuse);
 	for (unsigned int i = 0; i < s->threads && r == 0; i++) {
-		r = worker_init(s, i);
+		r = worker_init(s, i, e);
 		s->channels.fd[s->channels.count++] = s->worker[i].fd;
+		if (s->worker[i].try_fd >= 0)
+			s->channels.fd[s->channels.count++] = s->worker[i].try_fd;
 	}
-	return r < 0 ? err_set(e, r, "no memory for %u threads", s->threads) : 0;
+	return r;
 }
 
 static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
@@ -323,7 +360,7 @@ int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_opti
 	s->pool = pool;
 	set_limits(s, options);
 	for (unsigned int i = 0; i < FS_THREADS_MAX; i++)
-		s->worker[i].fd = -1;
+		s->worker[i].fd = s->worker[i].try_fd = -1;
 	mutex_init(&s->lock, 0);
 	cond_init(&s->buffer_back);
 	cond_init(&s->all_answered);

@@ -98,7 +98,7 @@ void fs_slow_start(const struct fs_slow *job)
 		return;
 	}
 	*copy = *job;
-	copy->reply_fd = fs_worker_current()->fd;
+	copy->reply_fd = fs_worker_current()->receive_fd;
 	copy->next = NULL;
 	GUARD(&s->lock);
 	if (s->slow_tail)

@@ -13,6 +13,32 @@
 NODISCARD int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst,
 			   struct err *e);
 
+/* What the map says of some clusters of one page. */
+struct io_places {
+	loc_t locs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	uint8_t known[PAGE_CLUSTERS / 8];
+};
+NODISCARD int io_look_up(struct object *o, uint64_t first, unsigned int count, struct io_places *m,
+			 struct err *e);
+/* How many of count clusters from i on lie side by side, or hold nothing. */
+unsigned int io_run_length(const struct io_places *m, unsigned int i, unsigned int count);
+/* A run of places: its SCO, referenced so that cleaning can't take it away, and its open file. */
+struct io_run {
+	struct sco *sco;
+	struct env_file *file;
+};
+/* All runs of places, in their order; runs has room for PAGE_CLUSTERS. Returns how many, or negative
+ * with none held. */
+NODISCARD int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count,
+			   struct io_run *runs, struct err *e);
+/* Checksums of the run at i. Errors: as of sco_index_crcs(). */
+NODISCARD int io_run_crcs(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
+			  unsigned int count, uint32_t *ret_crcs, struct err *e);
+/* -EBADMSG: bytes don't have these checksums. */
+NODISCARD int io_verify(struct pool *p, const struct sco *s, uint32_t slot, unsigned int count,
+			const uint32_t *crcs, const uint8_t *bytes, struct err *e);
+
 /* One cluster, and where it was. dst: aligned. */
 NODISCARD int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc,
 			      struct err *e);

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Looks at the map before a failed read is called damage. */
-#define READ_TRIES  3u
 #define BOUNCES_MAX 32u
 
 /* --- bounce buffers ---------------------------------------------------------------------------- */
@@ -69,14 +67,7 @@ void bounce_free_all(struct pool *p)
 
 /* --- one run of clusters that lie side by side in a SCO ----------------------------------------- */
 
-/* What the map said of some clusters of one page. */
-struct looked_up {
-	loc_t locs[PAGE_CLUSTERS];
-	uint32_t crcs[PAGE_CLUSTERS];
-	uint8_t known[PAGE_CLUSTERS / 8];
-};
-
-static bool all_known(const struct looked_up *m, unsigned int i, unsigned int count)
+static bool all_known(const struct io_places *m, unsigned int i, unsigned int count)
 {
 	for (unsigned int j = i; j < i + count; j++)
 		if (!(m->known[j / 8] & 1u << j % 8))
@@ -114,8 +105,8 @@ static int fetch_slots(struct pool *p, struct sco *s, uint32_t slot, unsigned in
 	return 0;
 }
 
-static int verify(struct pool *p, struct sco *s, uint32_t slot, unsigned int count,
-		  const uint32_t *crcs, const uint8_t *bytes, struct err *e)
+int io_verify(struct pool *p, const struct sco *s, uint32_t slot, unsigned int count,
+	      const uint32_t *crcs, const uint8_t *bytes, struct err *e)
 {
 	for (unsigned int i = 0; i < count; i++) {
 		if (MUTANT(MUTANT_NO_CRC_ON_READ) ||
@@ -128,24 +119,28 @@ static int verify(struct pool *p, struct sco *s, uint32_t slot, unsigned int cou
 	return 0;
 }
 
-static int read_run(struct pool *p, struct sco *s, const struct looked_up *m, unsigned int i,
+int io_run_crcs(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
+		unsigned int count, uint32_t *ret_crcs, struct err *e)
+{
+	if (!all_known(m, i, count))
+		return sco_index_crcs(p->index, s, loc_slot(m->locs[i]), count, ret_crcs, e);
+	memcpy(ret_crcs, m->crcs + i, count * sizeof(*ret_crcs));
+	return 0;
+}
+
+static int read_run(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
 		    unsigned int count, uint8_t *dst, struct err *e)
 {
 	uint32_t crcs[PAGE_CLUSTERS];
-	const uint32_t *want = m->crcs + i;
 	uint32_t slot = loc_slot(m->locs[i]);
-	int r = 0;
+	int r = io_run_crcs(p, s, m, i, count, crcs, e);
 
-	if (!all_known(m, i, count)) {
-		r = sco_index_crcs(p->index, s, slot, count, crcs, e);
-		want = crcs;
-	}
 	if (r == 0)
 		r = fetch_slots(p, s, slot, count, dst, e);
-	return r == 0 ? verify(p, s, slot, count, want, dst, e) : r;
+	return r == 0 ? io_verify(p, s, slot, count, crcs, dst, e) : r;
 }
 
-static unsigned int run_length(const struct looked_up *m, unsigned int i, unsigned int count)
+unsigned int io_run_length(const struct io_places *m, unsigned int i, unsigned int count)
 {
 	unsigned int n = 1;
 	bool place = loc_is_place(m->locs[i]);
@@ -156,67 +151,73 @@ static unsigned int run_length(const struct looked_up *m, unsigned int i, unsign
 	return n;
 }
 
-/*
- * References on all SCOs of a look-up, files open, so that cleaning can't take them away while we
- * read. Returns how many runs are held, or negative with none held.
- */
-static int hold_runs(struct pool *p, const struct looked_up *m, unsigned int count,
-		     struct sco **held, struct err *e)
+int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count, struct io_run *runs,
+		 struct err *e)
 {
-	unsigned int runs = 0;
+	unsigned int held = 0;
 	int r = 0;
 
-	for (unsigned int i = 0; i < count && r == 0; i += run_length(m, i, count)) {
-		struct env_file *f;
+	for (unsigned int i = 0; i < count && r == 0; i += io_run_length(m, i, count)) {
+		struct io_run *run = &runs[held];
 
 		if (!loc_is_place(m->locs[i]))
 			continue;
-		held[runs] = sco_get(p->scos, loc_sco(m->locs[i]));
-		if (!held[runs])
+		run->sco = sco_get(p->scos, loc_sco(m->locs[i]));
+		if (!run->sco) {
 			r = err_set(e, -ENOENT, "SCO %" PRIu64 " is missing", loc_sco(m->locs[i]));
-		else
-			r = sco_file(p->scos, held[runs++], &f, e);
+			break;
+		}
+		held++;
+		r = sco_file(p->scos, run->sco, &run->file, e);
 	}
-	while (r < 0 && runs > 0)
-		sco_unref(p->scos, held[--runs]);
-	return r < 0 ? r : (int)runs;
+	while (r < 0 && held > 0)
+		sco_unref(p->scos, runs[--held].sco);
+	return r < 0 ? r : (int)held;
 }
 
-static int read_looked_up(struct pool *p, const struct looked_up *m, unsigned int count,
+static int read_looked_up(struct pool *p, const struct io_places *m, unsigned int count,
 			  uint8_t *dst, struct err *e)
 {
-	struct sco *held[PAGE_CLUSTERS];
-	int runs = hold_runs(p, m, count, held, e), run = 0, r = 0;
+	struct io_run runs[PAGE_CLUSTERS];
+	int held = io_hold_runs(p, m, count, runs, e), run = 0, r = 0;
 
-	if (runs < 0)
-		return runs;
+	if (held < 0)
+		return held;
 	for (unsigned int i = 0, n; i < count && r == 0; i += n) {
 		uint8_t *to = dst + (size_t)i * CLUSTER_BYTES;
 
-		n = run_length(m, i, count);
+		n = io_run_length(m, i, count);
 		if (loc_is_place(m->locs[i]))
-			r = read_run(p, held[run++], m, i, n, to, e);
+			r = read_run(p, runs[run++].sco, m, i, n, to, e);
 		else
 			memset(to, 0, (size_t)n * CLUSTER_BYTES);
 	}
-	while (runs > 0)
-		sco_unref(p->scos, held[--runs]);
+	while (held > 0)
+		sco_unref(p->scos, runs[--held].sco);
+	return r;
+}
+
+int io_look_up(struct object *o, uint64_t first, unsigned int count, struct io_places *m,
+	       struct err *e)
+{
+	int r;
+
+	rwlock_read_lock(&o->gate); /* the layer may change under a class change */
+	r = o->deleted ?
+		    err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
+		    map_lookup(o->pool->map, o->layer, first, count, m->locs, m->crcs, m->known, e);
+	rwlock_read_unlock(&o->gate);
 	return r;
 }
 
 int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst, struct err *e)
 {
-	struct looked_up m, before;
+	struct io_places m, before;
 	int r = 0;
 
 	for (bool again = false;; again = true) {
-		int looked;
+		int looked = io_look_up(o, first, count, &m, e);
 
-		rwlock_read_lock(&o->gate); /* the layer may change under a class change */
-		looked = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
-				      map_lookup(o->pool->map, o->layer, first, count, m.locs,
-						 m.crcs, m.known, e);
-		rwlock_read_unlock(&o->gate);
 		if (looked < 0)
 			return looked;
 		/* A SCO may go between the look and our reference: whoever took it away moved the
@@ -235,7 +236,7 @@ int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *
 
 int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc, struct err *e)
 {
-	struct looked_up m, again;
+	struct io_places m, again;
 	int r;
 
 	for (;;) {

@@ -186,6 +186,40 @@ NODISCARD int volume_submit(struct volume_request *r);
 void volume_cancel(struct volume_request *r);
 
 /*
+ * Reads in flight, of one thread: it starts them and reaps them, in whatever order they end. The
+ * pieces of a read that lie apart on flash are read at the same time. A start may block for what is
+ * not aligned, or whose map or checksums are not in RAM; reads are on their way only when the reader
+ * is reaped.
+ */
+struct volume_reader;
+struct volume_read {
+	struct object *object; /* referenced by the caller until it is reaped */
+	uint64_t offset_bytes; /* fast when aligned to 4096, as buf */
+	void *buf;	       /* with room for len_bytes rounded up to 4096 */
+	size_t len_bytes;
+	void *owner;
+	/* Bytes: fewer only at the end of the object; or negative, as of object_read(). When reaped. */
+	ssize_t result;
+
+	bool by_hand; /* private from here on */
+	unsigned int pieces;
+	struct volume_read *next;
+};
+
+/*
+ * Owns:     the result, closed when nothing is in flight, before the pool.
+ * Threads:  open and close by any, the others by one at a time.
+ */
+NODISCARD int volume_reader_open(struct pool *p, struct volume_reader **ret_reader, struct err *e);
+void volume_reader_close(struct volume_reader *rd);
+/* A hint: most short reads go to this memory, mapped while the reader is open. */
+void volume_reader_pin(struct volume_reader *rd, void *mem, size_t len_bytes);
+/* r and its buffer are the reader's until r is reaped. */
+void volume_read_start(struct volume_reader *rd, struct volume_read *r);
+/* One that is done, or NULL: none in flight, or (wait false) none done yet. */
+struct volume_read *volume_read_reap(struct volume_reader *rd, bool wait);
+
+/*
  * The end is near: from now on calls and requests that would have to wait for room, and those that
  * wait, end with -ESHUTDOWN (a parked write that did a part of its work with that part). All else
  * goes on. Threads: any.

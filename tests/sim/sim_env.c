@@ -167,6 +167,22 @@ static int may_write(const struct env_file *f)
 	return f->flags & ENV_WRITE ? 0 : -EBADF;
 }
 
+static int may_read(const struct env_file *f)
+{
+	return f->flags & ENV_READ ? 0 : -EBADF;
+}
+
+void sim_spoil_read(struct sim *sim, const struct env_file *f, uint8_t *buf, size_t len_bytes)
+{
+	uint64_t bit;
+
+	if (len_bytes == 0 || !fault_hits(sim, sim->faults.flip_ppm, f->path))
+		return;
+	bit = rng_below(&sim->rng_fault, len_bytes * 8);
+	buf[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	sim->stats.flips++;
+}
+
 static ssize_t op_pread(struct env *env, struct env_file *f, void *buf, size_t len_bytes,
 			uint64_t offset_bytes)
 {
@@ -182,12 +198,7 @@ static ssize_t op_pread(struct env *env, struct env_file *f, void *buf, size_t l
 	if (is_unaligned(f, buf, len_bytes, offset_bytes))
 		return end(&c, -EINVAL);
 	n = store_read(c.sim, f->inode, buf, len_bytes, offset_bytes);
-	if (n != 0 && fault_hits(c.sim, c.sim->faults.flip_ppm, f->path)) {
-		uint64_t bit = rng_below(&c.sim->rng_fault, n * 8);
-
-		((uint8_t *)buf)[bit / 8] ^= (uint8_t)(1u << bit % 8);
-		c.sim->stats.flips++;
-	}
+	sim_spoil_read(c.sim, f, buf, n);
 	sim_mix(c.sim, sim_hash_bytes(c.sim, buf, n));
 	return end(&c, (int64_t)n);
 }
@@ -545,15 +556,16 @@ static void op_ioq_close(struct env *env, struct env_ioq *q)
 static int op_ioq_submit(struct env *env, struct env_ioq *q, struct env_io *io)
 {
 	struct env_file *f = io->file;
-	struct call c = begin(env, "ioq_submit", OP_EFFECT | OP_WRITE | OP_ALLOC, f->path,
-			      io->offset_bytes, io->len_bytes);
-	int r = may_write(f);
+	unsigned int kind = io->is_read ? OP_READ : OP_EFFECT | OP_WRITE | OP_ALLOC;
+	struct call c = begin(env, "ioq_submit", kind, f->path, io->offset_bytes, io->len_bytes);
+	int r = io->is_read ? may_read(f) : may_write(f);
 
 	if (r == 0 && is_unaligned(f, io->buf, io->len_bytes, io->offset_bytes))
 		r = -EINVAL;
 	if (r < 0)
 		return end_int(&c, r);
-	sim_mix(c.sim, sim_hash_bytes(c.sim, io->buf, io->len_bytes));
+	if (!io->is_read)
+		sim_mix(c.sim, sim_hash_bytes(c.sim, io->buf, io->len_bytes));
 	ioq_submit(c.sim, q, io, c.fault);
 	return end_int(&c, 0);
 }

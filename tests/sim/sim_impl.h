@@ -156,6 +156,7 @@ struct inflight {
 	uint64_t due_ns;
 	uint64_t buf_hash; /* nobody may touch the buffer meanwhile */
 	bool direct;
+	bool is_read; /* of a queue */
 	bool landed;
 	int result;	   /* negative from the start: a part is written, and this is the answer */
 	struct env_io *io; /* of a queue, or */
@@ -402,5 +403,7 @@ void power_cut(struct sim *sim);
 
 /* ---- sim_env.c ---- */
 extern const struct env_ops sim_env_ops;
+/* Spoil what was read of a file, if that is to happen now. */
+void sim_spoil_read(struct sim *sim, const struct env_file *f, uint8_t *buf, size_t len_bytes);
 
 #endif

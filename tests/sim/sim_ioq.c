@@ -1,6 +1,7 @@
 /*
  * sim_ioq - writes in flight: they land at a time of their own, in any order, some only after the
- * process that sent them is dead and the next one runs.
+ * process that sent them is dead and the next one runs. Reads of a queue take their bytes when they
+ * land.
  */
 #include "tests/sim/sim_impl.h"
 
@@ -43,6 +44,19 @@ void ioq_write_part(struct sim *sim, struct inode *inode, const void *buf, size_
 			(void)store_write(sim, inode, from + at, SIM_PAGE_BYTES, offset_bytes + at);
 }
 
+static void read_lands(struct sim *sim, struct inflight *fl)
+{
+	struct env_io *io = fl->io;
+	size_t n;
+
+	if (fl->result < 0)
+		return;
+	n = store_read(sim, fl->inode, io->buf, io->len_bytes, io->offset_bytes);
+	sim_spoil_read(sim, io->file, io->buf, n);
+	sim_mix(sim, sim_hash_bytes(sim, io->buf, n));
+	fl->result = n == io->len_bytes ? 0 : -ENODATA;
+}
+
 static void finish(struct sim *sim, struct inflight *fl)
 {
 	struct env_ioq *q = fl->q;
@@ -69,6 +83,11 @@ static void land(struct sim *sim, size_t i)
 	struct inflight *fl = sim->inflight[i];
 
 	sim->inflight[i] = sim->inflight[--sim->inflight_count];
+	if (fl->is_read) {
+		read_lands(sim, fl);
+		finish(sim, fl);
+		return;
+	}
 	if (sim_hash_bytes(sim, fl->buf, fl->len_bytes) != fl->buf_hash)
 		sim_fail(sim,
 			 "a buffer changed while its write was in flight: file %" PRIu64
@@ -163,6 +182,7 @@ void ioq_submit(struct sim *sim, struct env_ioq *q, struct env_io *io, int resul
 	struct inflight *fl;
 
 	if (!sim->cur) {
+		ASSERT(!io->is_read);
 		io->result =
 			store_write(sim, io->file->inode, io->buf, io->len_bytes, io->offset_bytes);
 		io->next = q->done_first;
@@ -173,6 +193,7 @@ void ioq_submit(struct sim *sim, struct env_ioq *q, struct env_io *io, int resul
 		wait_for_one(sim, q);
 	fl = ioq_start(sim, io->file, io->buf, io->len_bytes, io->offset_bytes, result);
 	fl->io = io;
+	fl->is_read = io->is_read;
 	fl->q = q;
 	q->inflight_count++;
 }
@@ -268,7 +289,7 @@ static void leave_behind(struct sim *sim, struct inflight *fl)
 {
 	uint64_t habit = rng_below(&sim->rng_disk, 4);
 
-	if (fl->inode->gone)
+	if (fl->inode->gone || fl->is_read)
 		return;
 	if (!fl->direct) {
 		ioq_write_part(sim, fl->inode, fl->buf, fl->len_bytes, fl->offset_bytes, false);
@@ -313,7 +334,7 @@ void ioq_power_cut(struct sim *sim)
 	for (size_t i = 0; i < sim->inflight_count; i++) {
 		struct inflight *fl = sim->inflight[i];
 
-		if (!fl->inode->gone)
+		if (!fl->inode->gone && !fl->is_read)
 			(void)store_write(sim, fl->inode, fl->buf, fl->len_bytes, fl->offset_bytes);
 	}
 	forget_inflight(sim);

@@ -146,6 +146,36 @@ static void set_faults(struct world *w)
 
 /* --- checking ---------------------------------------------------------------------------------- */
 
+#define READS 8u
+
+/* All of an object into w->buf, in some reads of different lengths at the same time. */
+static ssize_t read_in_flight(struct world *w, struct object *open, struct err *e)
+{
+	struct volume_read reads[READS], *done;
+	struct volume_reader *rd;
+	size_t at = 0, rest = MODEL_BYTES;
+	ssize_t total = 0;
+	int r = volume_reader_open(w->pool, &rd, e);
+
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < READS; i++) {
+		size_t len = i + 1 < READS ? sim_rand(w->sim, rest / 4096 + 1) * 4096 : rest;
+
+		reads[i] = (struct volume_read){
+			.object = open, .offset_bytes = at, .buf = w->buf + at, .len_bytes = len
+		};
+		volume_read_start(rd, &reads[i]);
+		at += len;
+		rest -= len;
+	}
+	while ((done = volume_read_reap(rd, true)))
+		if (total >= 0)
+			total = done->result < 0 ? done->result : total + done->result;
+	volume_reader_close(rd);
+	return total;
+}
+
 static void check_object(struct world *w, struct world_object *o)
 {
 	struct object_stat st;
@@ -168,7 +198,8 @@ static void check_object(struct world *w, struct world_object *o)
 	object_stat(open, &st);
 	if (st.size_bytes > MODEL_BYTES)
 		fail(w, "size", (int)(st.size_bytes >> 20), NULL);
-	n = object_read(open, 0, w->buf, MODEL_BYTES, &e);
+	n = sim_rand(w->sim, 2) ? read_in_flight(w, open, &e) :
+				  object_read(open, 0, w->buf, MODEL_BYTES, &e);
 	if (n < 0 || (uint64_t)n != st.size_bytes)
 		fail(w, "reading it all", (int)n, &e);
 	if (!model_accept(&o->model, w->buf, st.size_bytes, w->power_cut))

@@ -243,18 +243,38 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 	return i;
 }
 
+ssize_t read_in_flight(struct object *o, uint64_t offset, void *dst, size_t len)
+{
+	struct volume_read read = {
+		.object = o, .offset_bytes = offset, .buf = dst, .len_bytes = len
+	};
+	struct volume_reader *rd;
+
+	must(volume_reader_open(pf.pool, &rd, &e));
+	volume_read_start(rd, &read);
+	ck_assert_ptr_eq(volume_read_reap(rd, true), &read);
+	ck_assert_ptr_null(volume_read_reap(rd, true));
+	volume_reader_close(rd);
+	return read.result;
+}
+
 void expect_bytes(struct object *o, uint64_t offset, const void *want, size_t len)
 {
-	uint8_t *got = aligned_mem(len);
+	uint8_t *got = aligned_mem(round_up_u64(len, 4096));
 	struct err e = { 0 };
-	ssize_t r = object_read(o, offset, got, len, &e);
-	size_t at;
 
-	ck_assert_msg(r == (ssize_t)len, "reading %zu at %" PRIu64 " gave %zd: %s", len, offset, r,
-		      e.message);
-	at = first_difference(got, want, len);
-	ck_assert_msg(at == len, "byte %" PRIu64 " is wrong (read %zu at %" PRIu64 ")", offset + at,
-		      len, offset);
+	for (unsigned int way = 0; way < 2; way++) {
+		ssize_t r = way == 0 ? object_read(o, offset, got, len, &e) :
+				       read_in_flight(o, offset, got, len);
+		size_t at;
+
+		ck_assert_msg(r == (ssize_t)len, "reading %zu at %" PRIu64 " gave %zd: %s", len,
+			      offset, r, e.message);
+		at = first_difference(got, want, len);
+		ck_assert_msg(at == len, "byte %" PRIu64 " is wrong (read %zu at %" PRIu64 ")",
+			      offset + at, len, offset);
+		memset(got, 0xee, len);
+	}
 	free(got);
 }
 

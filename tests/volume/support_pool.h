@@ -74,7 +74,9 @@ uint64_t size_of(struct object *o);
 uint64_t allocated_of(struct object *o);
 void write_bytes(struct object *o, uint64_t offset, const void *src, size_t len);
 void sync_object(struct object *o);
-/* Exactly these bytes are read there. */
+/* One read by a volume_reader; dst aligned, with room up to the next 4096. */
+ssize_t read_in_flight(struct object *o, uint64_t offset, void *dst, size_t len);
+/* Exactly these bytes are read there, by object_read() and in flight. */
 void expect_bytes(struct object *o, uint64_t offset, const void *want, size_t len);
 void expect_zeros(struct object *o, uint64_t offset, size_t len);
 
