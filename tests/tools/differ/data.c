@@ -167,6 +167,9 @@ static void burst_run(struct burst *b, int fd, uint8_t *data)
 		n = pwrite(fd, data, len, (off_t)off);
 		if (n != (ssize_t)len) {
 			b->part_bytes = n > 0 ? (size_t)n : 0;
+			/* A part of it: the rest tells whether the daemon met its end. */
+			if (n >= 0)
+				n = pwrite(fd, data + n, len - (size_t)n, (off_t)off + n);
 			b->error = n < 0 ? errno : EIO;
 			return;
 		}
