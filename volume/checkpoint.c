@@ -560,6 +560,8 @@ static void checkpoint_done(struct checkpoint *c, bool done)
 	if (c->batch)
 		meta_batch_free(c->pool->meta, c->batch);
 	buf_done(&c->value);
+	buf_done(&c->old);
+	buf_done(&c->new);
 	free(c->marks);
 }
 
@@ -578,6 +580,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 
 	__atomic_store_n(&p->checking_bytes, unchecked_bytes, __ATOMIC_RELAXED);
 	buf_init(&c.value, 1u << 20);
+	buf_init(&c.old, 1u << 20);
+	buf_init(&c.new, 1u << 20);
 	p->old_files = NULL;
 	freeze_dropped(p);
 	r = read_marks(&c);

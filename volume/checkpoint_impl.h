@@ -46,9 +46,10 @@ struct checkpoint {
 	struct tally *last_tally;	      /* that was looked at; NULL */
 	uint64_t changed_layer, changed_area; /* that were noted last; layer 0: none */
 	struct buf value;
+	struct buf old, new; /* of the page at hand: its row as it was, and as a base */
 };
 
-/* A place gains or loses a name by the commit at hand. */
+/* By how many names the places from loc on, all of one SCO, gain or lose by the commit at hand. */
 NODISCARD int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta);
 /* The commit that is being filled goes in, with the counts that it changes; the next one begins. */
 NODISCARD int checkpoint_commit(struct checkpoint *c, struct err *e);
