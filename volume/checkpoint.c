@@ -593,6 +593,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	uint64_t written_bytes = capacity_mark(p);
 	/* At once: what is sealed meanwhile is for the next one. */
 	uint64_t unchecked_bytes = __atomic_exchange_n(&p->unchecked_bytes, 0, __ATOMIC_RELAXED);
+	uint64_t live_bytes = pool_live_bytes(p);
 	uint64_t number = __atomic_add_fetch(&p->checkpoint_begun, 1, __ATOMIC_ACQ_REL);
 	struct sco **list = NULL;
 	size_t count = 0;
@@ -651,6 +652,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	objects_trim(p);
 	pool_recount(p);
+	if (r == 0)
+		pool_note_stale(p, unchecked_bytes, live_bytes);
 	__atomic_store_n(&p->checking_bytes, 0, __ATOMIC_RELAXED);
 	if (r == 0)
 		capacity_counted(p, written_bytes);

@@ -657,6 +657,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "writeback");
 	p->dirty_limit_bytes = pool_dirty_limit(p);
+	p->stale_percent = 100; /* nothing is known */
 	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
 	capacity_counted(p, 0);
