@@ -545,6 +545,8 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 	if (!c->batch)
 		return err_set(e, -ENOMEM, "checkpoint");
 	r = stage_dropped(c, e);
+	if (c->range_count)
+		page_rows_forget(&c->pool->page_rows);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
 		r = checkpoint_stage_range(c, &c->ranges[i], e);
 	if (r == 0 && c->range_count)
@@ -616,6 +618,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 		r = make_logs_durable(&c, e);
 	if (r == 0)
 		r = commit_rows(&c, e);
+	page_rows_end(&p->page_rows, r == 0);
 	map_checkpoint_end(p->map, r == 0);
 	if (r == 0)
 		r = sco_table_list(p->scos, 0, &list, &count);

@@ -56,15 +56,27 @@ static int count_deep(struct checkpoint *c, const struct staged_page *sp, int64_
 	return r;
 }
 
-/* The layer's own row into c->old; empty where it has none. */
-static int read_page(struct checkpoint *c, const struct row_key *key, struct err *e)
+/*
+ * Lay the staged runs over the layer's own row. The result, in c->new, is the row afterwards, also
+ * where it is written as a delta.
+ */
+static int splice_page(struct checkpoint *c, const struct row_key *key,
+		       const struct staged_page *sp, struct page_stage *ps, struct err *e)
 {
-	int r = meta_get(c->pool->meta, META_STATE, key, &c->old, e);
+	const struct page_row *row = page_rows_find(&c->pool->page_rows, sp->layer->id, sp->page);
+	int r;
 
-	if (r != -ENOENT)
-		return r;
 	buf_clear(&c->old);
-	return 0;
+	buf_clear(&c->new);
+	if (!row) {
+		r = meta_get(c->pool->meta, META_STATE, key, &c->old, e);
+		if (r < 0 && r != -ENOENT)
+			return r;
+	}
+	r = page_value_splice(row ? row->value : c->old.data,
+			      row ? row->len_bytes : c->old.len_bytes, sp->runs, sp->run_count,
+			      tally_change, ps, &c->new, e);
+	return r == 0 ? ps->error : r;
 }
 
 static unsigned int changed_clusters(const struct staged_page *sp)
@@ -86,8 +98,11 @@ static int put_page(struct checkpoint *c, const struct row_key *key, const struc
 
 	if (r < 0)
 		return r;
-	if (changed_clusters(sp) >= WHOLE_PAGE_CLUSTERS)
+	if (changed_clusters(sp) >= WHOLE_PAGE_CLUSTERS) {
+		page_rows_note(&c->pool->page_rows, sp->layer->id, sp->page, c->new.data,
+			       c->new.len_bytes);
 		return meta_batch_put(c->pool->meta, c->batch, key, &c->new);
+	}
 	buf_clear(&c->value);
 	r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
 	return r < 0 ? r : meta_batch_merge(c->pool->meta, c->batch, key, &c->value);
@@ -99,13 +114,7 @@ int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, st
 	struct page_stage ps = { .c = c };
 	int r;
 
-	buf_clear(&c->new);
-	r = read_page(c, &key, e);
-	if (r == 0)
-		r = page_value_splice(c->old.data, c->old.len_bytes, sp->runs, sp->run_count,
-				      tally_change, &ps, &c->new, e);
-	if (r == 0)
-		r = ps.error;
+	r = splice_page(c, &key, sp, &ps, e);
 	if (r == 0 && sp->layer->parent)
 		r = count_deep(c, sp, &ps.before, e);
 	if (r == 0)

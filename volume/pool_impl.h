@@ -10,6 +10,7 @@
 #include "volume/map.h"
 #include "volume/mutant.h"
 #include "volume/object.h"
+#include "volume/page_rows.h"
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
 #include "volume/stream.h"
@@ -104,6 +105,7 @@ struct pool {
 	struct mutex seal_lock;	      /* rank LOCK_SEAL: one round of sealing at a time */
 	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
 	struct old_file *old_files;   /* guarded by it */
+	struct page_rows page_rows;   /* guarded by it */
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;
