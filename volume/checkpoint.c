@@ -10,44 +10,65 @@
 #include <string.h>
 
 /* Rows of about this many bytes go in one commit. */
-#define COMMIT_BYTES	    (1u << 20)
+#define COMMIT_BYTES (4u << 20)
+/* Tallies that there is room for at first. */
+#define TALLIES_MIN	    256u
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
 #define CHECKPOINT_TROUBLE  "volume: checkpoint failed, trying again"
 
 /* --- what the commit changes ------------------------------------------------------------------- */
 
+/* Where the tally of a SCO stands, or is to stand. */
+static struct tally *tally_at(struct tally *tallies, size_t room, uint64_t sco)
+{
+	/* Fibonacci hashing: numbers that follow each other are far apart. */
+	size_t i = (size_t)(sco * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (room - 1);
+
+	while (tallies[i].sco != 0 && tallies[i].sco != sco)
+		i = (i + 1) & (room - 1);
+	return &tallies[i];
+}
+
+static int tallies_grow(struct checkpoint *c)
+{
+	size_t room = c->tally_room ? c->tally_room * 2 : TALLIES_MIN;
+	struct tally *tallies = calloc(room, sizeof(*tallies));
+
+	if (!tallies)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->tally_room; i++)
+		if (c->tallies[i].sco != 0)
+			*tally_at(tallies, room, c->tallies[i].sco) = c->tallies[i];
+	free(c->tallies);
+	c->tallies = tallies;
+	c->tally_room = room;
+	return 0;
+}
+
 int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta)
 {
-	uint64_t number = loc_sco(loc);
-	struct tally *t = c->last_tally;
+	struct tally *t;
+	int r;
 
-	if (t && t->sco == number) {
-		t->delta += delta;
-		return 0;
+	if (c->tally_count * 2 >= c->tally_room) {
+		r = tallies_grow(c);
+		if (r < 0)
+			return r;
 	}
-	HASH_FIND(hh, c->tallies, &number, sizeof(number), t);
-	if (!t) {
-		t = calloc(1, sizeof(*t));
-		if (!t)
-			return -ENOMEM;
-		t->sco = number;
-		HASH_ADD(hh, c->tallies, sco, sizeof(t->sco), t);
+	t = tally_at(c->tallies, c->tally_room, loc_sco(loc));
+	if (t->sco == 0) {
+		t->sco = loc_sco(loc);
+		c->tally_count++;
 	}
-	c->last_tally = t;
 	t->delta += delta;
 	return 0;
 }
 
 static void tallies_clear(struct checkpoint *c)
 {
-	struct tally *t, *next;
-
-	c->last_tally = NULL;
-
-	HASH_ITER (hh, c->tallies, t, next) {
-		HASH_DEL(c->tallies, t);
-		free(t);
-	}
+	for (size_t i = 0; i < c->tally_room; i++)
+		c->tallies[i] = (struct tally){ 0 };
+	c->tally_count = 0;
 }
 
 /* Before the logs are made durable: what a row says may never be ahead of the log. */
@@ -172,9 +193,8 @@ static int put_sco_row(struct checkpoint *c, struct sco *s, int64_t delta)
 /* Rows of all SCOs that this commit touches. */
 static int put_tallies(struct checkpoint *c)
 {
-	struct tally *t, *next;
-
-	HASH_ITER (hh, c->tallies, t, next) {
+	for (size_t i = 0; i < c->tally_room; i++) {
+		const struct tally *t = &c->tallies[i];
 		struct sco *s;
 		int r;
 
@@ -198,9 +218,9 @@ static int put_tallies(struct checkpoint *c)
 static void apply_tallies(struct checkpoint *c)
 {
 	struct sco_table *table = c->pool->scos;
-	struct tally *t, *next;
 
-	HASH_ITER (hh, c->tallies, t, next) {
+	for (size_t i = 0; i < c->tally_room; i++) {
+		const struct tally *t = &c->tallies[i];
 		struct sco *s = t->delta ? sco_get(table, t->sco) : NULL;
 
 		if (!s)
@@ -525,6 +545,8 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 	if (!c->batch)
 		return err_set(e, -ENOMEM, "checkpoint");
 	r = stage_dropped(c, e);
+	if (c->range_count)
+		page_rows_forget(&c->pool->page_rows);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
 		r = checkpoint_stage_range(c, &c->ranges[i], e);
 	if (r == 0 && c->range_count)
@@ -556,10 +578,12 @@ static void checkpoint_done(struct checkpoint *c, bool done)
 		object_put(so->object);
 		free(so);
 	}
-	tallies_clear(c);
+	free(c->tallies);
 	if (c->batch)
 		meta_batch_free(c->pool->meta, c->batch);
 	buf_done(&c->value);
+	buf_done(&c->old);
+	buf_done(&c->new);
 	free(c->marks);
 }
 
@@ -571,6 +595,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	uint64_t written_bytes = capacity_mark(p);
 	/* At once: what is sealed meanwhile is for the next one. */
 	uint64_t unchecked_bytes = __atomic_exchange_n(&p->unchecked_bytes, 0, __ATOMIC_RELAXED);
+	uint64_t live_bytes = pool_live_bytes(p);
 	uint64_t number = __atomic_add_fetch(&p->checkpoint_begun, 1, __ATOMIC_ACQ_REL);
 	struct sco **list = NULL;
 	size_t count = 0;
@@ -578,6 +603,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 
 	__atomic_store_n(&p->checking_bytes, unchecked_bytes, __ATOMIC_RELAXED);
 	buf_init(&c.value, 1u << 20);
+	buf_init(&c.old, 1u << 20);
+	buf_init(&c.new, 1u << 20);
 	p->old_files = NULL;
 	freeze_dropped(p);
 	r = read_marks(&c);
@@ -591,6 +618,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 		r = make_logs_durable(&c, e);
 	if (r == 0)
 		r = commit_rows(&c, e);
+	page_rows_end(&p->page_rows, r == 0);
 	map_checkpoint_end(p->map, r == 0);
 	if (r == 0)
 		r = sco_table_list(p->scos, 0, &list, &count);
@@ -627,6 +655,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	objects_trim(p);
 	pool_recount(p);
+	if (r == 0)
+		pool_note_stale(p, unchecked_bytes, live_bytes);
 	__atomic_store_n(&p->checking_bytes, 0, __ATOMIC_RELAXED);
 	if (r == 0)
 		capacity_counted(p, written_bytes);

@@ -8,9 +8,8 @@
 
 /* By how much a SCO's live slots change with the rows of one commit. */
 struct tally {
-	uint64_t sco;
+	uint64_t sco; /* 0: none; no SCO has this number */
 	int64_t delta;
-	UT_hash_handle hh;
 };
 
 /* An object whose state row is written by this checkpoint. */
@@ -42,13 +41,14 @@ struct checkpoint {
 
 	/* The commit that is being filled. */
 	struct meta_batch *batch;
-	struct tally *tallies;
-	struct tally *last_tally;	      /* that was looked at; NULL */
+	struct tally *tallies;		/* open-addressed by SCO: half of it is free at least */
+	size_t tally_room, tally_count; /* room: 0 or a power of two */
 	uint64_t changed_layer, changed_area; /* that were noted last; layer 0: none */
 	struct buf value;
+	struct buf old, new; /* of the page at hand: its row as it was, and as a base */
 };
 
-/* A place gains or loses a name by the commit at hand. */
+/* By how many names the places from loc on, all of one SCO, gain or lose by the commit at hand. */
 NODISCARD int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta);
 /* The commit that is being filled goes in, with the counts that it changes; the next one begins. */
 NODISCARD int checkpoint_commit(struct checkpoint *c, struct err *e);

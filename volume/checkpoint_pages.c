@@ -2,7 +2,6 @@
 #include "volume/checkpoint_impl.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* So many clusters of a page changed since the last checkpoint: its row is written whole. */
 #define WHOLE_PAGE_CLUSTERS 8u
@@ -21,104 +20,108 @@ static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
 	so->written = false;
 }
 
-/* Places that the disk had where the staged runs go: in its own row, else in its parents'. */
-static int count_staged(struct checkpoint *c, const struct staged_page *sp,
-			const struct page_image *own, int64_t *ret_count, struct err *e)
+/* A page that goes into the commit at hand. */
+struct page_stage {
+	struct checkpoint *c;
+	int64_t before, after; /* places where its runs go: in the old row, in the new one */
+	int error;
+};
+
+/* Count what a stretch of a staged run hides and what it brings. */
+static void tally_change(void *arg, loc_t old, loc_t new, unsigned int count)
+{
+	struct page_stage *ps = arg;
+
+	ps->before += loc_is_place(old) ? count : 0;
+	ps->after += loc_is_place(new) ? count : 0;
+	if (old == new)
+		return; /* a replay that changes nothing */
+	if (loc_is_place(old) && ps->error == 0)
+		ps->error = checkpoint_tally(ps->c, old, -(int64_t)count);
+	if (loc_is_place(new) && ps->error == 0)
+		ps->error = checkpoint_tally(ps->c, new, count);
+}
+
+/* Places that the parents' clusters are, too, where the staged runs go. */
+static int count_deep(struct checkpoint *c, const struct staged_page *sp, int64_t *ret_count,
+		      struct err *e)
 {
 	loc_t seen[PAGE_CLUSTERS];
-	bool deep = sp->layer->parent;
-	int r = 0;
+	int r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
 
 	*ret_count = 0;
-	if (deep)
-		r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
 	for (unsigned int i = 0; i < sp->run_count && r == 0; i++)
-		for (unsigned int j = 0; j < sp->runs[i].count; j++) {
-			unsigned int at = sp->runs[i].first + j;
-
-			*ret_count += loc_is_place(deep ? seen[at] : own->entries[at].loc);
-		}
+		for (unsigned int j = 0; j < sp->runs[i].count; j++)
+			*ret_count += loc_is_place(seen[sp->runs[i].first + j]);
 	return r;
 }
 
-/* The layer's own row; nothing mapped where it has none. */
-static int read_page(struct checkpoint *c, const struct row_key *key, struct page_image *image,
-		     struct err *e)
+/*
+ * Lay the staged runs over the layer's own row. The result, in c->new, is the row afterwards, also
+ * where it is written as a delta.
+ */
+static int splice_page(struct checkpoint *c, const struct row_key *key,
+		       const struct staged_page *sp, struct page_stage *ps, struct err *e)
 {
+	const struct page_row *row = page_rows_find(&c->pool->page_rows, sp->layer->id, sp->page);
 	int r;
 
-	memset(image, 0, sizeof(*image));
-	r = meta_get(c->pool->meta, META_STATE, key, &c->value, e);
-	if (r == -ENOENT)
-		return 0;
-	if (r == 0)
-		r = page_image_apply(image, c->value.data, c->value.len_bytes, PAGE_BASE, e);
-	return r;
+	buf_clear(&c->old);
+	buf_clear(&c->new);
+	if (!row) {
+		r = meta_get(c->pool->meta, META_STATE, key, &c->old, e);
+		if (r < 0 && r != -ENOENT)
+			return r;
+	}
+	r = page_value_splice(row ? row->value : c->old.data,
+			      row ? row->len_bytes : c->old.len_bytes, sp->runs, sp->run_count,
+			      tally_change, ps, &c->new, e);
+	return r == 0 ? ps->error : r;
 }
 
-/* Count what a staged run hides and what it brings; it is part of the image afterwards. */
-static int tally_run(struct checkpoint *c, struct page_image *image, const struct page_run *run)
+static unsigned int changed_clusters(const struct staged_page *sp)
 {
-	int r = 0;
+	unsigned int changed = 0;
 
-	for (unsigned int i = 0; i < run->count && r == 0; i++) {
-		loc_t old = image->entries[run->first + i].loc;
-		loc_t new = loc_is_place(run->loc) ? run->loc + i : run->loc;
-
-		if (old == new)
-			continue; /* a replay that changes nothing */
-		if (loc_is_place(old))
-			r = checkpoint_tally(c, old, -1);
-		if (r == 0 && loc_is_place(new))
-			r = checkpoint_tally(c, new, 1);
-	}
-	page_image_put(image, run);
-	return r;
+	for (unsigned int i = 0; i < sp->run_count; i++)
+		changed += sp->runs[i].count;
+	return changed;
 }
 
 /*
  * As a delta, or whole: a row of many large deltas is read and merged again at each checkpoint, so
  * one that changes much is better made anew.
  */
-static int put_page(struct checkpoint *c, const struct row_key *key, const struct staged_page *sp,
-		    const struct page_image *image, struct err *e)
+static int put_page(struct checkpoint *c, const struct row_key *key, const struct staged_page *sp)
 {
-	unsigned int changed = 0;
-	int r;
+	int r = checkpoint_note_change(c, sp->layer->id, sp->page);
 
-	for (unsigned int i = 0; i < sp->run_count; i++)
-		changed += sp->runs[i].count;
-	r = checkpoint_note_change(c, sp->layer->id, sp->page);
 	if (r < 0)
 		return r;
-	buf_clear(&c->value);
-	if (changed < WHOLE_PAGE_CLUSTERS) {
-		r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
-		return r < 0 ? r : meta_batch_merge(c->pool->meta, c->batch, key, &c->value);
+	if (changed_clusters(sp) >= WHOLE_PAGE_CLUSTERS) {
+		page_rows_note(&c->pool->page_rows, sp->layer->id, sp->page, c->new.data,
+			       c->new.len_bytes);
+		return meta_batch_put(c->pool->meta, c->batch, key, &c->new);
 	}
-	r = page_image_encode(image, &c->value, e);
-	return r < 0 ? r : meta_batch_put(c->pool->meta, c->batch, key, &c->value);
+	buf_clear(&c->value);
+	r = page_value_encode(PAGE_DELTA, sp->runs, sp->run_count, &c->value);
+	return r < 0 ? r : meta_batch_merge(c->pool->meta, c->batch, key, &c->value);
 }
 
 int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, struct err *e)
 {
 	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
-	struct page_image image;
-	int64_t before = 0, after = 0;
+	struct page_stage ps = { .c = c };
 	int r;
 
-	r = read_page(c, &key, &image, e);
+	r = splice_page(c, &key, sp, &ps, e);
+	if (r == 0 && sp->layer->parent)
+		r = count_deep(c, sp, &ps.before, e);
 	if (r == 0)
-		r = count_staged(c, sp, &image, &before, e);
-	for (unsigned int i = 0; i < sp->run_count && r == 0; i++) {
-		r = tally_run(c, &image, &sp->runs[i]);
-		after += loc_is_place(sp->runs[i].loc) ? sp->runs[i].count : 0;
-	}
-	if (r == 0)
-		r = put_page(c, &key, sp, &image, e);
+		r = put_page(c, &key, sp);
 	if (r < 0)
 		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
-	count_mapped(c, sp->layer->owner, after - before);
+	count_mapped(c, sp->layer->owner, ps.after - ps.before);
 	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
 	return checkpoint_commit_if_full(c, e);
 }
@@ -150,10 +153,9 @@ static void count_run(void *arg, const struct page_run *run)
 
 	if (!loc_is_place(run->loc))
 		return;
-	for (unsigned int i = 0; i < run->count && rr->error == 0; i++) {
-		rr->error = checkpoint_tally(rr->c, run->loc + i, -1);
-		rr->places++;
-	}
+	if (rr->error == 0)
+		rr->error = checkpoint_tally(rr->c, run->loc, -(int64_t)run->count);
+	rr->places += run->count;
 }
 
 static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,

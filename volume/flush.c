@@ -17,6 +17,10 @@
 /* Log that is not worth a checkpoint (nor is a part of what lives), and what is in any case. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
+/* What may be written while a checkpoint runs that begins before writers are slowed down. */
+#define UNCHECKED_AHEAD_BYTES (UINT64_C(128) << 20)
+/* So much more of it than at the last checkpoint may be garbage: a disk that fills up. */
+#define STALE_MORE_PERCENT 25u
 /* Of that, so much never slows down anybody. */
 #define UNCOUNTED_MIN_BYTES (UINT64_C(512) << 20)
 /* Percent of live data; what is not sealed yet comes on top. */
@@ -207,22 +211,42 @@ static int seal_one(struct seal_group *g, struct sco *s, struct err *e)
 }
 
 /*
- * So much log waits for a checkpoint that it would delay a restart; or that, were all of what it
- * replaced garbage, there would be something to clean.
+ * So much log waits for a checkpoint that it would delay a restart; or that there would be something
+ * to clean, if it replaced as much as what the last checkpoint counted; or that writers are slowed
+ * down soon because all of it might be garbage.
  */
 static bool checkpoint_is_due(struct pool *p)
 {
 	uint64_t unchecked = __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
-	uint64_t live;
+	uint64_t slow_from = __atomic_load_n(&p->uncounted_from_bytes, __ATOMIC_RELAXED);
+	uint64_t stale = unchecked / 100 * __atomic_load_n(&p->stale_percent, __ATOMIC_RELAXED);
+	uint64_t part = pool_live_bytes(p) / GARBAGE_PART;
 
-	mutex_lock(&p->scos->lock);
-	live = p->scos->live_slots * CLUSTER_BYTES;
-	mutex_unlock(&p->scos->lock);
-	return unchecked > UNCHECKED_MAX_BYTES ||
-	       (unchecked > max_u64(UNCHECKED_MIN_BYTES, live / GARBAGE_PART) &&
-		garbage + unchecked + live / GARBAGE_PART > from);
+	if (unchecked <= max_u64(UNCHECKED_MIN_BYTES, part))
+		return false;
+	return unchecked > UNCHECKED_MAX_BYTES || garbage + stale + part > from ||
+	       garbage + unchecked + max_u64(UNCHECKED_AHEAD_BYTES, part) > slow_from;
+}
+
+uint64_t pool_live_bytes(struct pool *p)
+{
+	GUARD(&p->scos->lock);
+	return p->scos->live_slots * CLUSTER_BYTES;
+}
+
+void pool_note_stale(struct pool *p, uint64_t unchecked_bytes, uint64_t live_before_bytes)
+{
+	uint64_t live_bytes = pool_live_bytes(p);
+	uint64_t fresh_bytes = live_bytes - min_u64(live_bytes, live_before_bytes);
+	uint64_t stale_bytes = unchecked_bytes - min_u64(unchecked_bytes, fresh_bytes);
+	uint64_t percent;
+
+	if (unchecked_bytes < UNCHECKED_MIN_BYTES)
+		return;
+	percent = stale_bytes / (unchecked_bytes / 100) + STALE_MORE_PERCENT;
+	__atomic_store_n(&p->stale_percent, min_u64(percent, 100), __ATOMIC_RELAXED);
 }
 
 static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)

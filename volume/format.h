@@ -418,6 +418,16 @@ NODISCARD int page_value_encode(enum page_value_kind kind, const struct page_run
 NODISCARD int page_value_decode(const uint8_t *in, size_t len_bytes, enum page_value_kind *ret_kind,
 				void (*fn)(void *arg, const struct page_run *run), void *arg,
 				struct err *e);
+/*
+ * Lay runs (ascending, not overlapping) over a base and append the base that comes of it, in the
+ * longest runs if the old one was. base_bytes 0: there is none. fn is told what stood where they go:
+ * count clusters from old on are from new on now; each is a place or a word.
+ * Errors: as decoding; then fn was not called and nothing is appended. -ENOMEM, -E2BIG.
+ */
+NODISCARD int page_value_splice(const uint8_t *base, size_t base_bytes, const struct page_run *runs,
+				unsigned int run_count,
+				void (*fn)(void *arg, loc_t old, loc_t new, unsigned int count),
+				void *arg, struct buf *out, struct err *e);
 
 /* --- Objects on the backend (FORMAT.md section 9) ---------------------------------------------- */
 

@@ -260,8 +260,9 @@ static unsigned int table_stretch(const struct leaf_table *t, unsigned int first
 	return i - first;
 }
 
-/* Runs that t needs, LEAF_RUNS_MAX + 1 if too many; written to out if it is not NULL. */
-static unsigned int table_to_runs(const struct leaf_table *t, struct leaf_run *out)
+/* Runs that t needs, most + 1 if there are more; written to out if it is not NULL. */
+static unsigned int table_to_runs(const struct leaf_table *t, unsigned int most,
+				  struct leaf_run *out)
 {
 	unsigned int n = 0;
 
@@ -283,16 +284,16 @@ static unsigned int table_to_runs(const struct leaf_table *t, struct leaf_run *o
 						  mask_test(t->known, j) ? &t->crc[j] : NULL,
 						  table_state(t, j));
 		n += count;
-		if (n > LEAF_RUNS_MAX)
-			return LEAF_RUNS_MAX + 1;
+		if (n > most)
+			return most + 1;
 	}
-	return n > LEAF_RUNS_MAX ? LEAF_RUNS_MAX + 1 : n;
+	return n > most ? most + 1 : n;
 }
 
 /* Replace the body by the smallest form that holds t. */
 static int leaf_build(struct leaf_pool *pool, struct leaf *leaf, const struct leaf_table *t)
 {
-	unsigned int n = table_to_runs(t, NULL);
+	unsigned int n = table_to_runs(t, LEAF_RUNS_MAX, NULL);
 	struct leaf built;
 
 	leaf_init(&built);
@@ -310,7 +311,7 @@ static int leaf_build(struct leaf_pool *pool, struct leaf *leaf, const struct le
 		if (!built.runs)
 			return -ENOMEM;
 		built.form = LEAF_RUNS;
-		built.runs->count = (uint16_t)table_to_runs(t, built.runs->run);
+		built.runs->count = (uint16_t)table_to_runs(t, n, built.runs->run);
 		runs_settle(pool, &built);
 	}
 	leaf_clear(pool, leaf);
@@ -461,7 +462,7 @@ void leaf_compact(struct leaf_pool *pool, struct leaf *leaf, bool drop_unmapped)
 		if (drop_unmapped)
 			table_drop_unmapped(leaf->table);
 		/* Half of what a reserve converts at, so that no page flips between the forms. */
-		if (table_to_runs(leaf->table, NULL) > LEAF_RUNS_MAX / 2)
+		if (table_to_runs(leaf->table, LEAF_RUNS_MAX / 2, NULL) > LEAF_RUNS_MAX / 2)
 			return;
 	}
 	leaf_table_clear(&t);
@@ -518,6 +519,48 @@ void leaf_span_at(const struct leaf *leaf, unsigned int first, unsigned int end,
 	}
 }
 
+/* Index of the first bit from first on that is set; PAGE_CLUSTERS: none. */
+static unsigned int mask_next(const uint64_t *mask, unsigned int first)
+{
+	for (unsigned int word = first / 64; word < LEAF_MASK_WORDS; word++) {
+		uint64_t bits = mask[word];
+
+		if (word == first / 64)
+			bits &= UINT64_MAX << (first % 64);
+		if (bits)
+			return word * 64 + (unsigned int)__builtin_ctzll(bits);
+	}
+	return PAGE_CLUSTERS;
+}
+
+unsigned int leaf_next(const struct leaf *leaf, unsigned int first, enum leaf_state state)
+{
+	ASSERT(state != LEAF_CLEAN && first <= PAGE_CLUSTERS);
+	switch (leaf_form(leaf)) {
+	case LEAF_FULL:
+		return leaf->full_state == state ? first : PAGE_CLUSTERS;
+	case LEAF_RUNS:
+		return leaf_runs_next(leaf->runs, first, state);
+	case LEAF_TABLE:
+		return mask_next(state == LEAF_DIRTY ? leaf->table->dirty : leaf->table->staged,
+				 first);
+	case LEAF_EMPTY:
+		break;
+	}
+	return PAGE_CLUSTERS;
+}
+
+void leaf_prefetch(const struct leaf *leaf, enum leaf_state state)
+{
+	if (leaf->form != LEAF_TABLE)
+		return;
+	for (unsigned int i = leaf_next(leaf, 0, state); i < PAGE_CLUSTERS;
+	     i = leaf_next(leaf, i + 1, state)) {
+		__builtin_prefetch(&leaf->table->loc[i]);
+		__builtin_prefetch(&leaf->table->crc[i]);
+	}
+}
+
 bool leaf_has_all(const struct leaf *leaf, unsigned int first, unsigned int count)
 {
 	struct leaf_span span;
@@ -532,22 +575,7 @@ bool leaf_has_all(const struct leaf *leaf, unsigned int first, unsigned int coun
 
 bool leaf_has_state(const struct leaf *leaf, enum leaf_state state)
 {
-	ASSERT(state != LEAF_CLEAN);
-	if (leaf->form == LEAF_FULL)
-		return leaf->full_state == state;
-	if (leaf->form == LEAF_RUNS) {
-		for (unsigned int i = 0; i < leaf->runs->count; i++)
-			if (run_state(&leaf->runs->run[i]) == state)
-				return true;
-	} else if (leaf->form == LEAF_TABLE) {
-		const uint64_t *mask =
-			state == LEAF_DIRTY ? leaf->table->dirty : leaf->table->staged;
-
-		for (unsigned int i = 0; i < LEAF_MASK_WORDS; i++)
-			if (mask[i])
-				return true;
-	}
-	return false;
+	return leaf_next(leaf, 0, state) < PAGE_CLUSTERS;
 }
 
 void leaf_check(const struct leaf *leaf)

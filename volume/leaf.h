@@ -97,6 +97,10 @@ struct leaf_span {
 /* The stretch that starts at cluster first, not beyond end. It may be shorter than it could be. */
 void leaf_span_at(const struct leaf *leaf, unsigned int first, unsigned int end,
 		  struct leaf_span *ret_span);
+/* The first cluster from first on that is in this state (DIRTY or STAGED); PAGE_CLUSTERS: none. */
+unsigned int leaf_next(const struct leaf *leaf, unsigned int first, enum leaf_state state);
+/* What a walk by leaf_next() is about to read; it has not been touched for long. */
+void leaf_prefetch(const struct leaf *leaf, enum leaf_state state);
 /* Whether clusters [first, first + count) are all explicit. */
 bool leaf_has_all(const struct leaf *leaf, unsigned int first, unsigned int count);
 /* Whether any cluster is in this state (DIRTY or STAGED). */

@@ -47,12 +47,6 @@ static inline struct leaf_run run_make(unsigned int first, unsigned int count, l
 	};
 }
 
-/* Location of the cluster that is n behind one at loc, in the same stretch. */
-static inline loc_t loc_ahead(loc_t loc, unsigned int n)
-{
-	return loc_is_place(loc) ? loc + n : loc;
-}
-
 static inline bool goes_in_as_extent(unsigned int count, bool has_crcs)
 {
 	return !has_crcs || count >= LEAF_EXTENT_MIN;
@@ -71,6 +65,8 @@ void leaf_runs_set(struct leaf_runs *runs, unsigned int first, unsigned int coun
 void leaf_runs_restate(struct leaf_runs *runs, enum leaf_state from, enum leaf_state to);
 void leaf_runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigned int end,
 		       struct leaf_span *span);
+unsigned int leaf_runs_next(const struct leaf_runs *runs, unsigned int first,
+			    enum leaf_state state);
 void leaf_runs_check(const struct leaf_runs *runs);
 
 #endif

@@ -184,6 +184,17 @@ void leaf_runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigne
 	};
 }
 
+unsigned int leaf_runs_next(const struct leaf_runs *runs, unsigned int first, enum leaf_state state)
+{
+	for (unsigned int i = runs_find(runs, first); i < runs->count; i++) {
+		const struct leaf_run *run = &runs->run[i];
+
+		if (run_state(run) == state)
+			return run_first(run) > first ? run_first(run) : first;
+	}
+	return PAGE_CLUSTERS;
+}
+
 void leaf_runs_check(const struct leaf_runs *runs)
 {
 	unsigned int end = 0;

@@ -128,10 +128,11 @@ static void page_stage(struct map *m, const struct staged_page *at, struct extra
 	p = page_find(s, key);
 	if (!p || !page_is(p, PAGE_DIRTY))
 		return;
-	for (unsigned int i = 0; i < PAGE_CLUSTERS; i += span.count) {
+	leaf_prefetch(&p->leaf, LEAF_DIRTY);
+	for (unsigned int i = leaf_next(&p->leaf, 0, LEAF_DIRTY); i < PAGE_CLUSTERS;
+	     i = leaf_next(&p->leaf, i + span.count, LEAF_DIRTY)) {
 		leaf_span_at(&p->leaf, i, PAGE_CLUSTERS, &span);
-		if (span.state == LEAF_DIRTY)
-			extract_add(x, &span);
+		extract_add(x, &span);
 	}
 	if (!page_is(p, PAGE_STAGED))
 		s->staged_count++;

@@ -141,22 +141,6 @@ NODISCARD int meta_flush(struct meta *m, struct err *e);
 uint64_t meta_synced_sequence(struct meta *m);
 uint64_t meta_sequence(struct meta *m);
 
-/* A page cluster by cluster, as its row has it; all zero: nothing is mapped. */
-struct page_image {
-	struct page_entry {
-		loc_t loc; /* LOC_UNMAPPED: no run names it */
-		uint32_t crc;
-		bool has_crc;
-	} entries[PAGE_CLUSTERS];
-};
-
-/* Lay a value over an image. Errors: of page_value_decode(), -EUCLEAN: it is of another kind. */
-NODISCARD int page_image_apply(struct page_image *image, const uint8_t *value, size_t len_bytes,
-			       enum page_value_kind expected, struct err *e);
-void page_image_put(struct page_image *image, const struct page_run *run);
-/* Append it as a base, in the longest runs. */
-NODISCARD int page_image_encode(const struct page_image *image, struct buf *out, struct err *e);
-
 /* Merge of page values, shared by all implementations (meta_page.c): base may be NULL. */
 NODISCARD int meta_page_merge(const uint8_t *base, size_t base_bytes, const uint8_t *const *deltas,
 			      const size_t *delta_bytes, size_t delta_count, struct buf *out,

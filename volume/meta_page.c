@@ -7,8 +7,18 @@
  */
 #include "volume/meta.h"
 
-void page_image_put(struct page_image *image, const struct page_run *run)
+/* A page cluster by cluster, as its row has it; all zero: nothing is mapped. */
+struct page_image {
+	struct page_entry {
+		loc_t loc; /* LOC_UNMAPPED: no run names it */
+		uint32_t crc;
+		bool has_crc;
+	} entries[PAGE_CLUSTERS];
+};
+
+static void put_run(void *arg, const struct page_run *run)
 {
+	struct page_image *image = arg;
 	const bool is_place = loc_is_place(run->loc);
 
 	for (unsigned int i = 0; i < run->count; i++)
@@ -19,18 +29,14 @@ void page_image_put(struct page_image *image, const struct page_run *run)
 		};
 }
 
-static void apply_run(void *arg, const struct page_run *run)
-{
-	page_image_put(arg, run);
-}
-
-int page_image_apply(struct page_image *image, const uint8_t *value, size_t len_bytes,
-		     enum page_value_kind expected, struct err *e)
+NODISCARD static int page_image_apply(struct page_image *image, const uint8_t *value,
+				      size_t len_bytes, enum page_value_kind expected,
+				      struct err *e)
 {
 	enum page_value_kind kind;
 	int r;
 
-	r = page_value_decode(value, len_bytes, &kind, apply_run, image, e);
+	r = page_value_decode(value, len_bytes, &kind, put_run, image, e);
 	if (r < 0)
 		return r;
 	if (kind != expected)
@@ -76,7 +82,8 @@ static unsigned int pack(const struct page_image *image, struct page_run runs[PA
 	return count;
 }
 
-int page_image_encode(const struct page_image *image, struct buf *out, struct err *e)
+NODISCARD static int page_image_encode(const struct page_image *image, struct buf *out,
+				       struct err *e)
 {
 	struct page_run runs[PAGE_CLUSTERS];
 	uint32_t crcs[PAGE_CLUSTERS];

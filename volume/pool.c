@@ -81,6 +81,7 @@ static void pool_free(struct pool *p)
 	if (!p)
 		return;
 	sco_index_close(p->index);
+	page_rows_done(&p->page_rows);
 	if (p->own_backend && p->backend)
 		backend_close(p->backend);
 	else if (p->backend) /* its owner's again */
@@ -548,6 +549,7 @@ static int open_caches(struct pool *p, struct err *e)
 		clean_reader_init(&p->clean_reader, p->scos, p->index);
 	if (r == 0)
 		r = map_open(p->meta, &mo, &p->map);
+	p->page_rows.bytes_max = p->options.metadata_cache_bytes / 16;
 	return r < 0 ? err_set(e, r, "caches") : 0;
 }
 
@@ -657,6 +659,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "writeback");
 	p->dirty_limit_bytes = pool_dirty_limit(p);
+	p->stale_percent = 100; /* nothing is known */
 	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
 	capacity_counted(p, 0);

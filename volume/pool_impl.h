@@ -10,6 +10,7 @@
 #include "volume/map.h"
 #include "volume/mutant.h"
 #include "volume/object.h"
+#include "volume/page_rows.h"
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
 #include "volume/stream.h"
@@ -104,6 +105,7 @@ struct pool {
 	struct mutex seal_lock;	      /* rank LOCK_SEAL: one round of sealing at a time */
 	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
 	struct old_file *old_files;   /* guarded by it */
+	struct page_rows page_rows;   /* guarded by it */
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;
@@ -113,6 +115,7 @@ struct pool {
 	bool reserve_taken; /* guarded by it */
 	/* Atomic: in SCOs filled since the last checkpoint began; before that, while it runs. */
 	uint64_t unchecked_bytes, checking_bytes;
+	uint64_t stale_percent; /* atomic: of it, what is expected to replace what lives */
 	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
 	uint64_t checkpoint_begun, checkpoint_counted;
 
@@ -236,6 +239,10 @@ uint64_t preparer_step(void *pool);
 NODISCARD int pool_flush_streams(struct pool *p, struct err *e);
 /* Count dirty bytes and live slots anew over all SCOs. */
 void pool_recount(struct pool *p);
+/* What lives on flash, as of the last pool_recount(). */
+uint64_t pool_live_bytes(struct pool *p);
+/* A checkpoint counted so much; before it, that much lived. After pool_recount(). */
+void pool_note_stale(struct pool *p, uint64_t unchecked_bytes, uint64_t live_before_bytes);
 /* Seal what is full, reseal what was left over. */
 NODISCARD int pool_seal(struct pool *p, struct err *e);
 /* The same of SCOs of this process, seal lock held; the checkpoint lock may be, too. */

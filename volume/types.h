@@ -60,6 +60,11 @@ static inline bool loc_is_place(loc_t loc)
 {
 	return loc_sco(loc) != 0;
 }
+/* Location of the cluster that is n behind one at loc, in the same stretch. */
+static inline loc_t loc_ahead(loc_t loc, unsigned int n)
+{
+	return loc_is_place(loc) ? loc + n : loc;
+}
 
 enum object_class {
 	OBJECT_DISK = 1, /* has a stream of its own */

@@ -95,6 +95,19 @@ static void set(unsigned int first, unsigned int count, loc_t loc, const uint32_
 			ck_abort_msg("%s:%d: %s", __func__, __LINE__, #x);                         \
 	} while (0)
 
+/* From every cluster on. */
+static void compare_next(enum leaf_state state)
+{
+	unsigned int next = PAGE_CLUSTERS;
+
+	MUST(leaf_next(&fx.leaf, PAGE_CLUSTERS, state) == PAGE_CLUSTERS);
+	for (unsigned int i = PAGE_CLUSTERS; i-- > 0;) {
+		if (fx.model.loc[i] != LEAF_ABSENT && fx.model.state[i] == state)
+			next = i;
+		MUST(leaf_next(&fx.leaf, i, state) == next);
+	}
+}
+
 /* The leaf says what the model says, however one asks. */
 static void compare(void)
 {
@@ -128,6 +141,8 @@ static void compare(void)
 	}
 	MUST(leaf_has_state(&fx.leaf, LEAF_DIRTY) == dirty);
 	MUST(leaf_has_state(&fx.leaf, LEAF_STAGED) == staged);
+	compare_next(LEAF_DIRTY);
+	compare_next(LEAF_STAGED);
 }
 
 static void compare_windows(void)

@@ -147,7 +147,89 @@ static void random_value(struct buf *out, enum page_value_kind kind, uint64_t *s
 	encode(out, kind, runs, count);
 }
 
+/* ---- splices ---- */
+
+/* A value's runs with checksums of their own, and the look at what a splice tells of them. */
+static struct {
+	struct page_run runs[PAGE_CLUSTERS];
+	uint32_t crcs[PAGE_CLUSTERS];
+	unsigned int count;
+	const struct model *before;
+	unsigned int run, offset; /* of the next cluster that it tells of */
+} laid;
+
+static void collect_run(UNUSED void *arg, const struct page_run *run)
+{
+	struct page_run *to = &laid.runs[laid.count++];
+
+	*to = *run;
+	if (run->crcs == NULL)
+		return;
+	to->crcs = laid.crcs + run->first;
+	memcpy(laid.crcs + run->first, run->crcs, run->count * sizeof(uint32_t));
+}
+
+static void told(void *arg, loc_t old, loc_t new, unsigned int count)
+{
+	ck_assert_ptr_eq(arg, &laid);
+	for (unsigned int i = 0; i < count; i++) {
+		const struct page_run *run = &laid.runs[laid.run];
+		const unsigned int at = run->first + laid.offset;
+
+		ck_assert_uint_lt(laid.run, laid.count);
+		ck_assert_uint_eq(loc_ahead(old, i), laid.before->entries[at].loc);
+		ck_assert_uint_eq(loc_ahead(new, i), loc_ahead(run->loc, laid.offset));
+		if (++laid.offset == run->count) {
+			laid.offset = 0;
+			laid.run++;
+		}
+	}
+}
+
+static int splice(const struct buf *base, const struct buf *delta, const struct model *before)
+{
+	enum page_value_kind kind;
+
+	laid.count = laid.run = laid.offset = 0;
+	laid.before = before;
+	ck_assert_int_eq(page_value_decode(delta->data, delta->len_bytes, &kind, collect_run, NULL,
+					   &fx.e),
+			 0);
+	buf_clear(&fx.out);
+	return page_value_splice(base->data, base->len_bytes, laid.runs, laid.count, told, &laid,
+				 &fx.out, &fx.e);
+}
+
 /* ---- tests ---- */
+
+START_TEST(a_splice_gives_the_bytes_of_a_merge_and_tells_what_it_hides)
+{
+	uint64_t state = (uint64_t)_i + 2000;
+	struct buf base, merged;
+
+	buf_init(&base, PAGE_MAX);
+	buf_init(&merged, PAGE_MAX);
+	for (unsigned int round = 0; round < 60; round++) {
+		struct model before = { 0 };
+
+		random_value(&fx.base, PAGE_BASE, &state);
+		ck_assert_int_eq(merge(&fx.base, 0, 0, &base), 0); /* its longest runs */
+		if (random_below(&state, 8) == 0)
+			buf_clear(&base);
+		else
+			(void)model_read(&before, &base);
+		random_value(&fx.deltas[0], PAGE_DELTA, &state);
+
+		ck_assert_int_eq(splice(&base, &fx.deltas[0], &before), 0);
+		ck_assert_uint_eq(laid.run, laid.count);
+		ck_assert_int_eq(merge(base.len_bytes ? &base : NULL, 0, 1, &merged), 0);
+		ck_assert_uint_eq(fx.out.len_bytes, merged.len_bytes);
+		ck_assert_mem_eq(fx.out.data, merged.data, merged.len_bytes);
+	}
+	buf_done(&base);
+	buf_done(&merged);
+}
+END_TEST
 
 START_TEST(random_deltas_over_a_random_base_match_the_model)
 {
@@ -348,6 +430,24 @@ START_TEST(a_delta_is_no_base_and_a_base_no_delta)
 }
 END_TEST
 
+START_TEST(a_splice_into_a_damaged_base_or_a_delta_tells_nothing)
+{
+	const struct model before = { 0 };
+
+	some_values();
+	for (size_t bit = 0; bit < fx.base.len_bytes * 8; bit++) {
+		fx.base.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		ck_assert_int_lt(splice(&fx.base, &fx.deltas[0], &before), 0);
+		ck_assert_uint_eq(laid.run + laid.offset + fx.out.len_bytes, 0);
+		fx.base.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	while (--fx.base.len_bytes > 0)
+		ck_assert_int_lt(splice(&fx.base, &fx.deltas[0], &before), 0);
+	ck_assert_int_eq(splice(&fx.deltas[1], &fx.deltas[0], &before), -EUCLEAN);
+	ck_assert_uint_eq(laid.run + laid.offset + fx.out.len_bytes, 0);
+}
+END_TEST
+
 START_TEST(a_result_beyond_the_buffer_is_an_error)
 {
 	struct buf tiny;
@@ -376,12 +476,15 @@ int main(void)
 	tcase_add_test(merging, a_page_of_512_runs_with_checksums_is_kept);
 	tcase_add_test(merging, the_last_slots_of_a_sco_and_the_first_of_the_next_stay_apart);
 	tcase_add_test(merging, nothing_over_nothing_is_an_empty_base);
+	tcase_add_loop_test(merging, a_splice_gives_the_bytes_of_a_merge_and_tells_what_it_hides, 0,
+			    10);
 	suite_add_tcase(suite, merging);
 
 	tcase_add_checked_fixture(damage, setup, teardown);
 	tcase_add_test(damage, any_flipped_bit_is_an_error_and_gives_no_page);
 	tcase_add_test(damage, a_value_cut_short_is_an_error);
 	tcase_add_test(damage, a_delta_is_no_base_and_a_base_no_delta);
+	tcase_add_test(damage, a_splice_into_a_damaged_base_or_a_delta_tells_nothing);
 	tcase_add_test(damage, a_result_beyond_the_buffer_is_an_error);
 	suite_add_tcase(suite, damage);
 
