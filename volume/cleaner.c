@@ -19,7 +19,7 @@
 /* Garbage that is never worth a round. */
 #define SLACK_SCOS 2u
 /* Of live data: what was cleaned is worth a checkpoint, and waits for one before more is cleaned. */
-#define CLEANED_PART	  24u
+#define CLEANED_PART	  16u
 #define CLEANED_MOST_PART 12u
 /* But so many SCOs at least; twice as many before the cleaner waits. */
 #define CLEANED_SCOS_MIN 8u
@@ -121,16 +121,20 @@ static void drop_victims(struct pool *p, struct victim_choice *v, size_t from, s
 }
 
 /* Part of what lives, or so many SCOs. */
-static uint64_t part_of(const struct pool *p, const struct victim_choice *v, uint64_t part,
-			unsigned int scos)
+static uint64_t part_of(const struct pool *p, uint64_t live_bytes, uint64_t part, unsigned int scos)
 {
-	return max_u64(v->live_bytes / part, scos * (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
+	return max_u64(live_bytes / part, scos * (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
+}
+
+uint64_t pool_cleaned_most(const struct pool *p, uint64_t live_bytes)
+{
+	return part_of(p, live_bytes, CLEANED_MOST_PART, 2 * CLEANED_SCOS_MIN);
 }
 
 /* Put those in front that a round is to clean. */
 static void choose(struct pool *p, struct victim_choice *v)
 {
-	uint64_t most = part_of(p, v, CLEANED_MOST_PART, 2 * CLEANED_SCOS_MIN);
+	uint64_t most = pool_cleaned_most(p, v->live_bytes);
 	uint64_t used = v->used_bytes, cleaned = v->cleaned_bytes;
 
 	for (size_t i = 0; i < v->count && v->chosen < ROUND_VICTIMS && cleaned < most; i++) {
@@ -232,7 +236,7 @@ static void note_waiting(struct pool *p, struct victim_choice *v, uint64_t bytes
 	v->waited_for = begun;
 	v->waiting_bytes += bytes;
 	v->cleaned_bytes += bytes;
-	if (v->waiting_bytes >= part_of(p, v, CLEANED_PART, CLEANED_SCOS_MIN))
+	if (v->waiting_bytes >= part_of(p, v->live_bytes, CLEANED_PART, CLEANED_SCOS_MIN))
 		job_kick(&p->checkpointer); /* it counts, buries, and calls us again */
 }
 
@@ -287,7 +291,8 @@ static int clean_round(struct pool *p, struct err *e)
 		clean_reader_rest(&p->clean_reader);
 	drop_victims(p, &v, 0, v.chosen);
 	free(v.victims);
-	if (v.waiting_bytes && r <= 0)
+	/* One that runs calls us again. */
+	if (v.waiting_bytes && v.waiting_bytes == v.cleaned_bytes && r <= 0)
 		job_kick(&p->checkpointer);
 	return r;
 }

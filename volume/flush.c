@@ -20,11 +20,11 @@
 /* Of that, so much never slows down anybody. */
 #define UNCOUNTED_MIN_BYTES (UINT64_C(512) << 20)
 /* Percent of live data: all of flash that does not live; what is not full yet comes on top. */
-#define DEAD_MOST_PERCENT 58u
+#define DEAD_MOST_PERCENT 59u
 /* Of live data: so far below that writers are slowed down much already; and how far before at all. */
-#define TO_CLEAN_MARGIN_PART 48u
+#define TO_CLEAN_MARGIN_PART 64u
 #define TO_CLEAN_RAMP_PART   24u
-/* Of live data: what is left to clean, however long checkpoints take. */
+/* Of live data: what is left to clean, however small the rest. */
 #define TO_CLEAN_LEAST_PART 4u
 
 #define NAMES_TROUBLE "volume: names not synced, trying again"
@@ -309,7 +309,7 @@ uint64_t sealer_step(void *arg)
 
 /* --- counting ---------------------------------------------------------------------------------- */
 
-static void set_limits(struct pool *p, uint64_t live, uint64_t overhead, uint64_t cleaned)
+static void set_limits(struct pool *p, uint64_t live, uint64_t overhead)
 {
 	uint64_t slack = GARBAGE_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
 	uint64_t from = live / 100 * (pool_option(p, clean_target_percent) - 100);
@@ -323,11 +323,9 @@ static void set_limits(struct pool *p, uint64_t live, uint64_t overhead, uint64_
 			 max_u64(live / 100 * DEAD_FROM_PERCENT, UNCOUNTED_MIN_BYTES),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->dead_limit_bytes, dead, __ATOMIC_RELAXED);
-	/* As much as checkpoints leave of it: with the most that was cleaned before one buried it. */
-	p->cleaned_most_bytes = max_u64(cleaned, p->cleaned_most_bytes / 8 * 7);
-	to_clean = dead -
-		   min_u64(dead, overhead + p->cleaned_most_bytes + live / TO_CLEAN_MARGIN_PART);
-	to_clean -= min_u64(to_clean, ramp);
+	/* What is left of it while cleaned SCOs wait for their checkpoint. */
+	to_clean = overhead + pool_cleaned_most(p, live) + live / TO_CLEAN_MARGIN_PART + ramp;
+	to_clean = dead - min_u64(dead, to_clean);
 	to_clean = max_u64(to_clean, max_u64(live / TO_CLEAN_LEAST_PART, UNCOUNTED_MIN_BYTES));
 	__atomic_store_n(&p->to_clean_from_bytes, to_clean, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->to_clean_limit_bytes, to_clean + max_u64(ramp, slack),
@@ -345,7 +343,7 @@ static void set_limits(struct pool *p, uint64_t live, uint64_t overhead, uint64_
  */
 void pool_recount(struct pool *p)
 {
-	uint64_t dirty = 0, counted = 0, live = 0, cleaned = 0, overhead = 0, was_cleaned;
+	uint64_t dirty = 0, counted = 0, live = 0, cleaned = 0, overhead = 0;
 	uint64_t last = __atomic_load_n(&p->checkpoint_counted, __ATOMIC_ACQUIRE);
 	struct sco_table *t = p->scos;
 	struct sco *s, *next;
@@ -369,9 +367,9 @@ void pool_recount(struct pool *p)
 		live += (uint64_t)s->live_slots * CLUSTER_BYTES;
 		cleaned += s->cleaned_in >= last ? data : 0;
 	}
-	was_cleaned = __atomic_exchange_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);
 	mutex_unlock(&t->lock);
-	set_limits(p, live, overhead, was_cleaned);
+	set_limits(p, live, overhead);
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->overhead_bytes, overhead, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);

@@ -138,7 +138,6 @@ struct pool {
 	 * the garbage what was cleaned since, so that the next one buries it (kept up by the cleaner
 	 * under the lock of SCOs). */
 	uint64_t garbage_bytes, overhead_bytes, cleaned_bytes;
-	uint64_t cleaned_most_bytes; /* of late; pool_recount()'s own */
 	/* From where on writers are slowed down, and where much: for garbage; for it and all that no
 	 * checkpoint has counted, as far as it is still to be cleaned; for all of flash that is dead. */
 	uint64_t garbage_from_bytes, garbage_limit_bytes;
@@ -187,7 +186,7 @@ void capacity_status(struct pool *p, struct pool_status *st);
 /* Of live data: about what writers make garbage of between two checkpoints. */
 #define GARBAGE_PART 12u
 /* Of live data: from here on writers wait for what is dead on flash, whatever it is. */
-#define DEAD_FROM_PERCENT 56u
+#define DEAD_FROM_PERCENT 57u
 
 /* settings.c: the option, or what it stands for. */
 uint64_t pool_dirty_limit(struct pool *p);
@@ -261,6 +260,8 @@ NODISCARD int pool_checkpoint_locked(struct pool *p, struct err *e);
 NODISCARD int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e);
 
 /* cleaner.c */
+/* So much may have been cleaned and wait for a checkpoint, of what lives, before the cleaner waits. */
+uint64_t pool_cleaned_most(const struct pool *p, uint64_t live_bytes);
 uint64_t cleaner_step(void *pool);
 
 /* Open the backend if it is not open; a pool serves without (pool.c). */
