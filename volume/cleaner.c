@@ -104,7 +104,8 @@ static int by_live(const void *a, const void *b)
 static bool too_much_garbage(const struct pool *p, uint64_t used, uint64_t live)
 {
 	uint64_t slack = SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
-	uint64_t uncounted = min_u64(pool_uncounted_bytes(p), live / GARBAGE_PART * 3 / 2);
+	uint64_t uncounted = min_u64(pool_uncounted_bytes(p),
+				     __atomic_load_n(&p->uncounted_most_bytes, __ATOMIC_RELAXED));
 	uint64_t target = live / 100 * (pool_option(p, clean_target_percent) - 100);
 
 	target = min_u64(target, __atomic_load_n(&p->to_clean_from_bytes, __ATOMIC_RELAXED));

@@ -323,6 +323,7 @@ static void set_limits(struct pool *p, uint64_t live, uint64_t overhead)
 			 max_u64(live / 100 * DEAD_FROM_PERCENT, UNCOUNTED_MIN_BYTES),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&p->dead_limit_bytes, dead, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->uncounted_most_bytes, part * 3 / 2, __ATOMIC_RELAXED);
 	/* What is left of it while cleaned SCOs wait for their checkpoint. */
 	to_clean = overhead + pool_cleaned_most(p, live) + live / TO_CLEAN_MARGIN_PART + ramp;
 	to_clean = dead - min_u64(dead, to_clean);

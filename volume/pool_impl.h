@@ -143,7 +143,9 @@ struct pool {
 	uint64_t garbage_from_bytes, garbage_limit_bytes;
 	uint64_t to_clean_from_bytes, to_clean_limit_bytes;
 	uint64_t dead_from_bytes, dead_limit_bytes;
-	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
+	uint64_t
+		uncounted_most_bytes; /* of what no checkpoint has counted, that is to be cleaned */
+	uint64_t throttle_debt_ns;    /* delays too short to be served one by one */
 	uint64_t hurried_ns;
 
 	/* Capacity (capacity.c), atomic; the two counts stand still while there is no bound. */

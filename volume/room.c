@@ -116,8 +116,11 @@ static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
 {
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t cleaned = __atomic_load_n(&p->cleaned_bytes, __ATOMIC_RELAXED);
-	uint64_t all = garbage + pool_uncounted_bytes(p);
-	uint64_t dead = all + __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
+	uint64_t uncounted = pool_uncounted_bytes(p);
+	uint64_t dead = garbage + uncounted + __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
+	/* Rather new data than garbage, above that: nobody could clean it. */
+	uint64_t all = garbage + min_u64(uncounted, __atomic_load_n(&p->uncounted_most_bytes,
+								    __ATOMIC_RELAXED));
 	uint64_t delay;
 
 	delay = steep_ns(less(garbage, cleaned),
@@ -154,8 +157,7 @@ static void hurry(struct pool *p)
 	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >
 	    __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED) / 2)
 		job_kick(&p->uploader);
-	if (__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >
-	    __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED))
+	if (garbage_ns(p, CLUSTER_BYTES))
 		job_kick(&p->cleaner);
 }
 
