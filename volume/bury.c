@@ -6,9 +6,8 @@
 
 #include <stdlib.h>
 
-/* Of live data: so much may be kept in files of dead SCOs in any case, and so much at most. */
-#define RECYCLE_PART	  16u
-#define RECYCLE_MOST_PART 2u
+/* Of live data: so much may be kept in files of dead SCOs in any case. */
+#define RECYCLE_PART 16u
 
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
 {
@@ -66,23 +65,24 @@ static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
 }
 
 /*
- * Files of dead SCOs that are kept for the next ones: as much as there is less garbage than what
- * writers are slowed down for, for they take what garbage could take, too.
+ * Files of dead SCOs that are kept for the next ones: they take what garbage could take, too, so as
+ * much as there is less of it than writers are stopped for. A file that goes and comes again costs
+ * more than its space: the disk is told to discard it, and the journal turns blocks into written ones.
  */
 static unsigned int recycle_most(struct pool *p)
 {
-	uint64_t most, live, garbage;
+	uint64_t most, live, dead;
 
 	pool_recount(p); /* without those that go now */
-	garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
-	most = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
+	dead = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
 	mutex_lock(&p->scos->lock);
 	live = p->scos->live_slots;
 	mutex_unlock(&p->scos->lock);
-	most = (most - min_u64(most, garbage)) / CLUSTER_BYTES;
-	most -= min_u64(most, live / GARBAGE_PART); /* what is written while they are buried */
-	most = min_u64(live / RECYCLE_MOST_PART, max_u64(most, live / RECYCLE_PART));
-	return (unsigned int)(most / p->world.sco_slots);
+	most = live / 100 * DEAD_FROM_PERCENT;
+	most -= min_u64(most, dead / CLUSTER_BYTES);
+	return (unsigned int)(max_u64(most, live / RECYCLE_PART) / p->world.sco_slots);
 }
 
 static void remove_files(struct pool *p, struct sco **dead, size_t count)

@@ -18,9 +18,11 @@
 #define ROUND_PAUSE_NS UINT64_C(10000000)
 /* Garbage that is never worth a round. */
 #define SLACK_SCOS 2u
-/* Of live data: what may have been cleaned and wait for a checkpoint. */
-#define CLEANED_PART	 16u
-#define CLEANED_SCOS_MIN 16u
+/* Of live data: what was cleaned is worth a checkpoint, and waits for one before more is cleaned. */
+#define CLEANED_PART	  16u
+#define CLEANED_MOST_PART 12u
+/* But so many SCOs at least; twice as many before the cleaner waits. */
+#define CLEANED_SCOS_MIN 8u
 
 #define CLEAN_TROUBLE "volume: cleaning stopped, trying again at the next checkpoint"
 
@@ -37,6 +39,7 @@ struct victim_choice {
 	uint64_t used_bytes, live_bytes;
 	uint64_t cleaned_bytes; /* wait for a checkpoint to bury them */
 	uint64_t waiting_bytes; /* of these, for one that did not begin yet */
+	uint64_t waited_for;	/* that one */
 };
 
 /* The checkpoint that counts it, now that it was cleaned, is still to come. */
@@ -50,6 +53,7 @@ static void count_garbage(struct pool *p, struct sco **scos, size_t count, struc
 {
 	uint64_t begun = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
 
+	v->waited_for = begun;
 	for (size_t i = 0; i < count; i++) {
 		struct victim *victim = &v->victims[v->count];
 		struct sco *s = scos[i];
@@ -93,13 +97,19 @@ static int by_live(const void *a, const void *b)
 	return x->sco->number < y->sco->number ? -1 : x->sco->number > y->sco->number;
 }
 
-/* What comes up until the next checkpoint counts is on top of what is left. */
+/*
+ * What no checkpoint has counted may be garbage, too, though hardly more than what comes up between
+ * two of them. Nobody is slowed down for what is left here.
+ */
 static bool too_much_garbage(const struct pool *p, uint64_t used, uint64_t live)
 {
 	uint64_t slack = SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
-	uint64_t wanted = live / 100 * pool_option(p, clean_target_percent);
+	uint64_t uncounted = min_u64(pool_uncounted_bytes(p),
+				     __atomic_load_n(&p->uncounted_most_bytes, __ATOMIC_RELAXED));
+	uint64_t target = live / 100 * (pool_option(p, clean_target_percent) - 100);
 
-	return used > max_u64(live, wanted - min_u64(wanted, live / GARBAGE_PART * 3 / 2)) + slack;
+	target = min_u64(target, __atomic_load_n(&p->to_clean_from_bytes, __ATOMIC_RELAXED));
+	return used > live + slack + (target - min_u64(target, uncounted));
 }
 
 static void drop_victims(struct pool *p, struct victim_choice *v, size_t from, size_t to)
@@ -111,12 +121,24 @@ static void drop_victims(struct pool *p, struct victim_choice *v, size_t from, s
 	}
 }
 
+/* Part of what lives, or so many SCOs. */
+static uint64_t part_of(const struct pool *p, uint64_t live_bytes, uint64_t part, unsigned int scos)
+{
+	return max_u64(live_bytes / part, scos * (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
+}
+
+uint64_t pool_cleaned_most(const struct pool *p, uint64_t live_bytes)
+{
+	return part_of(p, live_bytes, CLEANED_MOST_PART, 2 * CLEANED_SCOS_MIN);
+}
+
 /* Put those in front that a round is to clean. */
 static void choose(struct pool *p, struct victim_choice *v)
 {
-	uint64_t used = v->used_bytes;
+	uint64_t most = pool_cleaned_most(p, v->live_bytes);
+	uint64_t used = v->used_bytes, cleaned = v->cleaned_bytes;
 
-	for (size_t i = 0; i < v->count && v->chosen < ROUND_VICTIMS; i++) {
+	for (size_t i = 0; i < v->count && v->chosen < ROUND_VICTIMS && cleaned < most; i++) {
 		struct victim victim = v->victims[i];
 		uint64_t live = (uint64_t)victim.live_slots * CLUSTER_BYTES;
 		uint64_t data = (uint64_t)victim.data_slots * CLUSTER_BYTES;
@@ -128,6 +150,7 @@ static void choose(struct pool *p, struct victim_choice *v)
 		v->victims[i] = v->victims[v->chosen];
 		v->victims[v->chosen++] = victim;
 		used -= data - min_u64(data, live);
+		cleaned += data;
 	}
 }
 
@@ -194,11 +217,28 @@ static bool note_cleaned(struct pool *p, const struct victim *v, uint64_t moved,
 	GUARD(&p->scos->lock);
 	if (result < 0 && !v->sco->dead) /* damaged, or its stream failed: others can be cleaned */
 		log_warning("volume: not cleaned before it changes: %s", e->message);
-	if (useful)
-		v->sco->cleaned_in = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
-	else
+	if (!useful) {
 		v->sco->stuck = v->live_slots + 1;
-	return useful;
+		return false;
+	}
+	v->sco->cleaned_in = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
+	__atomic_add_fetch(&p->cleaned_bytes, (uint64_t)v->data_slots * CLUSTER_BYTES,
+			   __ATOMIC_RELAXED);
+	return true;
+}
+
+/* A checkpoint that began took what had been cleaned before with it. */
+static void note_waiting(struct pool *p, struct victim_choice *v, uint64_t bytes)
+{
+	uint64_t begun = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
+
+	if (v->waited_for != begun)
+		v->waiting_bytes = 0;
+	v->waited_for = begun;
+	v->waiting_bytes += bytes;
+	v->cleaned_bytes += bytes;
+	if (v->waiting_bytes >= part_of(p, v->live_bytes, CLEANED_PART, CLEANED_SCOS_MIN))
+		job_kick(&p->checkpointer); /* it counts, buries, and calls us again */
 }
 
 static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
@@ -215,21 +255,13 @@ static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 		if (r == -ESHUTDOWN || r == -ENOMEM)
 			break;
 		if (note_cleaned(p, &v->victims[i], moved, r, e)) {
-			v->waiting_bytes += (uint64_t)v->victims[i].data_slots * CLUSTER_BYTES;
+			note_waiting(p, v, (uint64_t)v->victims[i].data_slots * CLUSTER_BYTES);
 			cleaned++;
 		}
 		drop_victims(p, v, i, i + 1);
 		r = 0;
 	}
 	return r < 0 ? r : cleaned;
-}
-
-/* So much was cleaned that a checkpoint should bury it before there is more. */
-static bool is_enough(const struct pool *p, const struct victim_choice *v, uint64_t bytes)
-{
-	uint64_t least = CLEANED_SCOS_MIN * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
-
-	return bytes >= max_u64(v->live_bytes / CLEANED_PART, least);
 }
 
 /* Clean until enough is freed or the round is over. Returns victims, or negative. */
@@ -252,8 +284,7 @@ static int clean_round(struct pool *p, struct err *e)
 	free(scos); /* the references are among the victims now, or dropped */
 	if (v.count)
 		qsort(v.victims, v.count, sizeof(*v.victims), by_live);
-	if (!is_enough(p, &v, v.cleaned_bytes))
-		choose(p, &v);
+	choose(p, &v);
 	/* Whoever buries a SCO meanwhile keeps its file only if nobody else holds it. */
 	drop_victims(p, &v, v.chosen, v.count);
 	r = clean_victims(p, &v, e);
@@ -261,8 +292,9 @@ static int clean_round(struct pool *p, struct err *e)
 		clean_reader_rest(&p->clean_reader);
 	drop_victims(p, &v, 0, v.chosen);
 	free(v.victims);
-	if (v.waiting_bytes && (r <= 0 || is_enough(p, &v, v.waiting_bytes)))
-		job_kick(&p->checkpointer); /* it counts, buries, and calls us again */
+	/* One that runs calls us again. */
+	if (v.waiting_bytes && v.waiting_bytes == v.cleaned_bytes && r <= 0)
+		job_kick(&p->checkpointer);
 	return r;
 }
 

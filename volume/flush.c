@@ -23,9 +23,13 @@
 #define STALE_MORE_PERCENT 25u
 /* Of that, so much never slows down anybody. */
 #define UNCOUNTED_MIN_BYTES (UINT64_C(512) << 20)
-/* Percent of live data; what is not sealed yet comes on top. */
-#define UNCOUNTED_FROM_PERCENT 50u
-#define UNCOUNTED_MOST_PERCENT 58u
+/* Percent of live data: all of flash that does not live; what is not full yet comes on top. */
+#define DEAD_MOST_PERCENT 59u
+/* Of live data: so far below that writers are slowed down much already; and how far before at all. */
+#define TO_CLEAN_MARGIN_PART 64u
+#define TO_CLEAN_RAMP_PART   24u
+/* Of live data: what is left to clean, however small the rest. */
+#define TO_CLEAN_LEAST_PART 4u
 
 #define NAMES_TROUBLE "volume: names not synced, trying again"
 #define SEAL_TROUBLE  "volume: sealing failed, trying again"
@@ -249,6 +253,12 @@ void pool_note_stale(struct pool *p, uint64_t unchecked_bytes, uint64_t live_bef
 	__atomic_store_n(&p->stale_percent, min_u64(percent, 100), __ATOMIC_RELAXED);
 }
 
+uint64_t pool_uncounted_bytes(const struct pool *p)
+{
+	return __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&p->checking_bytes, __ATOMIC_RELAXED);
+}
+
 static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
 {
 	struct seal_group group = { .pool = p };
@@ -323,47 +333,69 @@ uint64_t sealer_step(void *arg)
 
 /* --- counting ---------------------------------------------------------------------------------- */
 
+static void set_limits(struct pool *p, uint64_t live, uint64_t overhead)
+{
+	uint64_t slack = GARBAGE_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
+	uint64_t from = live / 100 * (pool_option(p, clean_target_percent) - 100);
+	uint64_t dead = max_u64(live / 100 * DEAD_MOST_PERCENT, UNCOUNTED_MIN_BYTES / 4 * 5);
+	uint64_t part = live / GARBAGE_PART, ramp = live / TO_CLEAN_RAMP_PART, to_clean;
+
+	from = from - min_u64(from, part) + slack;
+	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->garbage_limit_bytes, from + part + slack, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->dead_from_bytes,
+			 max_u64(live / 100 * DEAD_FROM_PERCENT, UNCOUNTED_MIN_BYTES),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&p->dead_limit_bytes, dead, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->uncounted_most_bytes, part * 3 / 2, __ATOMIC_RELAXED);
+	/* What is left of it while cleaned SCOs wait for their checkpoint. */
+	to_clean = overhead + pool_cleaned_most(p, live) + live / TO_CLEAN_MARGIN_PART + ramp;
+	to_clean = dead - min_u64(dead, to_clean);
+	to_clean = max_u64(to_clean, max_u64(live / TO_CLEAN_LEAST_PART, UNCOUNTED_MIN_BYTES));
+	__atomic_store_n(&p->to_clean_from_bytes, to_clean, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->to_clean_limit_bytes, to_clean + max_u64(ramp, slack),
+			 __ATOMIC_RELAXED);
+}
+
 /*
  * Garbage is what SCOs take that a checkpoint has counted and nothing names. Cleaning leaves less of it
- * than its target, by what comes up meanwhile; writers are slowed down from a little below the target
- * on, and most at it (and some SCOs more, so that a small pool can work). What no checkpoint has
- * counted yet may be garbage, too: with it, a little more than half of what lives is where writers are
- * slowed down, and 0.6 where they are most, so flash stays below 1.6 of live data. Files kept for reuse
- * take no part: what goes into them takes no more space.
+ * than its target, by what comes up meanwhile. What no checkpoint has counted yet may be garbage, too;
+ * what was cleaned is dead on flash until the next checkpoint, but nobody's work any more. So what is
+ * left to clean goes up and down with writers and cleaner alone, without the steps of checkpoints: it
+ * is what writers are slowed down for. Flash itself stays below 1.6 of live data: all that is dead in
+ * it, with blocks and indexes of SCOs, stops writers in any case. Files kept for reuse take no part:
+ * what goes into them takes no more space.
  */
 void pool_recount(struct pool *p)
 {
-	uint64_t slack = GARBAGE_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
-	uint64_t dirty = 0, counted = 0, live = 0, from;
+	uint64_t dirty = 0, counted = 0, live = 0, cleaned = 0, overhead = 0;
+	uint64_t last = __atomic_load_n(&p->checkpoint_counted, __ATOMIC_ACQUIRE);
 	struct sco_table *t = p->scos;
 	struct sco *s, *next;
 
 	mutex_lock(&t->lock);
 	t->live_slots = t->total_slots = 0;
 	HASH_ITER (hh, t->by_number, s, next) {
+		uint64_t data = (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
+
 		t->live_slots += s->live_slots;
 		t->total_slots += s->file_bytes / CLUSTER_BYTES;
 		if (!(s->row_flags & SCO_UPLOADED) &&
 		    __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED))
 			dirty += s->file_bytes;
-		if (s->row_saved && !s->dead && s->stuck != s->live_slots + 1) {
-			counted += (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
-			live += (uint64_t)s->live_slots * CLUSTER_BYTES;
-		}
+		if (!s->row_saved || s->dead)
+			continue;
+		overhead += s->file_bytes - min_u64(s->file_bytes, data);
+		if (s->stuck == s->live_slots + 1)
+			continue;
+		counted += data;
+		live += (uint64_t)s->live_slots * CLUSTER_BYTES;
+		cleaned += s->cleaned_in >= last ? data : 0;
 	}
+	__atomic_store_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);
 	mutex_unlock(&t->lock);
-	from = live / 100 * (pool_option(p, clean_target_percent) - 100);
-	from = from - min_u64(from, live / GARBAGE_PART) + slack;
+	set_limits(p, live, overhead);
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
-	__atomic_store_n(&p->garbage_from_bytes, from, __ATOMIC_RELAXED);
-	__atomic_store_n(&p->garbage_limit_bytes, from + live / GARBAGE_PART + slack,
-			 __ATOMIC_RELAXED);
-	__atomic_store_n(&p->uncounted_from_bytes,
-			 max_u64(live / 100 * UNCOUNTED_FROM_PERCENT, UNCOUNTED_MIN_BYTES),
-			 __ATOMIC_RELAXED);
-	__atomic_store_n(&p->uncounted_limit_bytes,
-			 max_u64(live / 100 * UNCOUNTED_MOST_PERCENT,
-				 UNCOUNTED_MIN_BYTES + UNCOUNTED_MIN_BYTES / 4),
-			 __ATOMIC_RELAXED);
+	__atomic_store_n(&p->overhead_bytes, overhead, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

@@ -137,12 +137,18 @@ struct pool {
 	bool space_wanted;	    /* atomic: a writer waits for flash */
 	uint64_t dirty_bytes;	    /* atomic: in SCOs not yet committed on the backend */
 	uint64_t dirty_limit_bytes; /* atomic: as the option, or what it stands for */
-	/* As of the last checkpoint (atomic): dead data on flash, from where on writers are slowed
-	 * down for it, and where they wait for the cleaner. */
-	uint64_t garbage_bytes, garbage_from_bytes, garbage_limit_bytes;
-	/* The same for garbage and all that no checkpoint has counted: it may be garbage, too. */
-	uint64_t uncounted_from_bytes, uncounted_limit_bytes;
-	uint64_t throttle_debt_ns; /* delays too short to be served one by one */
+	/* As of the last checkpoint (atomic): dead data on flash, blocks and indexes of SCOs, and of
+	 * the garbage what was cleaned since, so that the next one buries it (kept up by the cleaner
+	 * under the lock of SCOs). */
+	uint64_t garbage_bytes, overhead_bytes, cleaned_bytes;
+	/* From where on writers are slowed down, and where much: for garbage; for it and all that no
+	 * checkpoint has counted, as far as it is still to be cleaned; for all of flash that is dead. */
+	uint64_t garbage_from_bytes, garbage_limit_bytes;
+	uint64_t to_clean_from_bytes, to_clean_limit_bytes;
+	uint64_t dead_from_bytes, dead_limit_bytes;
+	uint64_t
+		uncounted_most_bytes; /* of what no checkpoint has counted, that is to be cleaned */
+	uint64_t throttle_debt_ns;    /* delays too short to be served one by one */
 	uint64_t hurried_ns;
 
 	/* Capacity (capacity.c), atomic; the two counts stand still while there is no bound. */
@@ -184,6 +190,8 @@ void capacity_status(struct pool *p, struct pool_status *st);
 
 /* Of live data: about what writers make garbage of between two checkpoints. */
 #define GARBAGE_PART 12u
+/* Of live data: from here on writers wait for what is dead on flash, whatever it is. */
+#define DEAD_FROM_PERCENT 57u
 
 /* settings.c: the option, or what it stands for. */
 uint64_t pool_dirty_limit(struct pool *p);
@@ -195,6 +203,9 @@ bool reserve_release(struct pool *p);
 /* counters.c */
 NODISCARD int pool_new_number(struct pool *p, enum counter_id id, uint64_t *ret_number,
 			      struct err *e);
+
+/* flush.c: what no checkpoint has counted yet; all of it may be garbage. */
+uint64_t pool_uncounted_bytes(const struct pool *p);
 
 /* room.c: waiting for ring, space and throttle; parked requests. */
 void pool_made_room(struct pool *p);
@@ -258,6 +269,8 @@ NODISCARD int pool_checkpoint_locked(struct pool *p, struct err *e);
 NODISCARD int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e);
 
 /* cleaner.c */
+/* So much may have been cleaned and wait for a checkpoint, of what lives, before the cleaner waits. */
+uint64_t pool_cleaned_most(const struct pool *p, uint64_t live_bytes);
 uint64_t cleaner_step(void *pool);
 
 /* Open the backend if it is not open; a pool serves without (pool.c). */

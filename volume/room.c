@@ -11,6 +11,8 @@
 #define ROOM_RECHECK_NS UINT64_C(50000000)
 /* Longest delay of one write for garbage: enough for the cleaner to overtake. */
 #define GARBAGE_DELAY_MAX_NS UINT64_C(20000000)
+/* A ramp of it ends at so many thousandths of its length. */
+#define OVER_MAX UINT64_C(4000)
 /* Longest delay of one write by the throttle. */
 #define THROTTLE_MAX_NS UINT64_C(2000000000)
 /* Shorter delays add up until one write serves them all: falling asleep costs more than they do. */
@@ -89,24 +91,58 @@ static uint64_t ramp_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len
 	return min_u64(THROTTLE_MAX_NS, per_mib_ns * len_bytes >> 20);
 }
 
+/*
+ * As ramp_ns(), as steep at the limit, but flatter before and steeper after it: who is slowed down
+ * there only waits longer, so many writers find their speed a little further up than few.
+ */
+static uint64_t steep_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len_bytes)
+{
+	uint64_t over;
+
+	if (fill <= from || limit <= from)
+		return 0;
+	over = min_u64((fill - from) * 1000 / (limit - from), OVER_MAX);
+	over = over * over / 1000;
+	return over * over * 200 * len_bytes >> 20;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a - min_u64(a, b);
+}
+
+/* For space of dead data: what is to be cleaned, and all of it, which is the last word. */
+static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
+{
+	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
+	uint64_t cleaned = __atomic_load_n(&p->cleaned_bytes, __ATOMIC_RELAXED);
+	uint64_t uncounted = pool_uncounted_bytes(p);
+	uint64_t dead = garbage + uncounted + __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
+	/* Rather new data than garbage, above that: nobody could clean it. */
+	uint64_t all = garbage + min_u64(uncounted, __atomic_load_n(&p->uncounted_most_bytes,
+								    __ATOMIC_RELAXED));
+	uint64_t delay;
+
+	delay = steep_ns(less(garbage, cleaned),
+			 __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED),
+			 __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED), len_bytes);
+	delay = max_u64(delay, steep_ns(less(all, cleaned),
+					__atomic_load_n(&p->to_clean_from_bytes, __ATOMIC_RELAXED),
+					__atomic_load_n(&p->to_clean_limit_bytes, __ATOMIC_RELAXED),
+					len_bytes));
+	delay = max_u64(delay, ramp_ns(dead, __atomic_load_n(&p->dead_from_bytes, __ATOMIC_RELAXED),
+				       __atomic_load_n(&p->dead_limit_bytes, __ATOMIC_RELAXED),
+				       len_bytes));
+	return min_u64(GARBAGE_DELAY_MAX_NS, delay);
+}
+
 static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 {
 	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
-	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
-	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
-	uint64_t limit = __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED);
 	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
 
-	uint64_t uncounted = garbage + __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED) +
-			     __atomic_load_n(&p->checking_bytes, __ATOMIC_RELAXED);
-	uint64_t uncounted_from = __atomic_load_n(&p->uncounted_from_bytes, __ATOMIC_RELAXED);
-	uint64_t uncounted_limit = __atomic_load_n(&p->uncounted_limit_bytes, __ATOMIC_RELAXED);
-	uint64_t for_space =
-		max_u64(ramp_ns(garbage, from, limit, len_bytes),
-			ramp_ns(uncounted, uncounted_from, uncounted_limit, len_bytes));
-
 	return max_u64(ramp_ns(dirty, dirty_limit / 2, dirty_limit, len_bytes),
-		       min_u64(GARBAGE_DELAY_MAX_NS, for_space));
+		       garbage_ns(p, len_bytes));
 }
 
 /* Kick whoever makes room of the kind that is short. */
@@ -121,8 +157,7 @@ static void hurry(struct pool *p)
 	if (__atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED) >
 	    __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED) / 2)
 		job_kick(&p->uploader);
-	if (__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED) >
-	    __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED))
+	if (garbage_ns(p, CLUSTER_BYTES))
 		job_kick(&p->cleaner);
 }
 

@@ -9,6 +9,8 @@
 
 /* Most SCOs that one group commit syncs; a longer range is committed in pieces. */
 #define COMMIT_SCOS_MAX 16u
+/* And of the ring's frames: they come free piece by piece, for writers who wait for some. */
+#define COMMIT_FRAMES_PART 8u
 /* SCOs that must fit before one is made in advance. */
 #define PREPARE_SCOS UINT64_C(8)
 /* Of commit_until(): all batches that are in use at the call. */
@@ -631,6 +633,22 @@ static int commit_sync(struct stream *s, struct commit *c, const char **ret_what
 	return 0;
 }
 
+/* How far a round goes: through all that there is, or as much as is worth a commit by itself. */
+static struct batch *commit_target_locked(struct stream *s)
+{
+	unsigned int most = s->world->ring->frame_count / COMMIT_FRAMES_PART;
+	struct batch *b = s->first;
+
+	if (s->frames > most && most > 0) {
+		while (--most > 0)
+			b = b->next;
+		return b;
+	}
+	if (open_batch_locked(s))
+		close_locked(s, s->last);
+	return s->last;
+}
+
 /* One round as the leader. Lock held; dropped inside. */
 static int commit_round_locked(struct stream *s)
 {
@@ -639,9 +657,7 @@ static int commit_round_locked(struct stream *s)
 	struct commit c;
 	int r;
 
-	if (open_batch_locked(s))
-		close_locked(s, s->last);
-	target = s->last;
+	target = commit_target_locked(s);
 	r = commit_gather_locked(s, target, &c);
 	if (r < 0 || !c.last)
 		return r;
@@ -665,7 +681,6 @@ static int commit_round_locked(struct stream *s)
 /* Lead or wait for rounds until the durable LSN and the count of batches released are reached. */
 static int commit_until(struct stream *s, lsn_t lsn, uint64_t released, struct err *e)
 {
-	bool led = false;
 	int r = 0;
 
 	mutex_lock(&s->lock);
@@ -679,15 +694,15 @@ static int commit_until(struct stream *s, lsn_t lsn, uint64_t released, struct e
 		} else {
 			ASSERT(s->first); /* an LSN above the durable one is in some batch: see above */
 			s->leader = true;
-			led = true;
 			r = commit_round_locked(s);
 			s->leader = false;
 			cond_broadcast(&s->changed);
+			mutex_unlock(&s->lock);
+			s->world->made_room(s->world->arg);
+			mutex_lock(&s->lock);
 		}
 	}
 	mutex_unlock(&s->lock);
-	if (led)
-		s->world->made_room(s->world->arg);
 	return r < 0 ? err_set(e, r, "stream %u cannot be made durable", s->id) : 0;
 }
 
