@@ -224,14 +224,15 @@ static bool checkpoint_is_due(struct pool *p)
 	uint64_t unchecked = __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
 	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
 	uint64_t from = __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED);
-	uint64_t slow_from = __atomic_load_n(&p->uncounted_from_bytes, __ATOMIC_RELAXED);
+	uint64_t overhead = __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
+	uint64_t slow_from = __atomic_load_n(&p->dead_from_bytes, __ATOMIC_RELAXED);
 	uint64_t stale = unchecked / 100 * __atomic_load_n(&p->stale_percent, __ATOMIC_RELAXED);
 	uint64_t part = pool_live_bytes(p) / GARBAGE_PART;
 
 	if (unchecked <= max_u64(UNCHECKED_MIN_BYTES, part))
 		return false;
 	return unchecked > UNCHECKED_MAX_BYTES || garbage + stale + part > from ||
-	       garbage + unchecked + max_u64(UNCHECKED_AHEAD_BYTES, part) > slow_from;
+	       garbage + unchecked + overhead + max_u64(UNCHECKED_AHEAD_BYTES, part) > slow_from;
 }
 
 uint64_t pool_live_bytes(struct pool *p)
