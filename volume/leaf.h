@@ -24,7 +24,7 @@
 #define LEAF_ABSENT UINT64_C(2)
 
 #define LEAF_EXTENT_MIN 8u
-#define LEAF_RUNS_MAX	128u
+#define LEAF_RUNS_MAX	48u
 #define LEAF_MASK_WORDS (PAGE_CLUSTERS / 64u)
 
 enum leaf_form { LEAF_EMPTY = 0, LEAF_FULL = 1, LEAF_RUNS = 2, LEAF_TABLE = 3 };
