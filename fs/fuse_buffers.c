@@ -41,8 +41,9 @@ static void buffer_free(struct fs_buffer *b)
 
 enum buffer_choice { CHOICE_POOL, CHOICE_EXTRA, CHOICE_TAKEN, CHOICE_LEAVE };
 
-/* What to do for a worker that needs a buffer; waits while that is right. */
-static enum buffer_choice choose_locked(struct fs_session *s, struct fs_buffer **ret_buffer)
+/* What to do for a worker that needs a buffer; waits while that is right, if it may. */
+static enum buffer_choice choose_locked(struct fs_session *s, bool wait,
+					struct fs_buffer **ret_buffer)
 {
 	for (;;) {
 		if (s->free) {
@@ -59,7 +60,7 @@ static enum buffer_choice choose_locked(struct fs_session *s, struct fs_buffer *
 			s->extras++;
 			return CHOICE_EXTRA;
 		}
-		if (__atomic_load_n(&s->leave, __ATOMIC_ACQUIRE))
+		if (!wait || __atomic_load_n(&s->leave, __ATOMIC_ACQUIRE))
 			return CHOICE_LEAVE;
 		s->blocked++;
 		cond_wait(&s->buffer_back, &s->lock, WAIT_FOREVER);
@@ -67,13 +68,13 @@ static enum buffer_choice choose_locked(struct fs_session *s, struct fs_buffer *
 	}
 }
 
-struct fs_buffer *fs_buffer_get(struct fs_session *s)
+struct fs_buffer *fs_buffer_get(struct fs_session *s, bool wait)
 {
 	enum buffer_choice choice;
 	struct fs_buffer *b = NULL;
 
 	mutex_lock(&s->lock);
-	choice = choose_locked(s, &b);
+	choice = choose_locked(s, wait, &b);
 	mutex_unlock(&s->lock);
 	if (choice == CHOICE_TAKEN || choice == CHOICE_LEAVE)
 		return b;

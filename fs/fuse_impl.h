@@ -127,8 +127,9 @@ static inline struct fs_session *fs_session_of(fuse_req_t req)
 
 /* --- fuse_buffers.c ---------------------------------------------------------------------------- */
 
-/* A buffer for a worker. Waits for one only while two other workers are free. NULL: no memory. */
-struct fs_buffer *fs_buffer_get(struct fs_session *s);
+/* A buffer for a worker. Waits for one, if it may, only while two other workers are free. NULL: no
+ * memory, it would have to wait, or it is to leave. */
+struct fs_buffer *fs_buffer_get(struct fs_session *s, bool wait);
 void fs_buffer_put(struct fs_buffer *b);
 void fs_buffers_free(struct fs_session *s);
 

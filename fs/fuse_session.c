@@ -118,8 +118,14 @@ static int serve_one(struct fs_worker *w)
 	uint8_t *start;
 	ssize_t n;
 
+	if (!w->buffer && fs_reads_are_in_flight(w->reads)) {
+		w->buffer = fs_buffer_get(s, false);
+		/* There may be none before a write that waits for room has it. */
+		if (!w->buffer)
+			fs_reads_finish(w->reads);
+	}
 	if (!w->buffer)
-		w->buffer = fs_buffer_get(s);
+		w->buffer = fs_buffer_get(s, true);
 	if (!w->buffer)
 		return is_set(&s->leave) ? -ENODEV : -ENOMEM;
 	start = w->buffer->base + 4096 - PROTO_WRITE_HEADER_BYTES;
