@@ -7,6 +7,9 @@
 
 /* Chunks of one read. */
 #define LOAD_CHUNKS_MAX 32u
+/* Chunks around a missing one that come with it as long as nothing has to go for them: reading so
+ * many takes hardly longer than reading one, and most of them are wanted soon. */
+#define AROUND_CHUNKS 8u
 
 /* One chunk of one version of a SCO's slot table. Numbers are never reused and a version never
  * changes its records, so an entry can't go stale. */
@@ -195,12 +198,35 @@ static bool all_cached(struct sco_index *x, const struct sco *s, uint32_t first,
 	return true;
 }
 
+/* A chunk, the caller's; those around it go into the cache. One that is damaged fails all. */
+static int read_around(struct sco_index *x, struct sco *s, uint32_t chunk, struct chunk **ret_chunk)
+{
+	uint32_t first = chunk / AROUND_CHUNKS * AROUND_CHUNKS;
+	uint32_t chunks = (uint32_t)div_up_u64(s->next_slot, SLOTS_PER_CHUNK);
+	uint32_t count = (uint32_t)min_u64(AROUND_CHUNKS, chunks - min_u64(chunks, first));
+	struct chunk *read[AROUND_CHUNKS];
+	struct err unused; /* who reads the one that is damaged is told */
+	int r;
+
+	if (chunk - first >= count)
+		return -EUCLEAN;
+	r = chunks_read(x, s, first, count, read, &unused);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < count; i++)
+		if (first + i != chunk)
+			chunk_insert(x, read[i]);
+	*ret_chunk = read[chunk - first];
+	return 0;
+}
+
 /* Part of one chunk. */
 static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
 		      uint32_t *ret_crcs, struct err *e)
 {
 	struct chunk_key key = key_of(s, slot / SLOTS_PER_CHUNK);
 	struct chunk *c;
+	bool is_full;
 	int r;
 
 	mutex_lock(&x->lock);
@@ -212,10 +238,13 @@ static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_
 		mutex_unlock(&x->lock);
 		return r;
 	}
+	is_full = x->chunk_count + AROUND_CHUNKS > x->chunks_max;
 	mutex_unlock(&x->lock);
-	r = chunks_read(x, s, key.chunk, 1, &c, e);
-	if (r < 0)
-		return r;
+	if (is_full || read_around(x, s, key.chunk, &c) < 0) {
+		r = chunks_read(x, s, key.chunk, 1, &c, e);
+		if (r < 0)
+			return r;
+	}
 	r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
 	chunk_insert(x, c);
 	return r;
