@@ -59,7 +59,8 @@ static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
 	s->dead = true;
 	mutex_unlock(&p->scos->lock);
 	r = meta_batch_delete(p->meta, state, &key);
-	if (r == 0 && s->row_flags & SCO_UPLOADED)
+	/* What an earlier process tried to put is an orphan of its epoch. */
+	if (r == 0 && (s->row_flags & SCO_UPLOADED || s->put_tried))
 		r = upload_condemn(p, names, s, e);
 	return r;
 }

@@ -60,6 +60,7 @@ struct sco {
 	uint64_t object_epoch;
 	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
 	uint32_t row_change, row_staged, row_saved;
+	bool put_tried;	     /* to the backend: it may have stored it and not said so */
 	bool dead;	     /* being removed: no new references but by whom it knows */
 	bool busy;	     /* uploaded, cleaned or resealed right now */
 	uint32_t stuck;	     /* the cleaner's: live slots + 1 when it could move none of them */

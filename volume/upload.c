@@ -93,7 +93,8 @@ int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s
 	char name[OBJECT_NAME_MAX + 1];
 	int r;
 
-	object_name_sco(name, s->stream, s->number, s->version, s->object_epoch);
+	object_name_sco(name, s->stream, s->number, s->version,
+			s->row_flags & SCO_UPLOADED ? s->object_epoch : p->epoch);
 	r = upload_condemn_name(p, names, p->root_number + 1, name);
 	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
 }
@@ -109,6 +110,7 @@ static bool claim_for_upload(struct pool *p, struct sco *s)
 	if (s->live_slots == 0 && s->row_saved)
 		return false;
 	s->busy = true;
+	s->put_tried = true;
 	return true;
 }
 

@@ -1,6 +1,7 @@
 /* What reaches the backend: roots whose every name is there, deletion in two phases, outages. */
 #include "support_pool.h"
 
+#include "backend/backend_impl.h"
 #include "backend/router.h"
 #include "common/buf.h"
 #include "common/crc32c.h"
@@ -250,6 +251,84 @@ START_TEST(what_died_goes_with_the_root_after_the_one_that_condemns_it)
 	free(first.name);
 	object_close(o);
 	backend_close(store);
+	free(mem);
+}
+END_TEST
+
+static size_t count_scos(void)
+{
+	struct names n = list_names("");
+	size_t scos = 0;
+
+	for (size_t i = 0; i < n.count; i++)
+		scos += strstr(n.name[i], "/sco/") != NULL;
+	free(n.name);
+	return scos;
+}
+
+/* A store that puts SCOs and says that it failed, while lose_puts. */
+static bool lose_puts;
+static const struct store_ops *mem_ops;
+
+static int losing_put(struct store *s, const char *name, const struct backend_source *source,
+		      unsigned int flags, struct backend_put_result *ret_result, struct err *e)
+{
+	int r = mem_ops->put(s, name, source, flags, ret_result, e);
+
+	return lose_puts && strstr(name, "/sco/") ? err_set(e, -EAGAIN, "the answer is lost") : r;
+}
+
+static struct backend *open_losing_store(void)
+{
+	static struct store_ops ops;
+	struct backend_options o = { .attempts_max = 1 };
+	struct backend *backend;
+	struct store *s;
+
+	ck_assert_int_eq(store_mem_open(env_posix(), "lost", &o, &s, NULL), 0);
+	mem_ops = s->ops;
+	ops = *mem_ops;
+	ops.put = losing_put;
+	s->ops = &ops;
+	ck_assert_int_eq(backend_open_over(env_posix(), s, "mem:lost", &o, &backend, NULL), 0);
+	ck_assert_int_eq(backend_open(env_posix(), "mem:lost", &o, &store, NULL), 0);
+	return backend;
+}
+
+/* And before the next try the SCO died: nobody puts it again, nobody ever named it. */
+START_TEST(an_object_whose_put_seemed_to_fail_goes_when_its_sco_dies)
+{
+	struct backend *backend = open_losing_store();
+	uint8_t *mem = pattern_mem(MIB, 1);
+	struct object *o;
+	size_t before;
+	uint64_t id;
+
+	pf.options.backend = backend;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, mem, MIB / 2);
+	sync_backend();
+	write_bytes(o, MIB, mem, MIB / 2);
+	before = count_scos();
+	lose_puts = true;
+	ck_assert_int_lt(pool_sync_backend(pf.pool, NULL), 0);
+	lose_puts = false;
+	ck_assert_uint_gt(count_scos(), before);
+	id = id_of(o);
+	object_close(o);
+	ck_assert_int_eq(object_delete(pf.pool, id, NULL), 0);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	for (unsigned int i = 0; i < 8; i++) {
+		sync_backend();
+		ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	}
+	ck_assert_uint_eq(count_scos(), 0);
+	pool_fixture_close();
+	backend_close(backend);
+	backend_close(store);
+	backend_mem_forget("lost");
 	free(mem);
 }
 END_TEST
@@ -566,6 +645,7 @@ int main(void)
 	tcase_add_test(t, everything_that_a_root_names_is_on_the_backend);
 	tcase_add_loop_test(t, a_linked_object_shares_the_inode_and_a_copy_does_not, 0, 2);
 	tcase_add_test(t, what_died_goes_with_the_root_after_the_one_that_condemns_it);
+	tcase_add_test(t, an_object_whose_put_seemed_to_fail_goes_when_its_sco_dies);
 	tcase_add_loop_test(t, orphans_of_older_epochs_go_after_the_grace_time, 0, 2);
 	tcase_add_test(t, a_backend_with_a_pool_in_it_takes_no_second_one);
 	tcase_add_test(t, a_younger_owner_stops_uploads_and_local_data_stays);
