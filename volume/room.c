@@ -103,7 +103,8 @@ static uint64_t steep_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t le
 		return 0;
 	over = min_u64((fill - from) * 1000 / (limit - from), OVER_MAX);
 	over = over * over / 1000;
-	return over * over * 200 * len_bytes >> 20;
+	/* A longer write must not make the product overflow; delays are cut off anyway. */
+	return over * over * 200 * min_u64(len_bytes, UINT64_C(64) << 20) >> 20;
 }
 
 static uint64_t less(uint64_t a, uint64_t b)

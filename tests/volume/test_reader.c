@@ -218,7 +218,9 @@ START_TEST(reads_agree_with_writes_and_cleaning_beside_them)
 	ck_assert_int_eq(object_truncate(m.o, MOVING_CLUSTERS * UINT64_C(4096), NULL), 0);
 	reads_open(&rs, 64 * KIB);
 	ck_assert_int_eq(thread_start("mover", mover_main, &m, &thread), 0);
-	for (unsigned int round = 0; round < TEST_SCALE(400); round++) {
+	/* Until SCOs went, too, however slow the writer is. */
+	for (unsigned int round = 0;
+	     round < TEST_SCALE(400) || pool_fixture_counter("scos_deleted") == 0; round++) {
 		for (unsigned int i = 0; i < READS; i++) {
 			unsigned int count = i % 4 ? 1 : 16;
 			uint64_t first = rng_below(&r, MOVING_CLUSTERS - count + 1);
@@ -249,7 +251,6 @@ START_TEST(reads_agree_with_writes_and_cleaning_beside_them)
 	}
 	__atomic_store_n(&m.stop, true, __ATOMIC_RELEASE);
 	thread_join(thread);
-	ck_assert_uint_gt(pool_fixture_counter("scos_deleted"), 0);
 	reads_close(&rs);
 	object_close(m.o);
 }
