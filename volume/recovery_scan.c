@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_SLOTS 256u
+#define SCAN_SLOTS   256u
+#define SECTOR_BYTES 512u /* the smallest thing that a disk writes whole */
 
 int replay_add(struct replay *rp, const struct log_entry *entry, struct sco *sco,
 	       const uint8_t *block)
@@ -246,9 +247,11 @@ static bool left_ring(const struct scan *sc, uint32_t slot)
 		(sc->s->number == rp->ring_sco && slot < rp->ring_slot));
 }
 
-static bool is_zero(const uint8_t *block)
+/* Writes are torn between sectors: where the one with the header was never written, no batch was
+ * ever whole, whatever stands behind (the rest of an index whose sync failed, for one). */
+static bool nothing_begins(const uint8_t *block)
 {
-	return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
+	return block[0] == 0 && memcmp(block, block + 1, SECTOR_BYTES - 1) == 0;
 }
 
 static bool is_index(const struct scan *sc, const uint8_t *block)
@@ -276,7 +279,8 @@ static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 			      sc->s->number, slot);
 	if (rp->tail_lost || sc->s->recycled || !left_ring(sc, slot))
 		return;
-	if (sc->s->number < rp->ring_sco && (!block || is_zero(block) || is_index(sc, block)))
+	if (sc->s->number < rp->ring_sco &&
+	    (!block || nothing_begins(block) || is_index(sc, block)))
 		return;
 	rp->tail_lost = true;
 	rp->lost_sco = sc->s->number;

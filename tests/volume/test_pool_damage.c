@@ -408,6 +408,31 @@ START_TEST(a_damaged_header_of_the_newest_synced_batch_is_damage_not_the_end_of_
 }
 END_TEST
 
+/* What a failed sync of an index can leave: sectors of its first block without the one in front. */
+START_TEST(an_index_without_its_first_sector_is_no_batch_that_was_lost)
+{
+	uint8_t torn[4096];
+	char path[PATH_BYTES];
+	struct pool_status st;
+	bool more = false;
+	struct object *o;
+
+	in_child_killed(newest_batch_synced, &more);
+	memset(torn, 0, 512);
+	memset(torn + 512, 0xA5, sizeof(torn) - 512);
+	overwrite(path, find_cluster(world->disk, 15, 2, path) + 4096, torn, sizeof(torn));
+	pool_fixture_open();
+	pool_status(pf.pool, &st);
+	ck_assert_int_eq(st.state, POOL_OK);
+	o = get_object(world->disk);
+	write_cluster(o, 0, 4);
+	expect_cluster(o, 0, 4);
+	expect_cluster(o, 15, 2);
+	object_close(o);
+	expect_all(world->other);
+}
+END_TEST
+
 START_TEST(damaged_bytes_of_the_newest_synced_batch_fail_their_reads_and_no_others)
 {
 	char path[PATH_BYTES];
@@ -724,6 +749,7 @@ int main(void)
 	tcase_add_loop_test(
 		t, a_damaged_header_of_the_newest_synced_batch_is_damage_not_the_end_of_the_log, 0,
 		2);
+	tcase_add_test(t, an_index_without_its_first_sector_is_no_batch_that_was_lost);
 	tcase_add_loop_test(t, a_damaged_header_of_a_batch_below_the_checkpoint_is_damage_too, 0,
 			    2);
 	tcase_add_test(t, a_root_names_nothing_of_a_damaged_stream_that_goes);
