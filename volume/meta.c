@@ -38,9 +38,30 @@ int meta_iterate(struct meta *m, enum meta_family family, const struct row_key *
 			   size_t value_bytes),
 		 void *arg, struct err *e)
 {
+	return meta_view_iterate(m, NULL, family, from, until, fn, arg, e);
+}
+
+struct meta_view *meta_view_new(struct meta *m)
+{
+	return m->ops->view_new(m);
+}
+
+void meta_view_free(struct meta *m, struct meta_view *view)
+{
+	if (view != NULL)
+		m->ops->view_free(m, view);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): of meta_iterate() and the view */
+int meta_view_iterate(struct meta *m, const struct meta_view *view, enum meta_family family,
+		      const struct row_key *from, const struct row_key *until,
+		      int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
+				const uint8_t *value, size_t value_bytes),
+		      void *arg, struct err *e)
+{
 	ASSERT(from->len_bytes <= ROW_KEY_BYTES_MAX);
 	ASSERT(until == NULL || until->len_bytes <= ROW_KEY_BYTES_MAX);
-	return m->ops->iterate(m, family, from->bytes, from->len_bytes,
+	return m->ops->iterate(m, view, family, from->bytes, from->len_bytes,
 			       until != NULL ? until->bytes : NULL,
 			       until != NULL ? until->len_bytes : 0, fn, arg, e);
 }

@@ -28,6 +28,9 @@ struct meta_batch {
 	bool committed;
 };
 
+/* All rows as they were at one moment. */
+struct meta_view;
+
 struct meta_options {
 	uint64_t cache_bytes;	     /* block cache */
 	uint64_t write_buffer_bytes; /* of each family */
@@ -39,11 +42,15 @@ struct meta_ops {
 	/* Appends to out; leaves it alone on failure. */
 	int (*get)(struct meta *m, enum meta_family family, const uint8_t *key, size_t key_bytes,
 		   struct buf *out, struct err *e);
-	int (*iterate)(struct meta *m, enum meta_family family, const uint8_t *from,
-		       size_t from_bytes, const uint8_t *until, size_t until_bytes,
+	/* view NULL: as it is now. */
+	int (*iterate)(struct meta *m, const struct meta_view *view, enum meta_family family,
+		       const uint8_t *from, size_t from_bytes, const uint8_t *until,
+		       size_t until_bytes,
 		       int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
 				 const uint8_t *value, size_t value_bytes),
 		       void *arg, struct err *e);
+	struct meta_view *(*view_new)(struct meta *m);
+	void (*view_free)(struct meta *m, struct meta_view *view);
 	struct meta_batch *(*batch_new)(struct meta *m, enum meta_family family);
 	void (*batch_free)(struct meta *m, struct meta_batch *batch);
 	int (*batch_put)(struct meta_batch *batch, const uint8_t *key, size_t key_bytes,
@@ -111,6 +118,19 @@ NODISCARD int meta_iterate(struct meta *m, enum meta_family family, const struct
 			   int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
 				     const uint8_t *value, size_t value_bytes),
 			   void *arg, struct err *e);
+/*
+ * What both families hold now, commits that are not durable included, whatever is committed later: for
+ * readers that take their time. It keeps old rows from going: free it soon. NULL: no memory.
+ */
+struct meta_view *meta_view_new(struct meta *m);
+void meta_view_free(struct meta *m, struct meta_view *view);
+/* As meta_iterate(), of what the view shows. */
+NODISCARD int meta_view_iterate(struct meta *m, const struct meta_view *view,
+				enum meta_family family, const struct row_key *from,
+				const struct row_key *until,
+				int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
+					  const uint8_t *value, size_t value_bytes),
+				void *arg, struct err *e);
 /*
  * NULL: no memory. A batch may be committed once; then freed by the caller. After a commit that
  * failed it may be tried again. Its merges must be PAGE_DELTA values, else -EUCLEAN or -EBADMSG.

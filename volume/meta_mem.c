@@ -248,6 +248,33 @@ static int mem_get(struct meta *m, enum meta_family family, const uint8_t *key, 
 	return r < 0 ? err_set(e, r, "row of %zu bytes", row->value_bytes) : 0;
 }
 
+struct meta_view {
+	struct tree_node *roots[2];
+};
+
+static struct meta_view *mem_view_new(struct meta *m)
+{
+	struct meta_mem_disk *d = disk_of(m);
+	struct meta_view *view = calloc(1, sizeof(*view));
+
+	if (view == NULL)
+		return NULL;
+	GUARD(&d->lock);
+	for (size_t i = 0; i < ARRAY_SIZE(view->roots); i++)
+		view->roots[i] = tree_ref(d->families[i].live.root);
+	return view;
+}
+
+static void mem_view_free(struct meta *m, struct meta_view *view)
+{
+	struct meta_mem_disk *d = disk_of(m);
+
+	GUARD(&d->lock);
+	for (size_t i = 0; i < ARRAY_SIZE(view->roots); i++)
+		tree_unref(view->roots[i]);
+	free(view);
+}
+
 struct walk {
 	const uint8_t *from, *until; /* until NULL: to the end */
 	size_t from_bytes, until_bytes;
@@ -284,8 +311,9 @@ static int walk_tree(const struct walk *w, const struct tree_node *n)
 }
 
 /* NOLINTNEXTLINE(readability-function-size): an operation of meta_ops */
-static int mem_iterate(struct meta *m, enum meta_family family, const uint8_t *from,
-		       size_t from_bytes, const uint8_t *until, size_t until_bytes,
+static int mem_iterate(struct meta *m, const struct meta_view *view, enum meta_family family,
+		       const uint8_t *from, size_t from_bytes, const uint8_t *until,
+		       size_t until_bytes,
 		       int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
 				 const uint8_t *value, size_t value_bytes),
 		       void *arg, struct err *e)
@@ -304,7 +332,7 @@ static int mem_iterate(struct meta *m, enum meta_family family, const uint8_t *f
 	int r;
 
 	mutex_lock(&d->lock);
-	root = tree_ref(d->families[family].live.root);
+	root = tree_ref(view != NULL ? view->roots[family] : d->families[family].live.root);
 	mutex_unlock(&d->lock);
 
 	r = walk_tree(&w, root);
@@ -471,6 +499,8 @@ static const struct meta_ops meta_mem_ops = {
 	.close = mem_close,
 	.get = mem_get,
 	.iterate = mem_iterate,
+	.view_new = mem_view_new,
+	.view_free = mem_view_free,
 	.batch_new = mem_batch_new,
 	.batch_free = mem_batch_free,
 	.batch_put = mem_batch_put,

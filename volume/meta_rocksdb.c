@@ -359,10 +359,30 @@ static int rocks_get(struct meta *m, enum meta_family family, const uint8_t *key
 	return code < 0 ? err_set(e, code, "row of %zu bytes", value_bytes) : 0;
 }
 
+struct meta_view {
+	const rocksdb_snapshot_t *snapshot;
+};
+
+static struct meta_view *rocks_view_new(struct meta *m)
+{
+	struct meta_view *view = calloc(1, sizeof(*view));
+
+	if (view != NULL)
+		view->snapshot = rocksdb_create_snapshot(rocks_of(m)->db);
+	return view;
+}
+
+static void rocks_view_free(struct meta *m, struct meta_view *view)
+{
+	rocksdb_release_snapshot(rocks_of(m)->db, view->snapshot);
+	free(view);
+}
+
 /* An iterator shows the database as it was when it was made. */
 /* NOLINTNEXTLINE(readability-function-size): an operation of meta_ops */
-static int rocks_iterate(struct meta *m, enum meta_family family, const uint8_t *from,
-			 size_t from_bytes, const uint8_t *until, size_t until_bytes,
+static int rocks_iterate(struct meta *m, const struct meta_view *view, enum meta_family family,
+			 const uint8_t *from, size_t from_bytes, const uint8_t *until,
+			 size_t until_bytes,
 			 int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
 				   const uint8_t *value, size_t value_bytes),
 			 void *arg, struct err *e)
@@ -375,6 +395,8 @@ static int rocks_iterate(struct meta *m, enum meta_family family, const uint8_t 
 
 	/* A scan should not push out what single reads use. */
 	rocksdb_readoptions_set_fill_cache(o, 0);
+	if (view != NULL)
+		rocksdb_readoptions_set_snapshot(o, view->snapshot);
 	if (until != NULL)
 		rocksdb_readoptions_set_iterate_upper_bound(o, (const char *)until, until_bytes);
 	it = rocksdb_create_iterator_cf(r->db, o, handle_of(r, family));
@@ -608,6 +630,8 @@ static const struct meta_ops meta_rocksdb_ops = {
 	.close = rocks_close,
 	.get = rocks_get,
 	.iterate = rocks_iterate,
+	.view_new = rocks_view_new,
+	.view_free = rocks_view_free,
 	.batch_new = rocks_batch_new,
 	.batch_free = rocks_batch_free,
 	.batch_put = rocks_batch_put,

@@ -371,7 +371,7 @@ int names_iterate(struct pool *p, const void *from, size_t from_bytes, const voi
 		r = names_key(until, until_bytes, &k_until);
 	if (r < 0)
 		return err_set(e, r, "key of a name");
-	return p->meta->ops->iterate(p->meta, META_NAMES, k_from.bytes, k_from.len_bytes,
+	return p->meta->ops->iterate(p->meta, NULL, META_NAMES, k_from.bytes, k_from.len_bytes,
 				     k_until.bytes, k_until.len_bytes, without_kind, &w, e);
 }
 

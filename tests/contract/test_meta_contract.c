@@ -252,6 +252,37 @@ START_TEST(iteration_shows_one_view_while_the_visitor_commits)
 }
 END_TEST
 
+START_TEST(a_view_shows_both_families_as_they_were)
+{
+	const struct row_key from = mt_key_of(ROW_OBJECT, 0);
+	const struct row_key from_state = mt_key_of(ROW_OBJECT_STATE, 0);
+	struct seen then = { .stop_at = 100 }, state = { .stop_at = 100 }, now = { .stop_at = 100 };
+	struct meta_view *view;
+
+	put_ids(ROW_OBJECT, (const uint64_t[]){ 1, 2, 3 }, 3);
+	put_ids(ROW_OBJECT_STATE, (const uint64_t[]){ 7, 8 }, 2);
+	view = meta_view_new(mt.m);
+	ck_assert_ptr_nonnull(view);
+	put_ids(ROW_OBJECT, (const uint64_t[]){ 4 }, 1);
+	mt_delete_row(ROW_OBJECT, 2);
+	put_ids(ROW_OBJECT_STATE, (const uint64_t[]){ 9 }, 1);
+	ck_assert_int_eq(meta_flush(mt.m, &mt.e), 0);
+
+	ck_assert_int_eq(meta_view_iterate(mt.m, view, META_NAMES, &from, NULL, see, &then, &mt.e),
+			 0);
+	ck_assert_uint_eq(then.count, 3);
+	ck_assert_mem_eq(then.ids, ((const uint64_t[]){ 1, 2, 3 }), 3 * sizeof(then.ids[0]));
+	ck_assert_int_eq(meta_view_iterate(mt.m, view, META_STATE, &from_state, NULL, see, &state,
+					   &mt.e),
+			 0);
+	ck_assert_uint_eq(state.count, 2);
+	meta_view_free(mt.m, view);
+	ck_assert_int_eq(meta_iterate(mt.m, META_NAMES, &from, NULL, see, &now, &mt.e), 0);
+	ck_assert_uint_eq(now.count, 3);
+	ck_assert_mem_eq(now.ids, ((const uint64_t[]){ 1, 3, 4 }), 3 * sizeof(now.ids[0]));
+}
+END_TEST
+
 START_TEST(families_do_not_see_each_other)
 {
 	const struct row_key from = { .len_bytes = 0 };
@@ -451,6 +482,7 @@ static void add_tests(Suite *suite, const char *name, void (*fixture)(void))
 	tcase_add_test(tests, a_bound_may_be_a_mere_kind);
 	tcase_add_test(tests, the_visitor_can_end_it);
 	tcase_add_test(tests, iteration_shows_one_view_while_the_visitor_commits);
+	tcase_add_test(tests, a_view_shows_both_families_as_they_were);
 	tcase_add_test(tests, families_do_not_see_each_other);
 	tcase_add_test(tests, a_delta_onto_nothing_is_a_base);
 	tcase_add_test(tests, deltas_lie_over_their_base);

@@ -153,16 +153,17 @@ static int gated_get(struct meta *meta, enum meta_family family, const uint8_t *
 	return r;
 }
 
-static int gated_iterate(struct meta *meta, enum meta_family family, const uint8_t *from,
-			 size_t from_bytes, const uint8_t *until, size_t until_bytes,
+static int gated_iterate(struct meta *meta, const struct meta_view *view, enum meta_family family,
+			 const uint8_t *from, size_t from_bytes, const uint8_t *until,
+			 size_t until_bytes,
 			 int (*fn)(void *arg, const uint8_t *key, size_t key_bytes,
 				   const uint8_t *value, size_t value_bytes),
 			 void *arg, struct err *e)
 {
 	struct gated_meta *g = (struct gated_meta *)meta;
 
-	return g->inner->ops->iterate(g->inner, family, from, from_bytes, until, until_bytes, fn,
-				      arg, e);
+	return g->inner->ops->iterate(g->inner, view, family, from, from_bytes, until, until_bytes,
+				      fn, arg, e);
 }
 
 void mfx_gate_close(void)
