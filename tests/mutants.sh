@@ -36,7 +36,7 @@ detectors() {
 10 sim
 11 sim
 12 sim
-13 unit volume_test_pool_backend everything_that_a_root_names_is_on_the_backend
+13 unit volume_test_pool_roots a_root_comes_behind_all_that_it_names
 14 unit volume_test_pool_backend what_died_goes_with_the_root_after_the_one_that_condemns_it
 15 sim
 16 sim
@@ -45,6 +45,8 @@ detectors() {
 19 unit volume_test_pool_moves a_cluster_that_is_overwritten_while_it_is_moved_stays_overwritten
 20 unit volume_test_pool_moves damaged_bytes_are_not_moved_under_a_new_checksum
 21 sim
+22 unit volume_test_pool_roots what_dies_while_a_root_is_put_stays_until_no_root_needs_it
+23 unit volume_test_pool_roots what_changes_while_a_root_is_put_is_marked_for_the_next_one
 END
 }
 

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "volume/checkpoint_impl.h"
 #include "volume/mutant.h"
+#include "volume/upload.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,13 +125,14 @@ int checkpoint_note_change(struct checkpoint *c, uint64_t layer, uint64_t page)
 {
 	uint64_t area = page >> AREA_PAGES_SHIFT;
 	struct row_key key = row_key_2u64(ROW_CHANGED, layer, area);
+	struct changed_row row = { .root = root_next(c->pool) };
 	int r;
 
 	/* Pages come in order. Commits before this one stay where it stays: once is enough. */
 	if (layer == c->changed_layer && area == c->changed_area)
 		return 0;
 	buf_clear(&c->value);
-	r = put_value(c, &key, changed_row_encode(&c->value));
+	r = put_value(c, &key, changed_row_encode(&row, &c->value));
 	if (r == 0) {
 		c->changed_layer = layer;
 		c->changed_area = area;

@@ -348,6 +348,9 @@ struct layer_row {
 struct root_row {
 	uint64_t number, epoch;
 };
+struct changed_row {
+	uint64_t root; /* the first root whose map shows the change */
+};
 struct object_state_row {
 	uint64_t size_bytes;
 	int64_t mtime_ns;
@@ -391,8 +394,7 @@ DECLARE_ROW(layer_row);
 DECLARE_ROW(root_row);
 DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);
-NODISCARD int changed_row_encode(struct buf *out); /* has no fields */
-NODISCARD int changed_row_decode(const uint8_t *in, size_t len_bytes, struct err *e);
+DECLARE_ROW(changed_row);
 
 /* --- Map page values (FORMAT.md section 8) ----------------------------------------------------- */
 

@@ -483,16 +483,25 @@ int object_state_row_decode(const uint8_t *in, size_t len_bytes, struct object_s
 
 /* --- Changed areas ----------------------------------------------------------------------------- */
 
-int changed_row_encode(struct buf *out)
-{
-	uint8_t value[ROW_BYTES(0)];
+#define CHANGED_ROW_BYTES ROW_BYTES(8u)
 
+int changed_row_encode(const struct changed_row *row, struct buf *out)
+{
+	uint8_t value[CHANGED_ROW_BYTES];
+
+	le64_put(value + 1, row->root);
 	return row_append(ROW_CHANGED, value, sizeof(value), out);
 }
 
-int changed_row_decode(const uint8_t *in, size_t len_bytes, struct err *e)
+int changed_row_decode(const uint8_t *in, size_t len_bytes, struct changed_row *ret_row,
+		       struct err *e)
 {
-	return row_check_fixed(ROW_CHANGED, in, len_bytes, ROW_BYTES(0), "changed area", e);
+	int r;
+
+	r = row_check_fixed(ROW_CHANGED, in, len_bytes, CHANGED_ROW_BYTES, "changed area", e);
+	if (r == 0)
+		ret_row->root = le64_get(in + 1);
+	return r;
 }
 
 /* --- SCO --------------------------------------------------------------------------------------- */

@@ -119,15 +119,17 @@ struct pool {
 	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
 	uint64_t checkpoint_begun, checkpoint_counted;
 
-	/* Upload (upload.c); guarded by checkpoint_lock. */
+	/* Upload (upload.c). Guarded by checkpoint_lock: */
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */
 	uint64_t root_epoch;  /* of that */
+	bool root_was_cut;    /* what the next root is to show is settled */
+	/* And by upload_lock: */
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
 	uint64_t upload_retry_ns;  /* the uploader's own */
-	uint64_t root_sequence;	   /* of the metadata, right after the last root */
-	unsigned int idle_roots;   /* committed since something changed */
+	uint64_t root_sequence;	   /* of the metadata, when the last root had nothing new to show */
+	unsigned int idle_roots;   /* in turn that had nothing new to show */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	bool fenced;		   /* atomic */
 

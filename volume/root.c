@@ -1,6 +1,7 @@
 /*
  * root - the commit point of the pool on the backend: a namespace snapshot, one manifest a stream,
- * and the small numbered object that names them. Whatever a root names was put before it.
+ * and the small numbered object that names them. Whatever a root names was put before it. What it
+ * shows was settled by root_cut.c; checkpoints and requests go on while it is put.
  *
  * A stream's manifest is written anew when its SCOs changed. SCOs younger than the map that it names
  * are replayed by a restore. A new map (root_map.c) is needed once a SCO left whose log the old one
@@ -30,6 +31,7 @@ static int namespace_image(struct root_builder *b, struct err *e)
 	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
 	struct pool *p = b->pool;
 	struct rows_image_header h = { .pool = p->uuid, .kind = ROWS_NAMESPACE, .epoch = p->epoch };
+	const struct named_object *old = &b->old.ns;
 	struct buf image;
 	int r;
 
@@ -39,59 +41,26 @@ static int namespace_image(struct root_builder *b, struct err *e)
 		struct row_key from = { .bytes = { (uint8_t)kinds[i] }, .len_bytes = 1 };
 		struct row_key until = { .bytes = { (uint8_t)(kinds[i] + 1) }, .len_bytes = 1 };
 
-		r = meta_iterate(p->meta, META_NAMES, &from, &until, add_row, &image, e);
+		r = meta_view_iterate(p->meta, b->view, META_NAMES, &from, &until, add_row, &image,
+				      e);
 	}
 	if (r == 0)
 		r = rows_image_end(&image);
-	if (r == 0) {
+	if (r == 0 && old->len_bytes == image.len_bytes &&
+	    old->crc == crc32c(0, image.data, image.len_bytes)) {
+		b->new.ns = *old;
+	} else if (r == 0) {
+		b->changed = true;
 		object_name_namespace(b->new.ns.name, b->number, p->epoch);
 		r = upload_put_buf(p, &image, &b->new.ns, e);
+		if (r == 0)
+			r = root_condemn(b, old->name, e);
 	}
 	buf_done(&image);
 	return r < 0 ? err_wrap(e, r, "namespace snapshot") : 0;
 }
 
 /* --- manifests --------------------------------------------------------------------------------- */
-
-/* The SCOs of a stream that are on the backend, and the LSN they reach without a hole. */
-static int manifest_fill(struct pool *p, struct stream *s, struct manifest *m, struct err *e)
-{
-	struct sco **list;
-	size_t count;
-	int r;
-
-	r = sco_table_list(p->scos, s->id, &list, &count);
-	if (r < 0)
-		return err_set(e, r, "manifest");
-	m->lsn = stream_durable_lsn(s);
-	m->scos = calloc(count + 1, sizeof(*m->scos));
-	for (size_t i = 0; m->scos && i < count; i++) {
-		struct sco *sco = list[i];
-
-		GUARD(&p->scos->lock);
-		if (sco->dead)
-			continue;
-		if (!(sco->row_flags & SCO_UPLOADED)) {
-			/* What died here before it travelled is in the rows, if nowhere else. */
-			if (sco->first_lsn && !(sco->row_saved && sco->live_slots == 0 &&
-						sco->last_lsn <= s->checkpoint_lsn))
-				m->lsn = min_u64(m->lsn, sco->first_lsn - 1);
-			continue;
-		}
-		m->scos[m->sco_count++] = (struct manifest_sco){
-			.sco = sco->number,
-			.version = sco->version,
-			.slot_count = sco->next_slot,
-			.object_epoch = sco->object_epoch,
-			.file_bytes = sco->file_bytes,
-			.footer_crc = sco->footer_crc,
-			.first_lsn = sco->first_lsn,
-			.last_lsn = sco->last_lsn,
-		};
-	}
-	sco_list_free(p->scos, list, count);
-	return m->scos ? 0 : err_set(e, -ENOMEM, "manifest");
-}
 
 static bool same_scos(const struct manifest *a, const struct manifest *b)
 {
@@ -182,8 +151,8 @@ static int condemn_scos(struct root_builder *b, const struct manifest *old,
 	return r;
 }
 
-static int put_manifest(struct root_builder *b, struct stream *s, struct manifest *m,
-			struct named_object *ret_object, struct err *e)
+static int put_manifest(struct root_builder *b, struct manifest *m, struct named_object *ret_object,
+			struct err *e)
 {
 	struct buf bytes;
 	int r;
@@ -191,11 +160,11 @@ static int put_manifest(struct root_builder *b, struct stream *s, struct manifes
 	buf_init(&bytes, IMAGE_BYTES_MAX);
 	r = manifest_encode(m, &bytes);
 	if (r == 0) {
-		object_name_manifest(ret_object->name, s->id, b->number, b->pool->epoch);
+		object_name_manifest(ret_object->name, m->stream, b->number, b->pool->epoch);
 		r = upload_put_buf(b->pool, &bytes, ret_object, e);
 	}
 	buf_done(&bytes);
-	return r < 0 ? err_wrap(e, r, "manifest of stream %u", s->id) : 0;
+	return r < 0 ? err_wrap(e, r, "manifest of stream %u", m->stream) : 0;
 }
 
 /*
@@ -223,57 +192,63 @@ static int spare_scos(struct root_builder *b, const struct manifest *old, struct
 	return r;
 }
 
-static bool is_damaged(const struct stream *s)
+/* A stream whose SCOs are not those of the old manifest. */
+static int new_manifest(struct root_builder *b, struct stream_cut *cut, const struct manifest *old,
+			struct named_object *ret_object, struct err *e)
 {
-	return __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0;
+	struct manifest *new = &cut->manifest;
+	int r = 0;
+
+	new->map = old->map;
+	new->map_lsn = old->map_lsn;
+	if (old->stream == 0 || lost_a_sco(old, new) || log_has_hole(new)) {
+		r = root_map_put(b, cut, &old->map, e);
+		if (r == 0 && new->lsn < new->map_lsn && !cut->damaged)
+			r = err_set(e, -EAGAIN, "stream %u: not all that its map names is stored",
+				    new->stream);
+	}
+	if (r == 0)
+		r = condemn_scos(b, old, new, e);
+	return r == 0 ? put_manifest(b, new, ret_object, e) : r;
 }
 
-static int stream_manifest(struct root_builder *b, struct stream *s, struct err *e)
+static int read_manifest(struct pool *p, const struct named_object *o,
+			 struct manifest *ret_manifest, struct err *e)
 {
-	struct root_stream *rs = &b->new.streams[b->new.stream_count];
-	const struct root_stream *before = old_stream(b, s->id);
-	struct manifest old = { 0 }, new = {
-		.pool = b->pool->uuid, .stream = s->id, .epoch = b->pool->epoch, .root = b->number
-	};
 	struct buf bytes;
 	int r;
 
 	buf_init(&bytes, IMAGE_BYTES_MAX);
-	r = manifest_fill(b->pool, s, &new, e);
-	if (r == 0 && before) {
-		r = root_read_object(b->pool, &before->manifest, &bytes, e);
-		if (r == 0)
-			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
-	}
+	r = root_read_object(p, o, &bytes, e);
+	if (r == 0)
+		r = manifest_decode(bytes.data, bytes.len_bytes, ret_manifest, e);
+	buf_done(&bytes);
+	return r;
+}
+
+static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struct err *e)
+{
+	struct root_stream *rs = &b->new.streams[b->new.stream_count];
+	const struct root_stream *before = old_stream(b, cut->manifest.stream);
+	struct manifest old = { 0 };
+	int r = before ? read_manifest(b->pool, &before->manifest, &old, e) : 0;
+
 	if (r < 0)
-		goto out;
-	rs->stream = s->id;
+		return r;
+	rs->stream = cut->manifest.stream;
 	b->new.stream_count++;
 	/* Of a damaged stream not all travels: the root before has what is whole. */
-	if (before && (is_damaged(s) || same_scos(&old, &new))) {
+	if (before && (cut->damaged || same_scos(&old, &cut->manifest))) {
 		rs->manifest = before->manifest;
-		if (is_damaged(s))
+		if (cut->damaged)
 			r = spare_scos(b, &old, e);
-		goto out;
+	} else {
+		b->changed = true;
+		r = new_manifest(b, cut, &old, &rs->manifest, e);
+		if (r == 0 && before)
+			r = root_condemn(b, before->manifest.name, e);
 	}
-	new.map = old.map;
-	new.map_lsn = old.map_lsn;
-	if (!before || lost_a_sco(&old, &new) || log_has_hole(&new)) {
-		r = root_map_put(b, s, &old.map, &new, e);
-		if (r == 0 && new.lsn < new.map_lsn && !is_damaged(s))
-			r = err_set(e, -EAGAIN, "stream %u: not all that its map names is stored",
-				    s->id);
-	}
-	if (r == 0)
-		r = condemn_scos(b, &old, &new, e);
-	if (r == 0)
-		r = put_manifest(b, s, &new, &rs->manifest, e);
-	if (r == 0 && before)
-		r = root_condemn(b, before->manifest.name, e);
-out:
 	manifest_done(&old);
-	manifest_done(&new);
-	buf_done(&bytes);
 	return r;
 }
 
@@ -287,16 +262,13 @@ static int condemn_gone_streams(struct root_builder *b, struct err *e)
 		const struct root_stream *before = &b->old.streams[i];
 		struct manifest old = { 0 };
 		const struct manifest nothing = { 0 };
-		struct buf bytes;
 
 		while (j < b->new.stream_count && b->new.streams[j].stream < before->stream)
 			j++;
 		if (j < b->new.stream_count && b->new.streams[j].stream == before->stream)
 			continue;
-		buf_init(&bytes, IMAGE_BYTES_MAX);
-		r = root_read_object(b->pool, &before->manifest, &bytes, e);
-		if (r == 0)
-			r = manifest_decode(bytes.data, bytes.len_bytes, &old, e);
+		b->changed = true;
+		r = read_manifest(b->pool, &before->manifest, &old, e);
 		if (r == 0)
 			r = condemn_scos(b, &old, &nothing, e);
 		if (r == 0)
@@ -304,7 +276,6 @@ static int condemn_gone_streams(struct root_builder *b, struct err *e)
 		if (r == 0)
 			r = root_condemn(b, before->manifest.name, e);
 		manifest_done(&old);
-		buf_done(&bytes);
 	}
 	return r;
 }
@@ -353,7 +324,7 @@ static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, co
 	return 0;
 }
 
-static int put_root(struct root_builder *b, struct err *e)
+int root_put(struct root_builder *b, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
 	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
@@ -365,7 +336,9 @@ static int put_root(struct root_builder *b, struct err *e)
 	b->new.epoch = b->pool->epoch;
 	b->new.number = b->number;
 	b->new.created_ns = env_now_real_ns(b->pool->env);
-	r = meta_iterate(b->pool->meta, META_NAMES, &from, &until, collect_condemned, &b->new, e);
+	/* Not those that this root is the first to show no more, but still shows. */
+	r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &from, &until, collect_condemned,
+			      &b->new, e);
 	if (r < 0)
 		return err_wrap(e, r, "condemned objects");
 	buf_init(&bytes, IMAGE_BYTES_MAX);
@@ -403,58 +376,38 @@ static int commit_row(struct root_builder *b, struct err *e)
 		return r;
 	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
 	p->root_epoch = p->epoch;
+	p->root_was_cut = false;
 	counter_inc(&p->metrics.roots);
 	return 0;
 }
 
-static int build(struct root_builder *b, struct err *e)
+int root_put_parts(struct root_builder *b, struct err *e)
 {
 	struct pool *p = b->pool;
-	struct stream **streams;
-	size_t count;
-	int r;
+	int r = 0;
 
-	if (p->root_number) {
+	if (p->root_number)
 		r = root_read(p, p->root_epoch, p->root_number, &b->old, e);
-		if (r < 0)
-			return r;
-	}
-	r = pool_streams(p, &streams, &count);
+	else
+		b->changed = true;
 	if (r < 0)
-		return err_set(e, r, "root");
-	b->new.streams = calloc(count + 1, sizeof(*b->new.streams));
+		return r;
+	b->new.streams = calloc(b->stream_count + 1, sizeof(*b->new.streams));
 	r = b->new.streams ? root_map_begin(b, e) : err_set(e, -ENOMEM, "root");
 	if (r == 0)
 		r = namespace_image(b, e);
-	if (r == 0 && p->root_number)
-		r = root_condemn(b, b->old.ns.name, e);
-	stream_sort(streams, count);
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = stream_manifest(b, streams[i], e);
-	free(streams);
-	return r == 0 ? condemn_gone_streams(b, e) : r;
+	for (size_t i = 0; i < b->stream_count && r == 0; i++)
+		r = stream_manifest(b, &b->streams[i], e);
+	if (r == 0)
+		r = condemn_gone_streams(b, e);
+	return r < 0 ? err_wrap(e, r, "root %" PRIu64, b->number) : 0;
 }
 
-int root_commit(struct pool *p, struct err *e)
+int root_commit(struct root_builder *b, struct err *e)
 {
-	struct root_builder b = { .pool = p, .number = p->root_number + 1 };
-	int r;
+	int r = commit_row(b, e);
 
-	b.names = meta_batch_new(p->meta, META_NAMES);
-	if (!b.names)
-		return err_set(e, -ENOMEM, "root");
-	/* Numbers of roots that a dead process may have put under this name's epoch never meet ours:
-	 * the epoch is part of the name. */
-	r = build(&b, e);
 	if (r == 0)
-		r = put_root(&b, e);
-	if (r == 0)
-		r = commit_row(&b, e);
-	if (r == 0)
-		r = root_map_committed(&b, e);
-	root_map_done(&b);
-	meta_batch_free(p->meta, b.names);
-	root_done(&b.old);
-	root_done(&b.new);
-	return r < 0 ? err_wrap(e, r, "root %" PRIu64, b.number) : 0;
+		r = root_map_committed(b, e);
+	return r < 0 ? err_wrap(e, r, "root %" PRIu64, b->number) : 0;
 }

@@ -1,5 +1,6 @@
 /*
- * root_impl - what root.c and root_map.c share. Private.
+ * root_impl - a root on its way: settled under the lock of checkpoints (root_cut.c), put without any but
+ * the upload lock (root.c, root_map.c), committed by upload.c. Private.
  */
 #ifndef VOLUME_ROOT_IMPL_H
 #define VOLUME_ROOT_IMPL_H
@@ -18,12 +19,29 @@ struct changed_area {
 	bool done; /* the new root knows what changed, or nobody asks any more */
 };
 
+/* A stream as the root is to show it. */
+struct stream_cut {
+	bool damaged;
+	lsn_t checkpoint_lsn;	  /* what the view's rows show of it */
+	struct manifest manifest; /* owned; its map is root.c's */
+};
+
 struct root_builder {
 	struct pool *pool;
 	uint64_t number;
 	struct root old; /* the root before; zero when there is none */
 	struct root new;
 	struct meta_batch *names; /* rows that the commit brings along */
+	bool changed;		  /* it shows something that the one before does not */
+
+	/* root_cut.c */
+	bool is_cut;
+	uint64_t sequence;	    /* of the metadata when the view was made, or before */
+	struct meta_view *view;	    /* all rows that it shows */
+	struct stream_cut *streams; /* ascending */
+	size_t stream_count;
+	struct sco **claimed; /* referenced: named, and not put yet */
+	size_t claimed_count, claimed_room;
 
 	/* root_map.c */
 	struct root_layer *layers; /* of all streams, ascending */
@@ -39,20 +57,39 @@ NODISCARD int root_condemn(struct root_builder *b, const char *name, struct err 
 NODISCARD int root_read_object(struct pool *p, const struct named_object *o, struct buf *out,
 			       struct err *e);
 
-/* Take down which layers there are: before the namespace is read, so that no layer is missing whose
- * object it shows. */
+/*
+ * The way of a root, after a zeroed builder with its pool: root_begin(), root_cut(), root_put_scos(),
+ * root_put_parts(), root_put(), root_commit(); root_end() in any case. Upload lock held throughout, the
+ * checkpoint lock where it is said; each fails with what the metadata or the backend says.
+ */
+/* The view of the rows, as the checkpoint just made left them. Checkpoint lock held since that. */
+NODISCARD int root_begin(struct root_builder *b, struct err *e);
+/* Which SCOs it names: all that were sealed by now. Checkpoint lock held. */
+NODISCARD int root_cut(struct root_builder *b, struct err *e);
+/* Those that were not on the backend yet. */
+NODISCARD int root_put_scos(struct root_builder *b, struct err *e);
+/* Whatever else it names; b->changed says whether there was something to put. */
+NODISCARD int root_put_parts(struct root_builder *b, struct err *e);
+NODISCARD int root_put(struct root_builder *b, struct err *e);
+/* It counts from here on, and what it condemned. Checkpoint lock held. */
+NODISCARD int root_commit(struct root_builder *b, struct err *e);
+/* Takes the checkpoint lock. */
+void root_end(struct root_builder *b);
+
+/* Take down which layers the view shows. */
 NODISCARD int root_map_begin(struct root_builder *b, struct err *e);
 /*
- * Put a stream's map as the last checkpoint has it: the pieces of the old map (none: empty name) that
+ * Put a stream's map as the view has it: the pieces of the old map (none: empty name) that
  * still hold are taken over, the others are written anew and the old ones condemned. Fills in
- * m->map and m->map_lsn. Memory: a piece, and 200 bytes for each piece of the map.
+ * map and map_lsn of the cut's manifest. Memory: a piece, and 200 bytes for each piece of the map.
  */
-NODISCARD int root_map_put(struct root_builder *b, struct stream *s, const struct named_object *old,
-			   struct manifest *m, struct err *e);
+NODISCARD int root_map_put(struct root_builder *b, struct stream_cut *cut,
+			   const struct named_object *old, struct err *e);
 /* Condemn a map with its pieces; an empty name is passed over. */
 NODISCARD int root_map_condemn(struct root_builder *b, const struct named_object *map,
 			       struct err *e);
-/* The root is committed: what the maps that were put know is not changed any more. */
+/* The root is committed: what the maps that were put know is not changed any more, but for what
+ * checkpoints changed since the cut. Checkpoint lock held. */
 NODISCARD int root_map_committed(struct root_builder *b, struct err *e);
 void root_map_done(struct root_builder *b);
 

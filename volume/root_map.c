@@ -5,6 +5,7 @@
  * what they change (ROW_CHANGED, in the commit that changes it), and a committed root takes the marks
  * away. So a map costs what changed, and no more memory than a piece, whatever its size.
  */
+#include "volume/mutant.h"
 #include "volume/root_impl.h"
 
 #include <stdlib.h>
@@ -89,9 +90,11 @@ int root_map_begin(struct root_builder *b, struct err *e)
 	struct layer_list l = { .b = b, .e = e };
 	int r;
 
-	r = meta_iterate(b->pool->meta, META_NAMES, &o_from, &o_until, see_object, &l, e);
+	r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &o_from, &o_until, see_object, &l,
+			      e);
 	if (r == 0)
-		r = meta_iterate(b->pool->meta, META_NAMES, &l_from, &l_until, see_layer, &l, e);
+		r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &l_from, &l_until,
+				      see_layer, &l, e);
 	if (r < 0)
 		return err_wrap(e, r, "layers");
 	if (b->layer_count)
@@ -119,11 +122,12 @@ static int see_change(void *arg, const uint8_t *key, size_t key_bytes, const uin
 	struct area_list *l = arg;
 	struct root_builder *b = l->b;
 	struct changed_area a = { 0 };
+	struct changed_row row;
 	int r;
 
 	r = row_key_parse_2u64(key, key_bytes, ROW_CHANGED, &a.layer, &a.area);
 	if (r == 0)
-		r = changed_row_decode(value, value_bytes, l->e);
+		r = changed_row_decode(value, value_bytes, &row, l->e);
 	if (r < 0)
 		return r;
 	if (b->area_count == l->cap) {
@@ -149,7 +153,7 @@ static int load_areas(struct root_builder *b, struct err *e)
 
 	if (b->areas_loaded)
 		return 0;
-	r = meta_iterate(b->pool->meta, META_STATE, &from, &until, see_change, &l, e);
+	r = meta_view_iterate(b->pool->meta, b->view, META_STATE, &from, &until, see_change, &l, e);
 	b->areas_loaded = r == 0;
 	return r < 0 ? err_wrap(e, r, "changed areas") : 0;
 }
@@ -256,7 +260,7 @@ int root_map_condemn(struct root_builder *b, const struct named_object *map, str
 
 struct map_writer {
 	struct root_builder *b;
-	struct stream *stream;
+	uint32_t stream;
 	lsn_t lsn;
 	uint64_t *layers; /* of the stream, ascending */
 	size_t layer_count;
@@ -278,7 +282,7 @@ static struct rows_image_header image_header(const struct map_writer *w, enum ro
 {
 	return (struct rows_image_header){ .pool = w->b->pool->uuid,
 					   .kind = kind,
-					   .stream = w->stream->id,
+					   .stream = w->stream,
 					   .epoch = w->b->pool->epoch,
 					   .lsn = w->lsn };
 }
@@ -289,7 +293,7 @@ static int end_piece(struct map_writer *w)
 
 	if (!w->rows.len_bytes)
 		return 0;
-	object_name_map_piece(w->at.object.name, w->stream->id, w->b->number, w->number++,
+	object_name_map_piece(w->at.object.name, w->stream, w->b->number, w->number++,
 			      w->b->pool->epoch);
 	r = rows_image_end(&w->rows);
 	if (r == 0)
@@ -361,6 +365,7 @@ static size_t find_layer(const struct map_writer *w, uint64_t id)
 static int write_rows(struct map_writer *w, struct map_place from, struct map_place until)
 {
 	struct meta *meta = w->b->pool->meta;
+	const struct meta_view *view = w->b->view;
 	int r = 0;
 
 	for (size_t i = find_layer(w, from.layer); i < w->layer_count && r == 0; i++) {
@@ -376,10 +381,12 @@ static int write_rows(struct map_writer *w, struct map_place from, struct map_pl
 			break;
 		if (first == 0) {
 			w->may_end = true;
-			r = meta_iterate(meta, META_STATE, &s_from, &s_until, write_state, w, w->e);
+			r = meta_view_iterate(meta, view, META_STATE, &s_from, &s_until,
+					      write_state, w, w->e);
 		}
 		if (r == 0)
-			r = meta_iterate(meta, META_STATE, &p_from, &p_until, write_page, w, w->e);
+			r = meta_view_iterate(meta, view, META_STATE, &p_from, &p_until, write_page,
+					      w, w->e);
 	}
 	return r;
 }
@@ -477,7 +484,7 @@ static int put_index(struct map_writer *w, struct manifest *m)
 	if (r == 0) {
 		/* Not the LSN: without a new entry the rows change, too (an object is deleted), and
 		 * the root before needs its map as it was. */
-		object_name_map(m->map.name, w->stream->id, w->b->number, w->b->pool->epoch);
+		object_name_map(m->map.name, w->stream, w->b->number, w->b->pool->epoch);
 		r = upload_put_buf(w->b->pool, &w->rows, &m->map, w->e);
 		m->map_lsn = w->lsn;
 	}
@@ -493,7 +500,7 @@ static int own_layers(struct map_writer *w)
 	if (!w->layers)
 		return err_set(w->e, -ENOMEM, "%zu layers", b->layer_count);
 	for (size_t i = 0; i < b->layer_count; i++)
-		if (b->layers[i].stream == w->stream->id)
+		if (b->layers[i].stream == w->stream)
 			w->layers[w->layer_count++] = b->layers[i].id;
 	return 0;
 }
@@ -508,11 +515,13 @@ static void note_done(struct map_writer *w)
 			b->areas[at].done = true;
 }
 
-int root_map_put(struct root_builder *b, struct stream *s, const struct named_object *old,
-		 struct manifest *m, struct err *e)
+int root_map_put(struct root_builder *b, struct stream_cut *cut, const struct named_object *old,
+		 struct err *e)
 {
 	size_t wanted = b->pool->options.map_piece_bytes;
-	struct map_writer w = { .b = b, .stream = s, .lsn = s->checkpoint_lsn, .e = e };
+	struct map_writer w = {
+		.b = b, .stream = cut->manifest.stream, .lsn = cut->checkpoint_lsn, .e = e
+	};
 	struct piece_list before = { .e = e };
 	int r;
 
@@ -527,7 +536,7 @@ int root_map_put(struct root_builder *b, struct stream *s, const struct named_ob
 	if (r == 0)
 		r = write_map(&w, &before);
 	if (r == 0)
-		r = put_index(&w, m);
+		r = put_index(&w, &cut->manifest);
 	if (r == 0)
 		r = root_condemn(b, old->name, e);
 	if (r == 0)
@@ -536,25 +545,57 @@ int root_map_put(struct root_builder *b, struct stream *s, const struct named_ob
 	free(w.ready.pieces);
 	free(w.layers);
 	buf_done(&w.rows);
-	return r < 0 ? err_wrap(e, r, "map of stream %u", s->id) : 0;
+	return r < 0 ? err_wrap(e, r, "map of stream %u", w.stream) : 0;
+}
+
+struct mark_list {
+	struct root_builder *b;
+	struct meta_batch *batch;
+	struct err *e;
+};
+
+/* A mark that a checkpoint made since the cut says another root. */
+static int take_mark(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct mark_list *l = arg;
+	struct root_builder *b = l->b;
+	struct changed_area a = { 0 };
+	struct changed_row row;
+	struct row_key own;
+	size_t at;
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_CHANGED, &a.layer, &a.area);
+	if (r == 0)
+		r = changed_row_decode(value, value_bytes, &row, l->e);
+	if (r < 0)
+		return r;
+	at = find_area(b, a.layer, a.area);
+	if (at == b->area_count || b->areas[at].area != a.area || !b->areas[at].done ||
+	    (row.root > b->number && !MUTANT(MUTANT_MARK_LOST)))
+		return 0;
+	own = row_key_2u64(ROW_CHANGED, a.layer, a.area);
+	return meta_batch_delete(b->pool->meta, l->batch, &own);
 }
 
 int root_map_committed(struct root_builder *b, struct err *e)
 {
+	struct row_key from = row_key_2u64(ROW_CHANGED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CHANGED, UINT64_MAX, UINT64_MAX);
 	struct meta *meta = b->pool->meta;
-	struct meta_batch *batch = meta_batch_new(meta, META_STATE);
-	int r = batch ? 0 : err_set(e, -ENOMEM, "changed areas");
+	struct mark_list l = { .b = b, .e = e };
+	int r;
 
-	for (size_t i = 0; i < b->area_count && r == 0; i++) {
-		struct row_key key = row_key_2u64(ROW_CHANGED, b->areas[i].layer, b->areas[i].area);
-
-		if (b->areas[i].done)
-			r = meta_batch_delete(meta, batch, &key);
-	}
+	if (!b->area_count)
+		return 0;
+	l.batch = meta_batch_new(meta, META_STATE);
+	r = l.batch ? meta_iterate(meta, META_STATE, &from, &until, take_mark, &l, e) :
+		      err_set(e, -ENOMEM, "changed areas");
 	/* Not flushed: a mark that comes back costs a piece that need not have been put. */
 	if (r == 0)
-		r = meta_commit(meta, batch, 0, e);
-	meta_batch_free(meta, batch);
+		r = meta_commit(meta, l.batch, 0, e);
+	meta_batch_free(meta, l.batch);
 	return r < 0 ? err_wrap(e, r, "changed areas") : 0;
 }
 

@@ -301,6 +301,7 @@ int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos, size_t 
 void sco_list_free(struct sco_table *t, struct sco **scos, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		sco_unref(t, scos[i]);
+		if (scos[i])
+			sco_unref(t, scos[i]);
 	free(scos);
 }

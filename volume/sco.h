@@ -132,6 +132,7 @@ NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco **
 /* The same of those that are not sealed; they are few. */
 NODISCARD int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos,
 				      size_t *ret_count);
+/* NULL among them: taken out by the caller. */
 void sco_list_free(struct sco_table *t, struct sco **scos, size_t count);
 
 #endif

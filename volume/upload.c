@@ -1,9 +1,9 @@
 /*
  * upload - brings sealed SCOs to the backend, then commits a root. A round: seal what is dirty,
- * put what is sealed, checkpoint, put what came meanwhile, root. Names carry the epoch, so a repeated
- * put is harmless and two owners never overwrite each other.
+ * put what is sealed, checkpoint and settle what the root is to show, put what that lacks, root. Names
+ * carry the epoch, so a repeated put is harmless and two owners never overwrite each other.
  */
-#include "volume/upload.h"
+#include "volume/root_impl.h"
 
 #include "common/crc32c.h"
 #include "common/endian.h"
@@ -95,13 +95,15 @@ int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s
 
 	object_name_sco(name, s->stream, s->number, s->version,
 			s->row_flags & SCO_UPLOADED ? s->object_epoch : p->epoch);
-	r = upload_condemn_name(p, names, p->root_number + 1, name);
+	r = upload_condemn_name(p, names,
+				MUTANT(MUTANT_CONDEMNED_BY_CUT) ? p->root_number + 1 : root_next(p),
+				name);
 	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
 }
 
 /* --- SCOs -------------------------------------------------------------------------------------- */
 
-static bool claim_for_upload(struct pool *p, struct sco *s)
+bool upload_claim(struct pool *p, struct sco *s)
 {
 	GUARD(&p->scos->lock);
 	if (s->life != SCO_LIFE_SEALED || s->busy || s->dead || s->row_flags & SCO_UPLOADED)
@@ -114,7 +116,13 @@ static bool claim_for_upload(struct pool *p, struct sco *s)
 	return true;
 }
 
-static int upload_one(struct pool *p, struct sco *s, struct err *e)
+void upload_unclaim(struct pool *p, struct sco *s)
+{
+	GUARD(&p->scos->lock);
+	s->busy = false;
+}
+
+int upload_sco(struct pool *p, struct sco *s, struct err *e)
 {
 	char name[OBJECT_NAME_MAX + 1];
 	struct backend_put_result result = { 0 };
@@ -154,8 +162,8 @@ static int upload_scos(struct pool *p, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "upload");
 	for (size_t i = 0; i < count && r == 0; i++)
-		if (claim_for_upload(p, list[i]))
-			r = upload_one(p, list[i], e);
+		if (upload_claim(p, list[i]))
+			r = upload_sco(p, list[i], e);
 	sco_list_free(p->scos, list, count);
 	pool_recount(p);
 	pool_made_room(p);
@@ -298,16 +306,6 @@ static int fill_all_scos(struct pool *p, struct err *e)
 	return r < 0 && any_is_stuck(p) ? 0 : r;
 }
 
-/* Nothing changed since the last root, and what it and the one before condemned is gone. */
-static bool is_idle(struct pool *p)
-{
-	if (p->root_sequence != meta_sequence(p->meta)) {
-		p->idle_roots = 0;
-		return false;
-	}
-	return p->orphans_swept && ++p->idle_roots > IDLE_ROOTS;
-}
-
 /* SCOs made in advance for streams that nobody wrote to since the last round. */
 static int give_back_spares(struct pool *p, struct err *e)
 {
@@ -346,54 +344,97 @@ static int bring_all(struct pool *p, struct err *e)
 	return r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO) ? upload_scos(p, e) : r;
 }
 
-/* What came meanwhile: the rows of the checkpoint just made name it, so the root must have it. Seal
- * and checkpoint lock held. */
-static int bring_rest_locked(struct pool *p, struct err *e)
+/*
+ * Settle what the root is to show. The view of the rows comes first: what is sealed behind it holds all
+ * data that was written before the names that it shows. Seal and checkpoint lock held.
+ */
+static int cut_locked(struct root_builder *b, struct err *e)
 {
-	int r = fill_all_scos(p, e);
-
-	if (r == 0)
-		r = pool_seal_own_locked(p, e);
-	return r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO) ? upload_scos(p, e) : r;
-}
-
-static int commit_locked(struct pool *p, struct err *e)
-{
-	bool swept;
+	struct pool *p = b->pool;
 	int r = pool_checkpoint_locked(p, e);
 
-	if (r == 0 && is_idle(p))
-		return 0;
+	if (r < 0 || (p->orphans_swept && p->root_sequence == meta_sequence(p->meta)))
+		return r;
+	r = root_begin(b, e);
 	if (r == 0)
-		r = bring_rest_locked(p, e);
+		r = fill_all_scos(p, e);
 	if (r == 0)
-		r = check_owner(p, e);
-	if (r == 0)
-		r = root_commit(p, e);
-	if (r == 0)
-		r = orphans_bury_condemned(p, e);
+		r = pool_seal_own_locked(p, e);
+	return r == 0 ? root_cut(b, e) : r;
+}
+
+static int cut(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	int r;
+
+	GUARD(&p->seal_lock);
+	GUARD(&p->checkpoint_lock);
+	r = cut_locked(b, e);
+	return r;
+}
+
+/* The root is on the backend: what it makes needless goes. */
+static int clean_up(struct pool *p, struct err *e)
+{
+	bool swept;
+	int r = orphans_bury_condemned(p, e);
+
 	if (r == 0 && !p->orphans_swept) {
 		r = orphans_sweep(p, &swept, e);
 		p->orphans_swept = r == 0 && swept;
 	}
-	if (r == 0)
-		p->root_sequence = meta_sequence(p->meta);
 	return r;
+}
+
+/* Nothing changed since the last root, and what it and the one before condemned is gone. */
+static bool is_needless(struct root_builder *b)
+{
+	struct pool *p = b->pool;
+
+	if (b->changed || !p->orphans_swept) {
+		p->idle_roots = 0;
+		return false;
+	}
+	if (++p->idle_roots <= IDLE_ROOTS)
+		return false;
+	p->root_sequence = b->sequence;
+	return true;
+}
+
+/* No request waits for this, nor does a checkpoint. */
+static int commit(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	int r = MUTANT(MUTANT_ROOT_BEFORE_SCO) ? 0 : root_put_scos(b, e);
+
+	if (r == 0)
+		r = check_owner(p, e);
+	if (r == 0)
+		r = root_put_parts(b, e);
+	if (r < 0 || is_needless(b))
+		return r;
+	r = root_put(b, e);
+	if (r == 0) {
+		GUARD(&p->checkpoint_lock);
+		r = root_commit(b, e);
+	}
+	return r == 0 ? clean_up(p, e) : r;
 }
 
 int upload_round(struct pool *p, struct err *e)
 {
+	struct root_builder b = { .pool = p };
 	int r;
 
 	GUARD(&p->upload_lock);
 	r = bring_all(p, e);
 	if (r < 0)
 		return r;
-	mutex_lock(&p->seal_lock);
-	mutex_lock(&p->checkpoint_lock);
-	r = commit_locked(p, e);
-	mutex_unlock(&p->checkpoint_lock);
-	mutex_unlock(&p->seal_lock);
+	r = cut(&b, e);
+	if (r == 0 && b.is_cut)
+		r = commit(&b, e);
+	root_end(&b);
 	if (r == 0 && MUTANT(MUTANT_ROOT_BEFORE_SCO))
 		r = upload_scos(p, e);
 	return r;

@@ -19,11 +19,18 @@ NODISCARD int upload_spare_name(struct pool *p, struct meta_batch *names, uint64
 /* The name in the value of an X row. -EBADMSG, -EUCLEAN: damaged. */
 NODISCARD int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
 				      char ret_name[OBJECT_NAME_MAX + 1]);
-/* Commit a root of the state of the last checkpoint (root.c). Checkpoint lock held. */
-NODISCARD int root_commit(struct pool *p, struct err *e);
-/* Delete what roots condemned long enough ago (orphans.c). Checkpoint lock held. */
+/* Have a sealed SCO to oneself that is not on the backend and should be: false where it need not. It
+ * stays as it is, and is not buried, until it was put or given back. Takes the lock of the SCOs. */
+bool upload_claim(struct pool *p, struct sco *s);
+void upload_unclaim(struct pool *p, struct sco *s);
+/* Put a claimed SCO; it is claimed no more, whatever comes of it. */
+NODISCARD int upload_sco(struct pool *p, struct sco *s, struct err *e);
+
+/* The first root that can show what changes now. Checkpoint lock held. */
+uint64_t root_next(const struct pool *p);
+/* Delete what roots condemned long enough ago (orphans.c). Upload lock held. */
 NODISCARD int orphans_bury_condemned(struct pool *p, struct err *e);
-/* Find and delete what crashed uploads of earlier epochs left (orphans.c). Checkpoint lock held.
+/* Find and delete what crashed uploads of earlier epochs left (orphans.c). Upload lock held.
  * *ret_done: nothing had to be spared for being too young. */
 NODISCARD int orphans_sweep(struct pool *p, bool *ret_done, struct err *e);
 /* Read and check the newest root of the store; -ENOENT: none. Freed by root_done(). */

@@ -98,11 +98,12 @@ static int see_mark(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 {
 	struct look *l = arg;
 	struct row_key k = { .len_bytes = key_bytes };
+	struct changed_row row;
 
 	ASSERT(key_bytes <= sizeof(k.bytes));
 	memcpy(k.bytes, key, key_bytes);
 	know(&l->marks, &k, NULL, 0);
-	return changed_row_decode(value, value_bytes, NULL);
+	return changed_row_decode(value, value_bytes, &row, NULL);
 }
 
 /* --- the root ---------------------------------------------------------------------------------- */

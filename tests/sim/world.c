@@ -657,6 +657,8 @@ static void process(void *arg)
 			fail(w, "rows and files do not agree", 0, NULL);
 		if (!w->faulty && !maps_agree(w->backend, w->options.meta))
 			fail(w, "maps and rows do not agree", 0, NULL);
+		if (!w->faulty && !root_before_is_whole(w->backend, w->options.meta))
+			fail(w, "the root before the newest is not whole", 0, NULL);
 		if (last && !nothing_left(w->backend, sim_env(w->sim), &w->options))
 			fail(w, "something is left", 0, NULL);
 	}

@@ -247,6 +247,11 @@ static void root_row_random(struct rng *rng, void *value)
 	*(struct root_row *)value = (struct root_row){ rng_u64(rng), rng_u64(rng) };
 }
 
+static void changed_row_random(struct rng *rng, void *value)
+{
+	*(struct changed_row *)value = (struct changed_row){ rng_u64(rng) };
+}
+
 static void object_state_row_random(struct rng *rng, void *value)
 {
 	*(struct object_state_row *)value = (struct object_state_row){
@@ -390,6 +395,7 @@ ROW_CODEC(checkpoint_row, ROW_CHECKPOINT)
 ROW_CODEC(object_row, ROW_OBJECT)
 ROW_CODEC(layer_row, ROW_LAYER)
 ROW_CODEC(root_row, ROW_ROOT)
+ROW_CODEC(changed_row, ROW_CHANGED)
 ROW_CODEC(object_state_row, ROW_OBJECT_STATE)
 ROW_CODEC(sco_row, ROW_SCO)
 ROW_CODEC(map_piece, ROW_MAP_PIECE)
@@ -494,6 +500,7 @@ static const struct codec codecs[] = {
 	ROW(object_row, 0, object_row_free),
 	ROW(layer_row, 0, NULL),
 	ROW(root_row, 0, NULL),
+	ROW(changed_row, 0, NULL),
 	ROW(object_state_row, 0, NULL),
 	ROW(sco_row, 0, NULL),
 	ROW(map_piece, 0, NULL),

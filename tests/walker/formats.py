@@ -249,7 +249,7 @@ def row(kind, data):
     need(data[0] == 1, f"{what}: version {data[0]}")
     fields = data[1:-4]
     if kind == "c":
-        need(not fields, what + ": length")
+        need(len(fields) == 8, what + ": length")
         return None
     if kind == "O":
         cls, flags, live, created, count = struct.unpack_from("<IIQqI", fields)

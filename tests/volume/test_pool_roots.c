@@ -1,0 +1,304 @@
+/* Roots while others work: a store that takes its time holds up neither writers nor checkpoints, and
+ * what changes meanwhile belongs to the next root. */
+#include "support_pool.h"
+
+#include "backend/backend.h"
+#include "common/thread.h"
+#include "tests/sim/rows.h"
+#include "volume/pool_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct object *disk;
+static uint8_t *mem;
+static struct backend *store; /* a second look at the same objects */
+
+/* --- a store that is held ------------------------------------------------------------------------ */
+
+static struct env_ops held_ops;
+static struct env held_env = { &held_ops };
+static struct {
+	struct mutex lock;
+	struct cond changed;
+	bool held;    /* the next root stops */
+	bool stopped; /* it has come */
+} gate;
+
+/* A root gets its name last. */
+static int hold_roots(UNUSED struct env *env, const char *from, const char *to)
+{
+	if (strstr(to, "/objects/root/")) {
+		mutex_lock(&gate.lock);
+		gate.stopped = gate.held;
+		cond_broadcast(&gate.changed);
+		while (gate.held)
+			cond_wait(&gate.changed, &gate.lock, WAIT_FOREVER);
+		gate.stopped = false;
+		mutex_unlock(&gate.lock);
+	}
+	return env_rename(env_posix(), from, to);
+}
+
+static void set_held(bool held)
+{
+	GUARD(&gate.lock);
+	gate.held = held;
+	cond_broadcast(&gate.changed);
+}
+
+static void begin(void)
+{
+	struct backend_options bo = { .attempts_max = 1 };
+	char path[PATH_BYTES], url[PATH_BYTES];
+	struct err e = { 0 };
+
+	mutex_init(&gate.lock, 0);
+	cond_init(&gate.changed);
+	held_ops = *env_posix()->ops;
+	held_ops.rename = hold_roots;
+	pf.options.sco_bytes = 128 * KIB;
+	pf.options.map_piece_bytes = 600;
+	pool_fixture_create();
+	ck_assert_msg(pool_open(&held_env, &pf.options, &pf.pool, &e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	(void)snprintf(url, sizeof(url), "file://%.1000s", pool_path(path, "objects"));
+	ck_assert_int_eq(backend_open(env_posix(), url, &bo, &store, NULL), 0);
+	mem = pattern_mem(2 * MIB, 1);
+	disk = make_object(OBJECT_DISK);
+}
+
+static void end(void)
+{
+	object_close(disk);
+	pool_fixture_close();
+	backend_close(store);
+	free(mem);
+	cond_done(&gate.changed);
+	mutex_done(&gate.lock);
+}
+
+static void sync_backend(void)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+}
+
+static void sync_main(void *arg)
+{
+	*(int *)arg = pool_sync_backend(pf.pool, NULL);
+}
+
+/* A root on its way, which has all but its own name. */
+static struct thread *begin_root(int *ret_result)
+{
+	struct thread *t;
+
+	set_held(true);
+	ck_assert_int_eq(thread_start("root", sync_main, ret_result, &t), 0);
+	mutex_lock(&gate.lock);
+	while (!gate.stopped)
+		cond_wait(&gate.changed, &gate.lock, WAIT_FOREVER);
+	mutex_unlock(&gate.lock);
+	return t;
+}
+
+static void finish_root(struct thread *t, const int *result)
+{
+	set_held(false);
+	thread_join(t);
+	ck_assert_int_eq(*result, 0);
+}
+
+static void checkpoint(void)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(pool_checkpoint(pf.pool, &e) == 0, "%s", e.message);
+}
+
+static size_t objects_in(const char *dir)
+{
+	char path[PATH_BYTES];
+	struct name_list l;
+	size_t count;
+
+	name_list_read(pool_path(path, dir), &l);
+	count = l.count;
+	name_list_free(&l);
+	return count;
+}
+
+START_TEST(a_root_comes_behind_all_that_it_names)
+{
+	struct thread *t;
+	size_t scos;
+	int result;
+
+	write_bytes(disk, 0, mem, MIB);
+	t = begin_root(&result);
+	scos = objects_in("objects/00000010/sco");
+	ck_assert_uint_ge(scos, MIB / pf.options.sco_bytes);
+	ck_assert_uint_eq(objects_in("objects/00000010/manifest"), 1);
+	finish_root(t, &result);
+	ck_assert_uint_eq(objects_in("objects/00000010/sco"), scos);
+}
+END_TEST
+
+/* --- what changes meanwhile ---------------------------------------------------------------------- */
+
+START_TEST(what_dies_while_a_root_is_put_stays_until_no_root_needs_it)
+{
+	uint64_t deleted;
+	struct thread *t;
+	int result;
+
+	write_bytes(disk, 0, mem, MIB);
+	t = begin_root(&result);
+	/* All that the root names dies, in checkpoints that do not wait for it. */
+	deleted = pool_fixture_counter("scos_deleted");
+	write_bytes(disk, 0, mem + 4096, MIB);
+	checkpoint();
+	checkpoint();
+	ck_assert_uint_gt(pool_fixture_counter("scos_deleted"), deleted);
+	finish_root(t, &result);
+	/* The root after it shows none of that, and is not yet the last that needs it. */
+	sync_backend();
+	ck_assert(root_before_is_whole(store, pf.pool->meta));
+	expect_bytes(disk, 0, mem + 4096, MIB);
+}
+END_TEST
+
+START_TEST(what_changes_while_a_root_is_put_is_marked_for_the_next_one)
+{
+	struct thread *t;
+	int result;
+
+	/* A SCO comes and dies, so the next root puts a map. */
+	write_bytes(disk, 0, mem, MIB);
+	sync_backend();
+	write_bytes(disk, 0, mem + 4096, MIB);
+	t = begin_root(&result);
+	write_bytes(disk, 2 * MIB, mem, 16 * KIB);
+	checkpoint();
+	finish_root(t, &result);
+	ck_assert(maps_agree(store, pf.pool->meta));
+	/* Nothing was marked that the next map does not show. */
+	write_bytes(disk, 0, mem, MIB);
+	sync_backend();
+	ck_assert(maps_agree(store, pf.pool->meta));
+	ck_assert(root_before_is_whole(store, pf.pool->meta));
+}
+END_TEST
+
+START_TEST(a_root_that_fails_leaves_all_as_it_was)
+{
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+
+	write_bytes(disk, 0, mem, MIB);
+	sync_backend();
+	write_bytes(disk, 0, mem + 4096, MIB / 2);
+	/* A file where the root's directory was: no root can be put, its parts can. */
+	(void)pool_path(path, "objects/root");
+	copy_tree(path, pool_path((char[PATH_BYTES]){ 0 }, "kept"));
+	remove_tree(path);
+	make_file(path, "x", 1);
+	ck_assert_int_lt(pool_sync_backend(pf.pool, &e), 0);
+	write_bytes(disk, MIB, mem, MIB / 2);
+	checkpoint();
+	ck_assert_int_eq(remove(path), 0);
+	copy_tree(pool_path((char[PATH_BYTES]){ 0 }, "kept"), path);
+	for (unsigned int i = 0; i < 3; i++) {
+		write_bytes(disk, 0, mem + i * 4096, MIB / 2);
+		sync_backend();
+		ck_assert(maps_agree(store, pf.pool->meta));
+		ck_assert(root_before_is_whole(store, pf.pool->meta));
+	}
+}
+END_TEST
+
+/* --- when there is nothing to show ---------------------------------------------------------------- */
+
+START_TEST(roots_end_when_nothing_changes_and_begin_again_when_something_does)
+{
+	uint64_t roots, idle;
+
+	write_bytes(disk, 0, mem, MIB);
+	sync_backend();
+	for (unsigned int i = 0; i < 8; i++)
+		sync_backend();
+	idle = pool_fixture_counter("roots");
+	for (unsigned int i = 0; i < 3; i++)
+		sync_backend();
+	ck_assert_uint_eq(pool_fixture_counter("roots"), idle);
+	write_bytes(disk, 0, mem + 4096, 4096);
+	sync_backend();
+	roots = pool_fixture_counter("roots");
+	ck_assert_uint_gt(roots, idle);
+	/* A name alone is something, too. */
+	for (unsigned int i = 0; i < 8; i++)
+		sync_backend();
+	roots = pool_fixture_counter("roots");
+	object_close(make_object(OBJECT_FILE));
+	sync_backend();
+	ck_assert_uint_gt(pool_fixture_counter("roots"), roots);
+}
+END_TEST
+
+/* Name of the newest snapshot of the namespace: one is put only when it differs. */
+static void newest_namespace(char out[PATH_BYTES])
+{
+	char path[PATH_BYTES];
+	struct name_list l;
+
+	name_list_read(pool_path(path, "objects/ns"), &l);
+	ck_assert_uint_gt(l.count, 0);
+	(void)snprintf(out, PATH_BYTES, "%s", l.names[l.count - 1]);
+	name_list_free(&l);
+}
+
+START_TEST(a_name_that_comes_while_a_root_is_put_is_in_the_next)
+{
+	char before[PATH_BYTES], after[PATH_BYTES];
+	struct thread *t;
+	int result;
+
+	write_bytes(disk, 0, mem, MIB);
+	t = begin_root(&result);
+	object_close(make_object(OBJECT_FILE));
+	finish_root(t, &result);
+	newest_namespace(before);
+	sync_backend();
+	newest_namespace(after);
+	ck_assert_str_gt(after, before);
+	sync_backend();
+	newest_namespace(before);
+	ck_assert_str_eq(after, before);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("pool_roots");
+	TCase *t = tcase_create("roots");
+	SRunner *runner;
+	int failed;
+
+	pool_fixture_add(t, NULL);
+	tcase_add_checked_fixture(t, begin, end);
+	tcase_add_test(t, a_root_comes_behind_all_that_it_names);
+	tcase_add_test(t, what_dies_while_a_root_is_put_stays_until_no_root_needs_it);
+	tcase_add_test(t, what_changes_while_a_root_is_put_is_marked_for_the_next_one);
+	tcase_add_test(t, a_root_that_fails_leaves_all_as_it_was);
+	tcase_add_test(t, roots_end_when_nothing_changes_and_begin_again_when_something_does);
+	tcase_add_test(t, a_name_that_comes_while_a_root_is_put_is_in_the_next);
+	suite_add_tcase(s, t);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}

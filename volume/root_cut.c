@@ -1,0 +1,171 @@
+/*
+ * root_cut - settles what a root is to show, under the lock of checkpoints: all rows, as a view, and
+ * which SCOs each stream's manifest names. Those that are not on the backend yet are claimed: they
+ * stay until they were put. What dies behind the cut is condemned by the root after this one.
+ */
+#include "volume/root_impl.h"
+
+#include <stdlib.h>
+
+uint64_t root_next(const struct pool *p)
+{
+	return p->root_number + (p->root_was_cut ? 2 : 1);
+}
+
+int root_begin(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+
+	/* Numbers of roots that a dead process may have put under this name's epoch never meet ours:
+	 * the epoch is part of the name. */
+	b->number = p->root_number + 1;
+	b->names = meta_batch_new(p->meta, META_NAMES);
+	/* Before the view: whatever it does not show makes another number. */
+	b->sequence = meta_sequence(p->meta);
+	b->view = meta_view_new(p->meta);
+	return b->names && b->view ? 0 : err_set(e, -ENOMEM, "root");
+}
+
+/* What died here before it travelled is in the rows, if nowhere else. */
+static bool is_in_rows(const struct sco *s, const struct stream_cut *cut)
+{
+	return s->row_saved && s->live_slots == 0 && s->last_lsn <= cut->checkpoint_lsn;
+}
+
+/* A SCO that is on the backend, or is to come there (claimed), or else ends what the manifest covers. */
+static void cut_sco(struct root_builder *b, struct stream_cut *cut, struct sco *s, bool claimed)
+{
+	struct manifest *m = &cut->manifest;
+	bool uploaded;
+
+	GUARD(&b->pool->scos->lock);
+	uploaded = s->row_flags & SCO_UPLOADED;
+	if (s->dead)
+		return;
+	if (!uploaded && !claimed) {
+		if (s->first_lsn && !is_in_rows(s, cut))
+			m->lsn = min_u64(m->lsn, s->first_lsn - 1);
+		return;
+	}
+	m->scos[m->sco_count++] = (struct manifest_sco){
+		.sco = s->number,
+		.version = s->version,
+		.slot_count = s->next_slot,
+		.object_epoch = uploaded ? s->object_epoch : b->pool->epoch,
+		.file_bytes = s->file_bytes,
+		.footer_crc = s->footer_crc,
+		.first_lsn = s->first_lsn,
+		.last_lsn = s->last_lsn,
+	};
+}
+
+/* Claimed ones are kept, with the reference that the list held. */
+static int keep_claimed(struct root_builder *b, struct sco *s)
+{
+	if (b->claimed_count == b->claimed_room) {
+		size_t room = b->claimed_room ? 2 * b->claimed_room : 64;
+		struct sco **more = reallocarray(b->claimed, room, sizeof(struct sco *));
+
+		if (!more)
+			return -ENOMEM;
+		b->claimed = more;
+		b->claimed_room = room;
+	}
+	b->claimed[b->claimed_count++] = s;
+	return 0;
+}
+
+static int cut_stream(struct root_builder *b, struct stream *s, struct err *e)
+{
+	struct pool *p = b->pool;
+	struct stream_cut *cut = &b->streams[b->stream_count++];
+	struct manifest *m = &cut->manifest;
+	struct sco **list;
+	size_t count;
+	int r = sco_table_list(p->scos, s->id, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "manifest");
+	*cut = (struct stream_cut){ .damaged = __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0,
+				    .checkpoint_lsn = s->checkpoint_lsn };
+	*m = (struct manifest){ .pool = p->uuid,
+				.stream = s->id,
+				.epoch = p->epoch,
+				.root = b->number,
+				.lsn = stream_durable_lsn(s),
+				.scos = calloc(count + 1, sizeof(*m->scos)) };
+	r = m->scos ? 0 : -ENOMEM;
+	for (size_t i = 0; i < count && r == 0; i++) {
+		bool claimed = upload_claim(p, list[i]);
+
+		if (claimed)
+			r = keep_claimed(b, list[i]);
+		if (claimed && r < 0)
+			upload_unclaim(p, list[i]);
+		cut_sco(b, cut, list[i], claimed);
+		if (claimed && r == 0)
+			list[i] = NULL;
+	}
+	sco_list_free(p->scos, list, count);
+	return r < 0 ? err_set(e, r, "manifest") : 0;
+}
+
+int root_cut(struct root_builder *b, struct err *e)
+{
+	struct stream **streams;
+	size_t count;
+	int r = pool_streams(b->pool, &streams, &count);
+
+	if (r < 0)
+		return err_set(e, r, "root");
+	stream_sort(streams, count);
+	b->streams = calloc(count + 1, sizeof(*b->streams));
+	r = b->streams ? 0 : err_set(e, -ENOMEM, "root");
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = cut_stream(b, streams[i], e);
+	free(streams);
+	b->is_cut = r == 0;
+	b->pool->root_was_cut = r == 0;
+	return r;
+}
+
+int root_put_scos(struct root_builder *b, struct err *e)
+{
+	struct pool *p = b->pool;
+	int r = 0;
+
+	while (b->claimed_count > 0 && r == 0) {
+		struct sco *s = b->claimed[--b->claimed_count];
+
+		r = upload_sco(p, s, e);
+		sco_unref(p->scos, s);
+	}
+	pool_recount(p);
+	pool_made_room(p);
+	return r;
+}
+
+void root_end(struct root_builder *b)
+{
+	struct pool *p = b->pool;
+
+	while (b->claimed_count > 0) {
+		struct sco *s = b->claimed[--b->claimed_count];
+
+		upload_unclaim(p, s);
+		sco_unref(p->scos, s);
+	}
+	if (b->is_cut) {
+		GUARD(&p->checkpoint_lock);
+		p->root_was_cut = false;
+	}
+	for (size_t i = 0; i < b->stream_count; i++)
+		manifest_done(&b->streams[i].manifest);
+	free(b->streams);
+	free(b->claimed);
+	meta_view_free(p->meta, b->view);
+	meta_batch_free(p->meta, b->names);
+	root_map_done(b);
+	root_done(&b->old);
+	root_done(&b->new);
+}
