@@ -463,43 +463,6 @@ static int load_rows(struct pool *p, struct err *e)
 	return r;
 }
 
-static int world_new_sco_number(void *arg, uint64_t *ret_number, struct err *e)
-{
-	int r = pool_new_number(arg, COUNTER_SCO, ret_number, e);
-
-	if (r == 0 && *ret_number > SCO_NUMBER_MAX)
-		return err_set(e, -ENOSPC, "SCO numbers are used up");
-	return r;
-}
-static void world_sco_in_use(void *arg, uint64_t bytes)
-{
-	struct pool *p = arg;
-
-	(void)__atomic_add_fetch(&p->dirty_bytes, bytes, __ATOMIC_RELAXED);
-}
-static void world_sco_is_full(void *arg, uint64_t bytes)
-{
-	struct pool *p = arg;
-
-	(void)__atomic_add_fetch(&p->unchecked_bytes, bytes, __ATOMIC_RELAXED);
-}
-static void world_wants_flush(void *arg)
-{
-	job_kick(&((struct pool *)arg)->flusher);
-}
-static void world_wants_seal(void *arg)
-{
-	job_kick(&((struct pool *)arg)->sealer);
-}
-static void world_wants_sco(void *arg)
-{
-	job_kick(&((struct pool *)arg)->preparer);
-}
-static void world_made_room(void *arg)
-{
-	pool_made_room(arg);
-}
-
 static void init_locks(struct pool *p)
 {
 	mutex_init(&p->counters_lock, 0);
@@ -508,33 +471,12 @@ static void init_locks(struct pool *p)
 	mutex_init(&p->room_lock, LOCK_PARKED);
 	cond_init(&p->room);
 	mutex_init(&p->upload_lock, LOCK_UPLOAD);
+	upload_pool_init(&p->upload_pool);
 	mutex_init(&p->seal_lock, LOCK_SEAL);
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	p->checkpoint_begun = p->checkpoint_counted = 1;
 	mutex_init(&p->dropped_lock, 0);
 	mutex_init(&p->capacity_lock, 0);
-}
-
-static void init_world(struct pool *p, const struct pool_row *row)
-{
-	p->world = (struct stream_world){
-		.env = p->env,
-		.pool = p->uuid,
-		.epoch = p->epoch,
-		.sco_slots = (uint32_t)min_u64(row->sco_bytes / CLUSTER_BYTES, SCO_SLOTS_MAX),
-		.flash = p->flash,
-		.scos = p->scos,
-		.meta = p->meta,
-		.writeback = &p->writeback,
-		.new_sco_number = world_new_sco_number,
-		.sco_in_use = world_sco_in_use,
-		.sco_is_full = world_sco_is_full,
-		.wants_flush = world_wants_flush,
-		.wants_seal = world_wants_seal,
-		.wants_sco = world_wants_sco,
-		.made_room = world_made_room,
-		.arg = p,
-	};
 }
 
 static int open_caches(struct pool *p, struct err *e)
@@ -558,6 +500,7 @@ static void stop_jobs(struct pool *p)
 	job_stop(&p->cleaner);
 	clean_reader_stop(&p->clean_reader);
 	job_stop(&p->uploader);
+	upload_pool_stop(&p->upload_pool);
 	job_stop(&p->checkpointer);
 	job_stop(&p->sealer);
 	job_stop(&p->preparer);
@@ -586,6 +529,8 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = job_start(&p->preparer, "preparer", preparer_step, p);
 	if (r == 0)
 		r = job_start(&p->checkpointer, "checkpointer", checkpointer_step, p);
+	if (r == 0)
+		r = upload_pool_start(p);
 	if (r == 0)
 		r = job_start(&p->uploader, "uploader", uploader_step, p);
 	if (r == 0)
@@ -645,7 +590,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 		r = open_caches(p, e);
 	if (r < 0)
 		return r;
-	init_world(p, row);
+	pool_init_world(p, row);
 	r = load_rows(p, e);
 	if (r == 0)
 		r = pool_recover(p, &ro, e);

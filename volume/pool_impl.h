@@ -14,6 +14,7 @@
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
 #include "volume/stream.h"
+#include "volume/upload_pool.h"
 #include "volume/volume.h"
 
 /* Numbers are taken from blocks below a durable high-water mark (DESIGN section 3). */
@@ -99,6 +100,7 @@ struct pool {
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
 	struct clean_reader clean_reader;
+	struct upload_pool upload_pool;
 	bool jobs_running;
 
 	struct mutex upload_lock;     /* rank LOCK_UPLOAD: one upload round at a time */
@@ -123,7 +125,7 @@ struct pool {
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */
 	uint64_t root_epoch;  /* of that */
 	bool root_was_cut;    /* what the next root is to show is settled */
-	/* And by upload_lock: */
+	/* Guarded by upload_lock: */
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
@@ -277,6 +279,8 @@ uint64_t cleaner_step(void *pool);
 
 /* Open the backend if it is not open; a pool serves without (pool.c). */
 NODISCARD int pool_open_backend(struct pool *p, struct err *e);
+/* pool_world.c: fill in p->world, when everything that it names is open. */
+void pool_init_world(struct pool *p, const struct pool_row *row);
 
 /* upload.c */
 uint64_t uploader_step(void *pool);

@@ -132,14 +132,8 @@ int root_cut(struct root_builder *b, struct err *e)
 int root_put_scos(struct root_builder *b, struct err *e)
 {
 	struct pool *p = b->pool;
-	int r = 0;
+	int r = upload_pool_put(p, b->claimed, b->claimed_count, true, &b->claimed_done, e);
 
-	while (b->claimed_count > 0 && r == 0) {
-		struct sco *s = b->claimed[--b->claimed_count];
-
-		r = upload_sco(p, s, e);
-		sco_unref(p->scos, s);
-	}
 	pool_recount(p);
 	pool_made_room(p);
 	return r;
@@ -149,12 +143,9 @@ void root_end(struct root_builder *b)
 {
 	struct pool *p = b->pool;
 
-	while (b->claimed_count > 0) {
-		struct sco *s = b->claimed[--b->claimed_count];
-
-		upload_unclaim(p, s);
-		sco_unref(p->scos, s);
-	}
+	for (size_t i = b->claimed_done; i < b->claimed_count; i++)
+		upload_unclaim(p, b->claimed[i]);
+	sco_list_free(p->scos, b->claimed, b->claimed_count);
 	if (b->is_cut) {
 		GUARD(&p->checkpoint_lock);
 		p->root_was_cut = false;
@@ -162,7 +153,6 @@ void root_end(struct root_builder *b)
 	for (size_t i = 0; i < b->stream_count; i++)
 		manifest_done(&b->streams[i].manifest);
 	free(b->streams);
-	free(b->claimed);
 	meta_view_free(p->meta, b->view);
 	meta_batch_free(p->meta, b->names);
 	root_map_done(b);

@@ -42,6 +42,7 @@ struct root_builder {
 	size_t stream_count;
 	struct sco **claimed; /* referenced: named, and not put yet */
 	size_t claimed_count, claimed_room;
+	size_t claimed_done; /* of these, put or failed */
 
 	/* root_map.c */
 	struct root_layer *layers; /* of all streams, ascending */

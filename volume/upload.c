@@ -155,15 +155,13 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 static int upload_scos(struct pool *p, struct err *e)
 {
 	struct sco **list;
-	size_t count;
+	size_t count, taken;
 	int r;
 
 	r = sco_table_list(p->scos, 0, &list, &count);
 	if (r < 0)
 		return err_set(e, r, "upload");
-	for (size_t i = 0; i < count && r == 0; i++)
-		if (upload_claim(p, list[i]))
-			r = upload_sco(p, list[i], e);
+	r = upload_pool_put(p, list, count, false, &taken, e);
 	sco_list_free(p->scos, list, count);
 	pool_recount(p);
 	pool_made_room(p);

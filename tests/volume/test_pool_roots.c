@@ -24,6 +24,8 @@ static struct {
 	struct cond changed;
 	bool held;    /* the next root stops */
 	bool stopped; /* it has come */
+	bool hold_scos;
+	unsigned int scos; /* that are held */
 } gate;
 
 /* A root gets its name last. */
@@ -39,6 +41,24 @@ static int hold_roots(UNUSED struct env *env, const char *from, const char *to)
 		mutex_unlock(&gate.lock);
 	}
 	return env_rename(env_posix(), from, to);
+}
+
+static int hold_scos(UNUSED struct env *env, const char *from, const char *to)
+{
+	mutex_lock(&gate.lock);
+	gate.scos++;
+	while (gate.hold_scos)
+		cond_wait(&gate.changed, &gate.lock, WAIT_FOREVER);
+	gate.scos--;
+	mutex_unlock(&gate.lock);
+	return env_link(env_posix(), from, to);
+}
+
+static void set_scos_held(bool held)
+{
+	GUARD(&gate.lock);
+	gate.hold_scos = held;
+	cond_broadcast(&gate.changed);
 }
 
 static void set_held(bool held)
@@ -58,6 +78,7 @@ static void begin(void)
 	cond_init(&gate.changed);
 	held_ops = *env_posix()->ops;
 	held_ops.rename = hold_roots;
+	held_ops.link = hold_scos;
 	pf.options.sco_bytes = 128 * KIB;
 	pf.options.map_piece_bytes = 600;
 	pool_fixture_create();
@@ -220,6 +241,29 @@ START_TEST(a_root_that_fails_leaves_all_as_it_was)
 }
 END_TEST
 
+static bool four_are_held(UNUSED void *arg)
+{
+	GUARD(&gate.lock);
+	return gate.scos == 4;
+}
+
+START_TEST(several_scos_travel_at_the_same_time)
+{
+	struct thread *t;
+	int result;
+
+	ck_assert_uint_eq(pf.options.uploads_max, 4);
+	write_bytes(disk, 0, mem, MIB);
+	set_scos_held(true);
+	ck_assert_int_eq(thread_start("round", sync_main, &result, &t), 0);
+	wait_until(four_are_held, NULL, 30, "four SCOs on their way");
+	set_scos_held(false);
+	thread_join(t);
+	ck_assert_int_eq(result, 0);
+	ck_assert_uint_ge(objects_in("objects/00000010/sco"), MIB / pf.options.sco_bytes);
+}
+END_TEST
+
 /* --- when there is nothing to show ---------------------------------------------------------------- */
 
 START_TEST(roots_end_when_nothing_changes_and_begin_again_when_something_does)
@@ -293,6 +337,7 @@ int main(void)
 	tcase_add_test(t, what_dies_while_a_root_is_put_stays_until_no_root_needs_it);
 	tcase_add_test(t, what_changes_while_a_root_is_put_is_marked_for_the_next_one);
 	tcase_add_test(t, a_root_that_fails_leaves_all_as_it_was);
+	tcase_add_test(t, several_scos_travel_at_the_same_time);
 	tcase_add_test(t, roots_end_when_nothing_changes_and_begin_again_when_something_does);
 	tcase_add_test(t, a_name_that_comes_while_a_root_is_put_is_in_the_next);
 	suite_add_tcase(s, t);
