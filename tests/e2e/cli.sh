@@ -493,6 +493,22 @@ only_root_and_the_owner_may_ask() {
 	unmounted
 }
 
+backend_check_tries_a_store() {
+	fresh
+	exits 0 "$vpool" backend check "file://$work/store"
+	says "put if absent   ok"
+	says "fencing         prevents"
+	same "$(find "$work/store" -type f | wc -l)" 0
+	same "$(json "$("$vpool" backend check --json "file://$work/store")" \
+		'd["usable"] and d["speed"]["put_bytes_per_second"] > 0 and d["fencing"]')" prevents
+	exits 2 "$vpool" backend look "file://$work/store"
+	exits 1 "$vpool" backend check "nonsense://x"
+	says "nonsense"
+	touch "$work/file"
+	exits 1 "$vpool" backend check "file://$work/file"
+	rm -rf "$work/store" "$work/file"
+}
+
 config_show_explains_every_key() {
 	fresh
 	"$vpool" config show "$pool" | grep '^sco_size = 16M' >/dev/null
