@@ -52,7 +52,8 @@ static int print_words(const struct cli *c, const struct backend_exam *x)
 		print_speed("put", x->put_bytes_per_s, x->small_put_ns, x->threads);
 	if (x->get_bytes_per_s)
 		print_speed("get", x->get_bytes_per_s, x->small_get_ns, x->threads);
-	(void)printf("%-16s%s\n", "fencing", x->can_fence ? "prevents" : "detect only");
+	if (x->count > 1) /* or nothing could be put at all */
+		(void)printf("%-16s%s\n", "fencing", x->can_fence ? "prevents" : "detect only");
 	return cli_finish_output(c);
 }
 

@@ -190,6 +190,10 @@ int pool_open_backend(struct pool *p, struct err *e)
 	}
 	if (r < 0)
 		return r;
+	if (!(backend_caps(b) & BACKEND_CAP_PUT_IF_ABSENT))
+		log_warning("backend: fencing: detect only: the store has no conditional put, so "
+			    "a second daemon of this pool is noticed, not kept out: url='%s'",
+			    backend_url(b));
 	__atomic_store_n(&p->backend, b, __ATOMIC_SEQ_CST);
 	/* One of the two sees what the other did (pool_cancel_uploads()). */
 	if (__atomic_load_n(&p->uploads_cancelled, __ATOMIC_SEQ_CST))

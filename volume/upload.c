@@ -168,90 +168,7 @@ static int upload_scos(struct pool *p, struct err *e)
 	return r;
 }
 
-/* --- owning the backend ------------------------------------------------------------------------ */
-
-struct claim_scan {
-	uint64_t newest;
-};
-
-static int see_claim(void *arg, const char *name, const struct backend_object *object)
-{
-	struct claim_scan *c = arg;
-	const char *digits = strrchr(name, '/');
-
-	(void)object;
-	if (digits)
-		c->newest = max_u64(c->newest, strtoull(digits + 1, NULL, 16));
-	return 0;
-}
-
-/* Whether the claim under this name is ours: a put may have been stored and its answer lost. */
-static int claim_is_ours(struct pool *p, const char *name, bool *ret_ours, struct err *e)
-{
-	uint8_t found[sizeof(p->claim)] = { 0 };
-	int r = backend_get(p->backend, name, 0, found, sizeof(found), e);
-
-	if (r < 0 && r != -EUCLEAN && r != -ENOENT)
-		return r;
-	*ret_ours = r == 0 && memcmp(found, p->claim, sizeof(found)) == 0;
-	return 0;
-}
-
-static int claim_epoch(struct pool *p, const char *name, struct err *e)
-{
-	bool conditional = backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT, ours;
-	struct backend_source source = { .data = p->claim, .len_bytes = sizeof(p->claim) };
-	struct backend_put_result result;
-	static const uint8_t none[sizeof(p->claim)];
-	int r;
-
-	while (memcmp(p->claim, none, sizeof(none)) == 0)
-		env_random(p->env, p->claim, sizeof(p->claim));
-	r = backend_put(p->backend, name, &source, conditional ? BACKEND_PUT_IF_ABSENT : 0, &result,
-			e);
-	if (r == -EEXIST) {
-		r = claim_is_ours(p, name, &ours, e);
-		if (r == 0 && !ours) {
-			__atomic_store_n(&p->fenced, true, __ATOMIC_RELAXED);
-			log_error(
-				"backend: epoch taken by another daemon, uploads stop: epoch=%" PRIu64,
-				p->epoch);
-			return err_set(e, -ESTALE,
-				       "epoch %" PRIu64 " was claimed by another daemon", p->epoch);
-		}
-	}
-	if (r == 0)
-		p->epoch_claimed = true;
-	return r;
-}
-
-/* Whether somebody else took the pool over; then nothing is put or deleted any more. */
-static int check_owner(struct pool *p, struct err *e)
-{
-	struct claim_scan c = { 0 };
-	char own[OBJECT_NAME_MAX + 1];
-	int r;
-
-	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
-		return err_set(e, -ESTALE, "another daemon owns the backend; local data is kept");
-	object_name_epoch(own, p->epoch);
-	r = p->epoch_claimed ? 0 : claim_epoch(p, own, e);
-	if (r < 0)
-		return r;
-	r = backend_list(p->backend, "epoch/", own, 1000, see_claim, &c, e);
-	if (r < 0)
-		return r;
-	if (c.newest > p->epoch) {
-		__atomic_store_n(&p->fenced, true, __ATOMIC_RELAXED);
-		log_error(
-			"backend: a younger daemon owns the pool, uploads stop: own_epoch=%" PRIu64
-			" newest=%" PRIu64,
-			p->epoch, c.newest);
-		return err_set(e, -ESTALE, "epoch %" PRIu64 " was followed by %" PRIu64, p->epoch,
-			       c.newest);
-	}
-	return 0;
-}
+/* --- rounds ------------------------------------------------------------------------------------ */
 
 int upload_load_state(struct pool *p, struct err *e)
 {
@@ -273,8 +190,6 @@ int upload_load_state(struct pool *p, struct err *e)
 	p->root_epoch = row.epoch;
 	return 0;
 }
-
-/* --- rounds ------------------------------------------------------------------------------------ */
 
 static bool any_is_stuck(struct pool *p)
 {
@@ -338,7 +253,7 @@ static int bring_all(struct pool *p, struct err *e)
 	if (r == 0)
 		r = pool_open_backend(p, e);
 	if (r == 0)
-		r = check_owner(p, e);
+		r = upload_check_owner(p, e);
 	return r == 0 && !MUTANT(MUTANT_ROOT_BEFORE_SCO) ? upload_scos(p, e) : r;
 }
 
@@ -407,7 +322,7 @@ static int commit(struct root_builder *b, struct err *e)
 	int r = MUTANT(MUTANT_ROOT_BEFORE_SCO) ? 0 : root_put_scos(b, e);
 
 	if (r == 0)
-		r = check_owner(p, e);
+		r = upload_check_owner(p, e);
 	if (r == 0)
 		r = root_put_parts(b, e);
 	if (r < 0 || is_needless(b))

@@ -26,6 +26,14 @@ void upload_unclaim(struct pool *p, struct sco *s);
 /* Put a claimed SCO; it is claimed no more, whatever comes of it. */
 NODISCARD int upload_sco(struct pool *p, struct sco *s, struct err *e);
 
+/*
+ * Whether the backend is still ours: claims the epoch, and looks for others' claims (owner.c). Upload
+ * lock held.
+ * Errors:   -ESTALE another daemon owns the pool; nothing is put or deleted any more, until the next
+ *           start; else what the backend says.
+ */
+NODISCARD int upload_check_owner(struct pool *p, struct err *e);
+
 /* The first root that can show what changes now. Checkpoint lock held. */
 uint64_t root_next(const struct pool *p);
 /* Delete what roots condemned long enough ago (orphans.c). Upload lock held. */
