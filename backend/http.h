@@ -69,13 +69,17 @@ void http_client_close(struct http_client *c);
  * Send a request, receive the answer.
  *
  * Returns:  0 when there is a whole answer, whatever its status.
- * Errors:   -EAGAIN not connected, reset or cut (curing itself, perhaps), -ETIMEDOUT, -EHOSTUNREACH
- *           the name does not resolve, -EUCLEAN the body of a success is not dst_len_bytes long or
- *           shorter than announced, -EFBIG, -EKEYREJECTED the certificate is not good (e says
- *           why and what to set), -EINVAL a bad URL or header; what reading the source says. The message names
- *           the host, never a header's value, a query or a password.
+ * Errors:   -EAGAIN not connected, reset, cut or not HTTP (curing itself, perhaps), -ETIMEDOUT,
+ *           -EHOSTUNREACH the name does not resolve, -EUCLEAN the body of a success is not
+ *           dst_len_bytes long (cut ones included where there is a dst), -EFBIG,
+ *           -EKEYREJECTED the certificate is not good (e says why and what to set), -EINVAL a bad
+ *           URL, method or header; what reading the source says, -EBADMSG that it has not its
+ *           checksum: then not all of the body was sent. The message names the host, never a
+ *           header's value, a query or a password. ret_answer->status may be set all the same.
  * Threads:  any. Blocks up to the time-out. No signal is raised or handled.
- * Notes:    never follows a redirect; "Expect: 100-continue" is not sent; HTTP/1.1.
+ * Notes:    never follows a redirect; "Expect: 100-continue" is not sent; HTTP/1.1; no proxy; of an
+ *           error's text what fits. A PUT or POST is sent once: one whose kept connection died is
+ *           -EAGAIN, as it may have been carried out.
  */
 NODISCARD int http_perform(struct http_client *c, const struct http_request *request,
 			   struct http_answer *ret_answer, struct err *e);

@@ -1,0 +1,64 @@
+/* http_text - what is in the headers of an answer, and how URLs and dates are written. */
+#include "backend/http.h"
+
+#include <curl/curl.h>
+#include <string.h>
+
+#define DATE_BYTES_MAX 64u /* the longest of the three forms has 33 */
+
+void http_answer_done(struct http_answer *a)
+{
+	buf_done(&a->text);
+	buf_done(&a->headers);
+	a->status = 0;
+	a->body_bytes = 0;
+}
+
+const char *http_answer_header(const struct http_answer *a, const char *name)
+{
+	const char *at = (const char *)a->headers.data, *end = at + a->headers.len_bytes;
+
+	while (at < end) {
+		const char *value = at + strlen(at) + 1;
+
+		if (strcmp(at, name) == 0)
+			return value;
+		at = value + strlen(value) + 1;
+	}
+	return NULL;
+}
+
+static bool is_unreserved(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+	       (c != '\0' && strchr("-._~", c));
+}
+
+int http_escape(struct buf *out, const char *text, bool keep_slash)
+{
+	static const char digits[] = "0123456789ABCDEF";
+
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+		char escaped[3] = { '%', digits[c >> 4], digits[c & 15] };
+		bool is_plain = is_unreserved(*text) || (keep_slash && *text == '/');
+		int r = is_plain ? buf_append(out, text, 1) : buf_append(out, escaped, 3);
+
+		if (r < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int http_date_parse(const char *text, int64_t *ret_seconds)
+{
+	time_t seconds;
+
+	if (strnlen(text, DATE_BYTES_MAX) == DATE_BYTES_MAX)
+		return -EINVAL;
+	seconds = curl_getdate(text, NULL);
+	if (seconds < 0)
+		return -EINVAL;
+	*ret_seconds = seconds;
+	return 0;
+}
