@@ -25,11 +25,19 @@ struct store_ops {
 	int (*list)(struct store *s, const char *prefix, const char *after, unsigned int count_max,
 		    int (*fn)(void *arg, const char *name, const struct backend_object *object),
 		    void *arg, struct err *e);
+	/*
+	 * NULL where a conditional put that succeeded is the only one that did. Else: it did, and
+	 * settle_ns have passed since; make sure that every other one fails. May be called again.
+	 * Returns 0, -EEXIST another client has the name, or retryable.
+	 */
+	int (*confirm)(struct store *s, const char *name, const struct backend_source *source,
+		       struct err *e);
 };
 
 struct store {
 	const struct store_ops *ops;
 	unsigned int caps;
+	uint64_t settle_ns; /* for confirm */
 };
 
 /* Open the bare store of a URL (registry.c). */

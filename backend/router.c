@@ -11,7 +11,8 @@
  * taken, perhaps by its own earlier try: then the object is read back and compared with the source,
  * and the same length and bytes are success. Who uses PUT_IF_ABSENT to decide a contest must hence
  * put bytes that nobody else would (a claim carries a random number). Only tries of the same call
- * are compared: a caller who repeats after -EAGAIN may be told -EEXIST about his own object.
+ * are compared: a caller who repeats after -EAGAIN may be told -EEXIST about his own object. Where a
+ * store needs a second step to be sure of a claim (confirm), that follows on either way to success.
  *
  * A get that is answered -EUCLEAN is judged by the object's length: when that suffices the body was
  * cut on its way, which is retryable.
@@ -266,6 +267,26 @@ static int settle_lost_answer(struct backend *b, const char *name,
 	return 0;
 }
 
+/* A conditional put went well, as far as the store can say at once: wait, and look again. */
+static int confirm_claim(struct call *c, const char *name, const struct backend_source *source,
+			 struct err *e)
+{
+	struct store *s = c->b->store;
+	int r;
+
+	if (!s->ops->confirm)
+		return 0;
+	/* Without a slot: it is no work. */
+	if (s->settle_ns > 0 && limiter_sleep(&c->b->limiter, clock_mono_ns() + s->settle_ns) < 0)
+		return refused(e);
+	r = call_enter(c, e);
+	if (r < 0)
+		return r;
+	r = s->ops->confirm(s, name, source, e);
+	call_leave(c);
+	return r;
+}
+
 int backend_put(struct backend *b, const char *name, const struct backend_source *source,
 		unsigned int flags, struct backend_put_result *ret_result, struct err *e)
 {
@@ -292,6 +313,8 @@ int backend_put(struct backend *b, const char *name, const struct backend_source
 			if (r == -EEXIST && outcome_unknown)
 				r = settle_lost_answer(b, name, source, &result, e);
 			call_leave(&c);
+			if (r == 0 && (flags & BACKEND_PUT_IF_ABSENT))
+				r = confirm_claim(&c, name, source, e);
 			ASSERT(r <= 0);
 			if (r < 0 && err_is_retryable(r))
 				outcome_unknown = true;

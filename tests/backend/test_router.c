@@ -85,7 +85,7 @@ static void script(const struct step *steps, size_t count)
 	memcpy(s->steps, steps, count * sizeof(*steps));
 	s->step_count = (unsigned int)count;
 	s->next = 0;
-	s->calls = s->puts = s->gets = s->heads = s->dels = s->lists = 0;
+	s->calls = s->puts = s->gets = s->heads = s->dels = s->lists = s->confirms = 0;
 }
 #define SCRIPT(...)                                                                                \
 	script((const struct step[]){ __VA_ARGS__ },                                               \
@@ -250,6 +250,40 @@ START_TEST(comparing_a_claim_survives_faults_of_its_own)
 	SCRIPT({ FAIL, -EAGAIN }, { FAIL, -EEXIST });
 	ck_assert_int_eq(put("gone", "mine", 4, BACKEND_PUT_IF_ABSENT), 0);
 	ck_assert_uint_eq(scripted.puts, 3);
+}
+END_TEST
+
+START_TEST(a_claim_is_confirmed_when_the_store_has_settled)
+{
+	scripted.store.settle_ns = 7 * MS;
+	SCRIPT({ LOSE, 0 });
+	ck_assert_int_eq(put("claim", "mine", 4, BACKEND_PUT_IF_ABSENT), 0);
+	ck_assert_uint_eq(scripted.confirms, 1);
+	ck_assert_uint_eq(scripted.call_ns[1] - scripted.call_ns[0], 7 * MS);
+
+	SCRIPT({ LOSE, 0 }, { FAIL, -EEXIST });
+	ck_assert_int_eq(put("lost", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.puts, 1);
+
+	SCRIPT({ LOSE, 0 });
+	ck_assert_int_eq(put("plain", "mine", 4, 0), 0);
+	ck_assert_uint_eq(scripted.confirms, 0);
+	scripted.store.settle_ns = 0;
+}
+END_TEST
+
+START_TEST(a_claim_is_not_ours_before_it_is_confirmed)
+{
+	/* put, confirming fails, put finds it taken, head, get, confirm: somebody else's. */
+	SCRIPT({ LOSE, 0 }, { FAIL, -EAGAIN }, { LOSE, -EEXIST }, { LOSE, 0 }, { LOSE, 0 },
+	       { FAIL, -EEXIST });
+	ck_assert_int_eq(put("claim", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.confirms, 2);
+
+	/* An answer that was lost needs confirming as well. */
+	SCRIPT({ LOSE, -EAGAIN }, { LOSE, -EEXIST }, { LOSE, 0 }, { LOSE, 0 }, { FAIL, -EEXIST });
+	ck_assert_int_eq(put("another", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.confirms, 1);
 }
 END_TEST
 
@@ -738,6 +772,8 @@ static void add_virtual_tests(Suite *suite)
 	tcase_add_test(tc, a_claim_of_somebody_else_is_not_taken_for_ours);
 	tcase_add_test(tc, a_first_try_that_finds_the_name_taken_is_not_compared);
 	tcase_add_test(tc, comparing_a_claim_survives_faults_of_its_own);
+	tcase_add_test(tc, a_claim_is_confirmed_when_the_store_has_settled);
+	tcase_add_test(tc, a_claim_is_not_ours_before_it_is_confirmed);
 	tcase_add_test(tc, a_lost_answer_about_a_link_still_says_that_the_file_is_shared);
 	tcase_add_test(tc, a_corrupted_source_never_reaches_the_store);
 	tcase_add_test(tc, wrong_bytes_are_fetched_once_more);
