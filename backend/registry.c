@@ -10,6 +10,7 @@ static const struct {
 } stores[] = {
 	{ "mem", store_mem_open },
 	{ "file", store_file_open },
+	{ "swift", store_swift_open },
 };
 
 int store_open(struct env *env, const char *url, const struct backend_options *options,
