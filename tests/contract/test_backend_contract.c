@@ -1,6 +1,7 @@
 /*
  * What backend.h promises, run unchanged over every store and every filter. A new store adds a row
- * to `variants` and a line to main().
+ * to `variants` and a VARIANT below. Those with a url_variable are run by the argument "network",
+ * under tests/peers/run_with_swift, all others without it.
  */
 #include "common/crc32c.h"
 #include "common/thread.h"
@@ -33,6 +34,8 @@ static const struct variant variants[] = {
 	  .copy_mode = BACKEND_COPY_LINK,
 	  .links = true,
 	  .faults = &moderate_faults },
+	/* Stores of the network. */
+	{ .title = "swift", .url_variable = "VPOOL_TEST_SWIFT_URL" },
 };
 
 /* ---- whole objects ------------------------------------------------------------------------- */
@@ -749,19 +752,25 @@ VARIANT(3)
 VARIANT(4)
 VARIANT(5)
 VARIANT(6)
+VARIANT(7)
 
 static void (*const setups[])(void) = { setup_0, setup_1, setup_2, setup_3,
-					setup_4, setup_5, setup_6 };
+					setup_4, setup_5, setup_6, setup_7 };
 STATIC_ASSERT(ARRAY_SIZE(setups) == ARRAY_SIZE(variants), "each variant has a fixture");
 
-int main(void)
+int main(int argc, char **argv)
 {
+	bool network = argc == 2 && strcmp(argv[1], "network") == 0;
 	Suite *suite = suite_create("contract/backend");
 	SRunner *runner;
 	int failed;
 
 	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		TCase *tc = tcase_create(variants[i].title);
+		TCase *tc;
+
+		if (!!variants[i].url_variable != network)
+			continue;
+		tc = tcase_create(variants[i].title);
 
 		tcase_add_checked_fixture(tc, setups[i], contract_teardown);
 		tcase_set_timeout(tc, 60);
