@@ -94,6 +94,12 @@ const char *http_answer_header(const struct http_answer *a, const char *name);
  */
 NODISCARD int http_escape(struct buf *out, const char *text, bool keep_slash);
 
+/*
+ * Undo %XX in place and, where plus_is_blank, '+'. Errors: -EINVAL a bad escape, or one of a NUL; text
+ * is then undefined.
+ */
+NODISCARD int http_unescape(char *text, bool plus_is_blank);
+
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7, all three forms) in seconds since 1970. */
 NODISCARD int http_date_parse(const char *text, int64_t *ret_seconds);
 

@@ -50,6 +50,39 @@ int http_escape(struct buf *out, const char *text, bool keep_slash)
 	return 0;
 }
 
+static int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+int http_unescape(char *text, bool plus_is_blank)
+{
+	char *to = text;
+
+	for (const char *from = text; *from != '\0'; from++) {
+		int c = (unsigned char)*from;
+
+		if (c == '+' && plus_is_blank)
+			c = ' ';
+		if (c == '%') {
+			int high = digit_of(from[1]);
+			int low = high < 0 ? -1 : digit_of(from[2]);
+
+			c = low < 0 ? 0 : 16 * high + low;
+			if (c == 0)
+				return -EINVAL;
+			from += 2;
+		}
+		*to++ = (char)c;
+	}
+	*to = '\0';
+	return 0;
+}
+
 int http_date_parse(const char *text, int64_t *ret_seconds)
 {
 	time_t seconds;
