@@ -43,6 +43,9 @@ NODISCARD int store_mem_open(struct env *env, const char *rest,
 NODISCARD int store_file_open(struct env *env, const char *rest,
 			      const struct backend_options *options, struct store **ret_store,
 			      struct err *e);
+NODISCARD int store_s3_open(struct env *env, const char *rest,
+			    const struct backend_options *options, struct store **ret_store,
+			    struct err *e);
 
 /* Drop what "mem:name" holds; whoever still has it open keeps it until close. Threads: any. */
 void backend_mem_forget(const char *name);

@@ -13,7 +13,7 @@
 
 /* ---- hashes -------------------------------------------------------------------------------- */
 
-static void to_hex(const uint8_t digest[DIGEST_BYTES], char ret_hash[SIGV4_HASH_BYTES])
+void sigv4_hex(const uint8_t *digest, char ret_hash[SIGV4_HASH_BYTES])
 {
 	static const char digits[] = "0123456789abcdef";
 
@@ -29,7 +29,7 @@ void sigv4_hash(const void *data, size_t len_bytes, char ret_hash[SIGV4_HASH_BYT
 	uint8_t digest[DIGEST_BYTES];
 
 	ASSERT(EVP_Digest(data, len_bytes, digest, NULL, EVP_sha256(), NULL) == 1);
-	to_hex(digest, ret_hash);
+	sigv4_hex(digest, ret_hash);
 }
 
 /* key may be digest. */
@@ -242,7 +242,7 @@ static int sign_canonical(const struct buf *canonical, const struct sigv4_keys *
 		r = signing_key(keys, date, key);
 	if (r == 0) {
 		hmac(key, sizeof(key), text.data, text.len_bytes, digest);
-		to_hex(digest, ret_signature);
+		sigv4_hex(digest, ret_signature);
 	}
 	explicit_bzero(key, sizeof(key));
 	buf_done(&text);
