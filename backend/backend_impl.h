@@ -30,6 +30,9 @@ struct store_ops {
 struct store {
 	const struct store_ops *ops;
 	unsigned int caps;
+	/* Until then (clock_mono_ns()) the store asked for no more tries; the router waits at least so
+	 * long before the next one of a call that failed. Any thread sets it. */
+	_Atomic uint64_t busy_until_ns;
 };
 
 /* Open the bare store of a URL (registry.c). */

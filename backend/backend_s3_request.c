@@ -7,6 +7,8 @@
 #include "backend/backend_s3.h"
 
 #include "common/log.h"
+#include "common/thread.h"
+#include "common/units.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +90,7 @@ static int make_url(const struct store_s3 *s, const struct s3_call *call, struct
 
 static int64_t now_s(struct store_s3 *s)
 {
-	return env_now_real_ns(s->env) / NS_PER_S + atomic_load(&s->skew_s);
+	return env_now_real_ns(s->env) / (int64_t)NS_PER_SEC + atomic_load(&s->skew_s);
 }
 
 static int sign(struct store_s3 *s, const struct s3_call *call, struct signed_request *q)
@@ -166,11 +168,20 @@ static bool learn_clock(struct store_s3 *s, const struct http_answer *a)
 
 	if (!date || http_date_parse(date, &theirs_s) < 0)
 		return false;
-	skew_s = theirs_s - env_now_real_ns(s->env) / NS_PER_S;
+	skew_s = theirs_s - env_now_real_ns(s->env) / (int64_t)NS_PER_SEC;
 	if (atomic_exchange(&s->skew_s, skew_s) == skew_s)
 		return false;
 	log_warning("backend: clocks differ, the store's is used to sign: skew_s=%" PRId64, skew_s);
 	return true;
+}
+
+/* What the store asks for when it has too much to do; the router heeds it. */
+static void note_busy(struct store_s3 *s, const struct http_answer *a)
+{
+	uint64_t after_ns = http_answer_retry_after_ns(a);
+
+	if (after_ns > 0 && (a->status == 503 || a->status == 429))
+		atomic_store(&s->store.busy_until_ns, clock_mono_ns() + after_ns);
 }
 
 int s3_perform(struct store_s3 *s, struct s3_call *call, struct http_answer *ret_answer,
@@ -183,7 +194,10 @@ int s3_perform(struct store_s3 *s, struct s3_call *call, struct http_answer *ret
 		http_answer_done(ret_answer);
 		r = send_once(s, call, ret_answer, e);
 	}
-	return r < 0 ? err_wrap(e, r, "s3: bucket '%s'", s->config.bucket) : 0;
+	if (r < 0)
+		return err_wrap(e, r, "s3: bucket '%s'", s->config.bucket);
+	note_busy(s, ret_answer);
+	return 0;
 }
 
 /* ---- refusals ------------------------------------------------------------------------------ */

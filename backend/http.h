@@ -89,6 +89,12 @@ void http_answer_done(struct http_answer *a);
 const char *http_answer_header(const struct http_answer *a, const char *name);
 
 /*
+ * How long the answer asks to be left alone (Retry-After in seconds, or until a date of its own
+ * clock), at most 10 minutes; 0: it does not.
+ */
+uint64_t http_answer_retry_after_ns(const struct http_answer *a);
+
+/*
  * Append text, percent-escaped as RFC 3986 wants: all but A-Z a-z 0-9 - . _ ~ and, where
  * keep_slash, '/'. Returns 0 or -ENOMEM.
  */
