@@ -253,7 +253,7 @@ START_TEST(bad_urls_are_refused_without_showing_them)
 		"//bucket_x",
 		"//-bucket",
 		"//bucket-",
-		"//buc..ket",
+		"//two..dots",
 		"//bucket//x",
 		"//bucket/../x",
 		"//bucket/tmp",
@@ -813,7 +813,8 @@ static int list(const char *prefix, const char *after, unsigned int count_max)
 	"<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3/\"><Name>b</Name>"             \
 	"<EncodingType>url</EncodingType><IsTruncated>" more "</IsTruncated>" items                \
 	"</ListBucketResult>"
-#define ITEM(key) "<Contents><Key>" key "</Key><Size>3</Size></Contents>"
+#define BARE(items) "<ListBucketResult><IsTruncated>false</IsTruncated>" items "</ListBucketResult>"
+#define ITEM(key)   "<Contents><Key>" key "</Key><Size>3</Size></Contents>"
 
 START_TEST(pages_are_joined_by_the_last_key)
 {
@@ -884,9 +885,9 @@ START_TEST(lists_that_lead_astray_are_refused_before_anything_is_given)
 				"</Contents>"),
 		  -EAGAIN },
 		{ PAGE("false", "<Contents><Key>pool/a</Key><Size>-1</Size></Contents>"), -EAGAIN },
-		{ "<!DOCTYPE x [<!ENTITY a \"pool/a\">]>" PAGE("false", ITEM("&a;")), -EAGAIN },
-		{ "<!DOCTYPE x SYSTEM \"file:///etc/passwd\">" PAGE("false", ITEM("pool/a")),
-		  -EAGAIN },
+		{ "<!DOCTYPE x [<!ENTITY a \"pool/a\">]>" BARE(ITEM("&a;")), -EAGAIN },
+		{ "<!DOCTYPE x [<!ENTITY a \"pool/a\">]>" BARE(ITEM("pool/a")), -EAGAIN },
+		{ "<!DOCTYPE x SYSTEM \"file:///etc/passwd\">" BARE(ITEM("pool/a")), -EAGAIN },
 		{ PAGE("false", "<a><a><a><a><a><a><a><a/></a></a></a></a></a></a></a>"), -EAGAIN },
 	};
 

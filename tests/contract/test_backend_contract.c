@@ -35,7 +35,10 @@ static const struct variant variants[] = {
 	  .links = true,
 	  .faults = &moderate_faults },
 	/* Stores of the network. */
-	{ .title = "s3", .url_variable = "VPOOL_TEST_S3_URL", .no_put_if_absent = true },
+	{ .title = "s3",
+	  .url_variable = "VPOOL_TEST_S3_URL",
+	  .url_more = "&part_size=5MiB", /* the smallest: the large object has three */
+	  .no_put_if_absent = true },
 };
 
 /* ---- whole objects ------------------------------------------------------------------------- */
@@ -53,6 +56,32 @@ START_TEST(objects_of_all_sizes_come_back_as_they_were_put)
 		contract_must_hold(fx.b, name, data, sizes[i]);
 		free(data);
 	}
+}
+END_TEST
+
+START_TEST(a_large_object_comes_back_from_memory_and_from_a_file)
+{
+	size_t len_bytes = 11 * MIB + 4097;
+	uint8_t *data = contract_pattern(len_bytes, 11);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, len_bytes, path);
+	struct backend_source source = { .file = file,
+					 .file_offset_bytes = 1,
+					 .len_bytes = len_bytes - 1,
+					 .crc32c = crc32c(0, data + 1, len_bytes - 1),
+					 .has_crc = true };
+
+	contract_must_put("large", data, len_bytes);
+	contract_must_hold(fx.b, "large", data, len_bytes);
+	ck_assert_int_eq(backend_put(fx.b, "large", &source, 0, NULL, &fx.e), 0);
+	contract_must_hold(fx.b, "large", data + 1, len_bytes - 1);
+	source.crc32c++;
+	ck_assert_int_eq(backend_put(fx.b, "large", &source, 0, NULL, &fx.e), -EBADMSG);
+	contract_must_hold(fx.b, "large", data + 1, len_bytes - 1);
+	ck_assert_int_eq(backend_delete(fx.b, "large", &fx.e), 0);
+	contract_must_be_absent("large");
+	env_close(fx.env, file);
+	free(data);
 }
 END_TEST
 
@@ -720,6 +749,7 @@ END_TEST
 static void add_tests(TCase *tc)
 {
 	tcase_add_test(tc, objects_of_all_sizes_come_back_as_they_were_put);
+	tcase_add_test(tc, a_large_object_comes_back_from_memory_and_from_a_file);
 	tcase_add_test(tc, an_empty_object_needs_no_source_memory);
 	tcase_add_test(tc, any_range_inside_an_object_comes_back);
 	tcase_add_test(tc, a_read_beyond_the_end_is_refused_whole);
