@@ -13,7 +13,9 @@
  * What is believed. A range is taken from a 206 that names just that range, or from a 200 when the
  * range begins the object: then libcurl saw that it is all of it. That an object is absent is
  * believed when the store says "no such key", or says 404 and has the bucket; a bucket that is gone
- * is trouble, not a pool without objects. Bytes are verified above, by their CRC-32C.
+ * is trouble, not a pool without objects. And it is asked twice more: Swift with one replica was seen
+ * to answer 404 for an object that was just being replaced, once in some hundred reads. Bytes are
+ * verified above, by their CRC-32C.
  *
  * Opening asks the store: wrong keys, a wrong bucket or region show there and then.
  */
@@ -31,6 +33,7 @@
 /* The longest single answer: the join of a very large object's parts takes minutes. */
 #define REQUEST_TIMEOUT_NS (600 * NS_PER_SEC)
 #define STALL_TIMEOUT_NS   (20 * NS_PER_SEC)
+#define ABSENT_ASK_COUNT   2u /* how often it is asked again whether an object is not there */
 
 static struct store_s3 *store_s3_of(struct store *s)
 {
@@ -49,6 +52,29 @@ static bool is_range(const char *text, uint64_t offset_bytes, size_t len_bytes)
 	return text && strncmp(text, expected, (size_t)n) == 0;
 }
 
+/* A 404 about an object: -ENOENT once that is sure. */
+static int judge_absent(struct store_s3 *s, const struct http_answer *a, const char *what,
+			const char *name, struct err *e)
+{
+	char key[S3_KEY_BYTES_MAX + 1];
+	struct s3_call call = { .method = "HEAD", .key = s3_key_of(s, name, key) };
+	int r = s3_not_found(s, a, what, name, e);
+
+	for (unsigned int i = 0; r == -ENOENT && i < ABSENT_ASK_COUNT; i++) {
+		struct http_answer answer = { .status = 0 };
+		int asked = s3_perform(s, &call, &answer, e);
+
+		if (asked < 0)
+			r = asked;
+		else if (answer.status == 200)
+			r = err_set(e, -EAGAIN, "s3: '%s': is being replaced", name);
+		else if (answer.status != 404)
+			r = s3_refused(s, &answer, what, name, e);
+		http_answer_done(&answer);
+	}
+	return r;
+}
+
 static int judge_get(struct store_s3 *s, const struct http_answer *a, const char *name,
 		     uint64_t offset_bytes, size_t len_bytes, struct err *e)
 {
@@ -63,7 +89,7 @@ static int judge_get(struct store_s3 *s, const struct http_answer *a, const char
 		return err_set(e, -EAGAIN,
 			       "s3: '%s': the store sent the whole object, not the range", name);
 	case 404:
-		return s3_not_found(s, a, "get", name, e);
+		return judge_absent(s, a, "get", name, e);
 	case 416:
 		return err_set(e, -EUCLEAN, "'%s': ends before %" PRIu64, name,
 			       offset_bytes + len_bytes);
@@ -141,7 +167,7 @@ static int s3_head(struct store *store, const char *name, struct backend_object 
 	if (r == 0 && answer.status == 200)
 		r = take_object(&answer, name, ret_object, e);
 	else if (r == 0 && answer.status == 404)
-		r = s3_not_found(s, &answer, "head", name, e);
+		r = judge_absent(s, &answer, "head", name, e);
 	else if (r == 0)
 		r = s3_refused(s, &answer, "head", name, e);
 	http_answer_done(&answer);

@@ -743,13 +743,19 @@ END_TEST
 static const char *const no_key = "<Error><Code>NoSuchKey</Code></Error>";
 static const char *const no_bucket = "<Error><Code>NoSuchBucket</Code></Error>";
 
+static void answer_head(const char *status)
+{
+	char text[128];
+
+	(void)snprintf(text, sizeof(text), "HTTP/1.1 %s\r\nContent-Length: 1\r\n\r\n", status);
+	server_reply(fx.server, SERVER_KEEP, text);
+}
+
 START_TEST(a_missing_bucket_is_not_a_missing_object)
 {
 	struct backend_object object;
 	char byte;
 
-	server_answer(fx.server, "404 Not Found", "", no_key);
-	ck_assert_int_eq(get(0, &byte, 1), -ENOENT);
 	server_answer(fx.server, "404 Not Found", "", no_bucket);
 	ck_assert_int_eq(get(0, &byte, 1), -EAGAIN);
 	must_say("no such bucket");
@@ -757,23 +763,47 @@ START_TEST(a_missing_bucket_is_not_a_missing_object)
 	ck_assert_int_eq(del(), 0);
 	server_answer(fx.server, "404 Not Found", "", no_bucket);
 	ck_assert_int_eq(del(), -EAGAIN);
-	ck_assert_uint_eq(asked(), 4);
+	ck_assert_uint_eq(asked(), 3);
 
 	/* HEAD has no words. */
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 404 Not Found\r\n\r\n");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 200 OK\r\n\r\n");
-	ck_assert_int_eq(head(&object), -ENOENT);
-	must_have_asked(5, "HEAD /bucket HTTP/1.1\r\n");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 404 Not Found\r\n\r\n");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 404 Not Found\r\n\r\n");
+	answer_head("404 Not Found");
+	answer_head("404 Not Found");
 	ck_assert_int_eq(head(&object), -EAGAIN);
+	must_have_asked(4, "HEAD /bucket HTTP/1.1\r\n");
 	must_say("no such bucket");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 404 Not Found\r\n\r\n");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 503 Busy\r\n\r\n");
+	answer_head("404 Not Found");
+	answer_head("503 Busy");
 	ck_assert_int_eq(head(&object), -EAGAIN);
 	server_answer(fx.server, "404 Not Found", "", "<html>a proxy</html>");
-	server_reply(fx.server, SERVER_KEEP, "HTTP/1.1 404 Not Found\r\n\r\n");
+	answer_head("404 Not Found");
 	ck_assert_int_eq(get(0, &byte, 1), -EAGAIN);
+}
+END_TEST
+
+START_TEST(an_object_is_absent_when_the_store_says_so_three_times)
+{
+	struct backend_object object;
+	char byte;
+
+	server_answer(fx.server, "404 Not Found", "", no_key);
+	answer_head("404 Not Found");
+	answer_head("404 Not Found");
+	ck_assert_int_eq(get(0, &byte, 1), -ENOENT);
+	answer_head("404 Not Found");
+	answer_head("200 OK"); /* of the bucket */
+	answer_head("404 Not Found");
+	answer_head("404 Not Found");
+	ck_assert_int_eq(head(&object), -ENOENT);
+	must_have_asked(5, "HEAD /bucket/pool/a/name HTTP/1.1\r\n");
+	/* It was being replaced. */
+	server_answer(fx.server, "404 Not Found", "", no_key);
+	answer_head("404 Not Found");
+	answer_head("200 OK");
+	ck_assert_int_eq(get(0, &byte, 1), -EAGAIN);
+	server_answer(fx.server, "404 Not Found", "", no_key);
+	answer_head("500 Oops");
+	ck_assert_int_eq(get(0, &byte, 1), -EAGAIN);
+	ck_assert_uint_eq(asked(), 12);
 }
 END_TEST
 
@@ -1019,6 +1049,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, only_the_range_that_was_asked_for_is_taken);
 	tcase_add_test(tc, a_cut_body_is_told_as_too_short);
 	tcase_add_test(tc, a_missing_bucket_is_not_a_missing_object);
+	tcase_add_test(tc, an_object_is_absent_when_the_store_says_so_three_times);
 	tcase_add_test(tc, a_head_without_a_length_is_no_answer);
 	tcase_add_test(tc, pages_are_joined_by_the_last_key);
 	tcase_add_test(tc, a_list_asks_for_no_more_than_it_gives);
