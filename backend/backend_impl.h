@@ -37,6 +37,9 @@ struct store_ops {
 struct store {
 	const struct store_ops *ops;
 	unsigned int caps;
+	/* Until then (clock_mono_ns()) the store asked for no more tries; the router waits at least so
+	 * long before the next one of a call that failed. Any thread sets it. */
+	_Atomic uint64_t busy_until_ns;
 	uint64_t settle_ns; /* for confirm */
 };
 
@@ -51,6 +54,9 @@ NODISCARD int store_mem_open(struct env *env, const char *rest,
 NODISCARD int store_file_open(struct env *env, const char *rest,
 			      const struct backend_options *options, struct store **ret_store,
 			      struct err *e);
+NODISCARD int store_s3_open(struct env *env, const char *rest,
+			    const struct backend_options *options, struct store **ret_store,
+			    struct err *e);
 NODISCARD int store_swift_open(struct env *env, const char *rest,
 			       const struct backend_options *options, struct store **ret_store,
 			       struct err *e);

@@ -8,14 +8,15 @@
  */
 #include "backend/backend_swift.h"
 
+#include "common/thread.h"
 #include "common/units.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUEST_HEADERS_MAX   8u
-#define RETRY_AFTER_BYTES_MAX 40u
+#define REQUEST_HEADERS_MAX 8u
 
 static struct store_swift *store_swift_of(struct store *s)
 {
@@ -73,6 +74,15 @@ static int send_with(struct store_swift *s, const struct swift_token *token,
 	return r;
 }
 
+/* What the store asks for when it has too much to do; the router heeds it. */
+static void note_busy(struct store_swift *s, const struct http_answer *a)
+{
+	uint64_t after_ns = http_answer_retry_after_ns(a);
+
+	if (after_ns > 0 && (a->status == 429 || a->status == 498 || a->status == 503))
+		atomic_store(&s->store.busy_until_ns, clock_mono_ns() + after_ns);
+}
+
 int swift_perform(struct store_swift *s, const struct swift_request *q,
 		  struct http_answer *ret_answer, struct err *e)
 {
@@ -92,6 +102,8 @@ int swift_perform(struct store_swift *s, const struct swift_request *q,
 		/* The body of an error never fits dst: its status says more. */
 		if (ret_answer->status == 401)
 			continue;
+		if (ret_answer->status > 0)
+			note_busy(s, ret_answer);
 		return r;
 	}
 	return err_set(e, -EACCES,
@@ -106,22 +118,10 @@ int swift_no_container(const struct store_swift *s, struct err *e)
 		       s->config.container);
 }
 
-/* ", to be asked again after 30" where the answer says so. */
-static const char *retry_after(const struct http_answer *a, char text[RETRY_AFTER_BYTES_MAX])
-{
-	const char *value = http_answer_header(a, "retry-after");
-	size_t digits = value ? strspn(value, "0123456789") : 0;
-
-	text[0] = '\0';
-	if (digits > 0 && digits <= 6 && value[digits] == '\0')
-		(void)snprintf(text, RETRY_AFTER_BYTES_MAX, ", not to be asked for %s s", value);
-	return text;
-}
-
 int swift_status_error(const struct store_swift *s, const struct http_answer *a, const char *what,
 		       const char *name, struct err *e)
 {
-	char after[RETRY_AFTER_BYTES_MAX];
+	uint64_t after_ns;
 
 	switch (a->status) {
 	case 403:
@@ -148,8 +148,12 @@ int swift_status_error(const struct store_swift *s, const struct http_answer *a,
 		return err_set(e, -EIO, "%s '%s': unexpected answer %d of the store", what, name,
 			       a->status);
 	}
-	return err_set(e, -EAGAIN, "%s '%s': the store answers %d%s", what, name, a->status,
-		       retry_after(a, after));
+	after_ns = http_answer_retry_after_ns(a);
+	if (after_ns > 0)
+		return err_set(e, -EAGAIN,
+			       "%s '%s': the store answers %d, and not to ask it for %" PRIu64 " s",
+			       what, name, a->status, after_ns / NS_PER_SEC);
+	return err_set(e, -EAGAIN, "%s '%s': the store answers %d", what, name, a->status);
 }
 
 bool swift_is_success(const struct http_answer *a)

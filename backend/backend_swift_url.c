@@ -91,43 +91,18 @@ static int no_memory(struct err *e)
 	return err_set(e, -ENOMEM, "opening a swift: backend");
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
-}
-
 /* text[0, len) with its %XX resolved; what names it in the message. */
 static int unescape(const char *text, size_t len_bytes, const char *what, char **ret_text,
 		    struct err *e)
 {
-	char *out = malloc(len_bytes + 1);
-	size_t n = 0;
+	char *out = strndup(text, len_bytes);
 
 	if (!out)
 		return no_memory(e);
-	for (size_t i = 0; i < len_bytes; i++) {
-		int high = 0, low = 0;
-
-		out[n] = text[i];
-		if (text[i] == '%') {
-			high = i + 2 < len_bytes ? hex_digit(text[i + 1]) : -1;
-			low = i + 2 < len_bytes ? hex_digit(text[i + 2]) : -1;
-			out[n] = (char)(unsigned char)(high * 16 + low);
-			i += 2;
-		}
-		if (high < 0 || low < 0 || out[n] == '\0') {
-			free(out);
-			return err_set(e, -EINVAL, "swift: URL: %s: a bad %% escape", what);
-		}
-		n++;
+	if (http_unescape(out, false) < 0) {
+		free(out);
+		return err_set(e, -EINVAL, "swift: URL: %s: a bad %% escape", what);
 	}
-	out[n] = '\0';
 	*ret_text = out;
 	return 0;
 }

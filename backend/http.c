@@ -17,20 +17,18 @@
 
 #include "backend/source.h"
 #include "common/thread.h"
+#include "common/units.h"
 
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NS_PER_MS ((uint64_t)1000 * 1000)
-#define NS_PER_S  (1000 * NS_PER_MS)
-
 #define CONNECTIONS_DEFAULT	   16u
 #define CONNECTIONS_MAX		   1024u
-#define CONNECT_TIMEOUT_DEFAULT_NS (5 * NS_PER_S)
-#define TIMEOUT_DEFAULT_NS	   (60 * NS_PER_S)
-#define STALL_TIMEOUT_DEFAULT_NS   (10 * NS_PER_S)
-#define TIMEOUT_MAX_NS		   (86400 * NS_PER_S)
+#define CONNECT_TIMEOUT_DEFAULT_NS (5 * NS_PER_SEC)
+#define TIMEOUT_DEFAULT_NS	   (60 * NS_PER_SEC)
+#define STALL_TIMEOUT_DEFAULT_NS   (10 * NS_PER_SEC)
+#define TIMEOUT_MAX_NS		   (86400 * NS_PER_SEC)
 
 #define SEND_BUFFER_BYTES    ((size_t)256 << 10) /* of a source in a file, and libcurl's own */
 #define RECEIVE_BUFFER_BYTES ((size_t)128 << 10)
@@ -563,7 +561,7 @@ static CURLcode set_connection(struct transfer *t, CURL *easy, uint64_t deadline
 	SET(CURLOPT_TIMEOUT_MS, to_ms(deadline_ns > now_ns ? deadline_ns - now_ns : 1));
 	SET(CURLOPT_CONNECTTIMEOUT_MS, to_ms(o->connect_timeout_ns));
 	SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
-	SET(CURLOPT_LOW_SPEED_TIME, (long)div_up_u64(o->stall_timeout_ns, NS_PER_S));
+	SET(CURLOPT_LOW_SPEED_TIME, (long)div_up_u64(o->stall_timeout_ns, NS_PER_SEC));
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);

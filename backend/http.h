@@ -89,10 +89,22 @@ void http_answer_done(struct http_answer *a);
 const char *http_answer_header(const struct http_answer *a, const char *name);
 
 /*
+ * How long the answer asks to be left alone (Retry-After in seconds, or until a date of its own
+ * clock), at most 10 minutes; 0: it does not.
+ */
+uint64_t http_answer_retry_after_ns(const struct http_answer *a);
+
+/*
  * Append text, percent-escaped as RFC 3986 wants: all but A-Z a-z 0-9 - . _ ~ and, where
  * keep_slash, '/'. Returns 0 or -ENOMEM.
  */
 NODISCARD int http_escape(struct buf *out, const char *text, bool keep_slash);
+
+/*
+ * Undo %XX in place and, where plus_is_blank, '+'. Errors: -EINVAL a bad escape, or one of a NUL; text
+ * is then undefined.
+ */
+NODISCARD int http_unescape(char *text, bool plus_is_blank);
 
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7, all three forms) in seconds since 1970. */
 NODISCARD int http_date_parse(const char *text, int64_t *ret_seconds);

@@ -10,6 +10,7 @@ static const struct {
 } stores[] = {
 	{ "mem", store_mem_open },
 	{ "file", store_file_open },
+	{ "s3", store_s3_open },
 	{ "swift", store_swift_open },
 };
 

@@ -24,6 +24,7 @@
 #include "common/crc32c.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,7 +135,7 @@ static uint64_t call_backoff(struct call *c)
 static bool call_again(struct call *c, int *r, struct err *e)
 {
 	struct backend *b = c->b;
-	uint64_t now_ns, delay_ns;
+	uint64_t now_ns, delay_ns, busy_until_ns;
 
 	c->attempts++;
 	if (*r >= 0 || !err_is_retryable(*r))
@@ -146,6 +147,10 @@ static bool call_again(struct call *c, int *r, struct err *e)
 	}
 	delay_ns = call_backoff(c);
 	now_ns = clock_mono_ns();
+	/* On top of what the store asked for, lest all come back in the same moment. */
+	busy_until_ns = atomic_load(&b->store->busy_until_ns);
+	if (busy_until_ns > now_ns)
+		delay_ns += busy_until_ns - now_ns;
 	/* A wait that outlasts the call would only keep its caller. */
 	if (now_ns >= c->deadline_ns || delay_ns >= c->deadline_ns - now_ns) {
 		*r = err_wrap(e, -ETIMEDOUT, "gave up after %u tries in %" PRIu64 " ms",

@@ -1,9 +1,12 @@
 /* What a swift: store makes of a store's answers: right ones, troubled ones, wrong ones. */
 #include "common/crc32c.h"
+#include "common/thread.h"
+#include "common/units.h"
 #include "tests/backend/support_swift.h"
 
 #include <check.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,10 +229,24 @@ START_TEST(trouble_of_a_get_is_retryable)
 						"502 Gateway", "503 Later", "504 Late" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(troubles); i++) {
-		answer(troubles[i], "Retry-After: 2\r\n", "something");
+		answer(troubles[i], "", "something");
 		ck_assert_int_eq(get_4_at_2(), -EAGAIN);
-		swift_fx_must_say("2 s");
 	}
+}
+END_TEST
+
+/* Heeded by the router (test_router.c). */
+START_TEST(a_store_that_asks_for_time_is_remembered)
+{
+	uint64_t now_ns = clock_mono_ns();
+
+	answer("500 Oops", "Retry-After: 100\r\n", "");
+	ck_assert_int_eq(get_4_at_2(), -EAGAIN);
+	ck_assert_uint_eq(atomic_load(&sw.store->busy_until_ns), 0);
+	answer("498 Slow", "Retry-After: 100\r\n", "");
+	ck_assert_int_eq(get_4_at_2(), -EAGAIN);
+	swift_fx_must_say("100 s");
+	ck_assert_uint_ge(atomic_load(&sw.store->busy_until_ns), now_ns + 100 * NS_PER_SEC);
 }
 END_TEST
 
@@ -352,6 +369,7 @@ int main(void)
 	tcase_add_test(tc, beyond_the_end_is_told_as_such);
 	tcase_add_test(tc, a_read_of_nothing_looks_at_the_length);
 	tcase_add_test(tc, trouble_of_a_get_is_retryable);
+	tcase_add_test(tc, a_store_that_asks_for_time_is_remembered);
 	tcase_add_test(tc, a_missing_object_is_looked_for_twice);
 	tcase_add_test(tc, an_object_that_is_only_missing_for_a_moment_is_not_missing);
 	tcase_add_test(tc, a_missing_container_is_not_a_missing_object);

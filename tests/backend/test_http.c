@@ -688,6 +688,24 @@ START_TEST(escapes_leave_only_what_is_safe)
 }
 END_TEST
 
+START_TEST(escapes_are_undone)
+{
+	static const char *const bad[] = { "%", "%4", "%4g", "%g4", "a%00b", "%%" };
+	char good[] = "a+b%2Bc%2f%7E%41", blanks[] = "a+b%2B";
+
+	ck_assert_int_eq(http_unescape(good, false), 0);
+	ck_assert_str_eq(good, "a+b+c/~A");
+	ck_assert_int_eq(http_unescape(blanks, true), 0);
+	ck_assert_str_eq(blanks, "a b+");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char text[8];
+
+		(void)snprintf(text, sizeof(text), "%s", bad[i]);
+		ck_assert_int_eq(http_unescape(text, false), -EINVAL);
+	}
+}
+END_TEST
+
 START_TEST(dates_are_read_in_all_three_forms)
 {
 	static const char *const good[] = { "Sun, 06 Nov 1994 08:49:37 GMT",
@@ -704,6 +722,34 @@ START_TEST(dates_are_read_in_all_three_forms)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_int_eq(http_date_parse(bad[i], &seconds), -EINVAL);
+}
+END_TEST
+
+START_TEST(a_busy_server_says_for_how_long)
+{
+	static const struct {
+		const char *headers;
+		uint64_t seconds;
+	} cases[] = {
+		{ "", 0 },
+		{ "Retry-After: 7\r\n", 7 },
+		{ "Retry-After: 99999999999\r\n", 600 },
+		{ "Retry-After: -1\r\n", 0 },
+		{ "Retry-After: soon\r\n", 0 },
+		{ "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 0 },
+		{ "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+		  "Date: Sun, 06 Nov 1994 08:49:07 GMT\r\n",
+		  30 },
+		{ "Retry-After: Sun, 06 Nov 1994 08:49:07 GMT\r\n"
+		  "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+		  0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		server_answer(fx.server, "503 Busy", cases[i].headers, "");
+		ck_assert_int_eq(get(), 0);
+		ck_assert_uint_eq(http_answer_retry_after_ns(&fx.answer), cases[i].seconds * S);
+	}
 }
 END_TEST
 
@@ -747,6 +793,8 @@ int main(void)
 	tcase_add_test(tc, a_source_with_a_wrong_checksum_never_arrives_whole);
 	tcase_add_test(tc, a_source_file_that_is_too_short_is_told);
 	tcase_add_test(tc, escapes_leave_only_what_is_safe);
+	tcase_add_test(tc, escapes_are_undone);
+	tcase_add_test(tc, a_busy_server_says_for_how_long);
 	tcase_add_test(tc, dates_are_read_in_all_three_forms);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

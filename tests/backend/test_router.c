@@ -179,6 +179,22 @@ START_TEST(waits_double_up_to_the_longest_and_jitter_by_half)
 }
 END_TEST
 
+START_TEST(a_store_that_asks_for_time_gets_it)
+{
+	dice = 1 * MS; /* the longest first wait, 2 ms */
+	atomic_store(&scripted.store.busy_until_ns, virtual_now_ns + 300 * MS);
+	SCRIPT({ FAIL, -EAGAIN }, { FAIL, -EAGAIN });
+	ck_assert_int_eq(put("a", "data", 4, 0), 0);
+	ck_assert_uint_eq(scripted.call_ns[1] - scripted.call_ns[0], 302 * MS);
+	ck_assert_uint_le(scripted.call_ns[2] - scripted.call_ns[1], 4 * MS);
+	/* More than the call has: its caller is not kept. */
+	atomic_store(&scripted.store.busy_until_ns, virtual_now_ns + 1001 * MS);
+	SCRIPT({ FAIL, -EAGAIN });
+	ck_assert_int_eq(put("a", "data", 4, 0), -ETIMEDOUT);
+	ck_assert_uint_eq(scripted.puts, 1);
+}
+END_TEST
+
 START_TEST(a_call_ends_when_its_time_is_over)
 {
 	struct backend_options options = quick;
@@ -767,6 +783,7 @@ static void add_virtual_tests(Suite *suite)
 	tcase_add_test(tc, a_call_gives_up_after_its_last_try);
 	tcase_add_test(tc, failures_for_good_are_not_tried_again);
 	tcase_add_test(tc, waits_double_up_to_the_longest_and_jitter_by_half);
+	tcase_add_test(tc, a_store_that_asks_for_time_gets_it);
 	tcase_add_test(tc, a_call_ends_when_its_time_is_over);
 	tcase_add_test(tc, a_claim_whose_answer_was_lost_is_found_to_be_ours);
 	tcase_add_test(tc, a_claim_of_somebody_else_is_not_taken_for_ours);

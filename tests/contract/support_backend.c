@@ -49,8 +49,8 @@ static void set_network_url(const char *prefix)
 	ck_assert_msg(url, "%s is not set: run this by tests/peers/run_with_swift",
 		      fx.variant->url_variable);
 	place_bytes = (int)strcspn(url, "?");
-	(void)snprintf(fx.url, sizeof(fx.url), "%.*s/%s%s", place_bytes, url, prefix,
-		       url + place_bytes);
+	(void)snprintf(fx.url, sizeof(fx.url), "%.*s/%s%s%s", place_bytes, url, prefix,
+		       url + place_bytes, fx.variant->url_more ? fx.variant->url_more : "");
 }
 
 void contract_setup(const struct variant *variant)

@@ -20,7 +20,9 @@ struct variant {
 	bool is_file;
 	/* A store of the network: the environment variable with its URL, set by run_with_swift. */
 	const char *url_variable;
-	bool links; /* a put of a whole file shares it */
+	const char *url_more; /* added to it; NULL: nothing */
+	bool links;	      /* a put of a whole file shares it */
+	bool no_put_if_absent;
 };
 
 struct contract {
