@@ -25,11 +25,22 @@ struct store_ops {
 	int (*list)(struct store *s, const char *prefix, const char *after, unsigned int count_max,
 		    int (*fn)(void *arg, const char *name, const struct backend_object *object),
 		    void *arg, struct err *e);
+	/*
+	 * NULL where a conditional put that succeeded is the only one that did. Else: it did, and
+	 * settle_ns have passed since; make sure that every other one fails. May be called again.
+	 * Returns 0, -EEXIST another client has the name, or retryable.
+	 */
+	int (*confirm)(struct store *s, const char *name, const struct backend_source *source,
+		       struct err *e);
 };
 
 struct store {
 	const struct store_ops *ops;
 	unsigned int caps;
+	/* Until then (clock_mono_ns()) the store asked for no more tries; the router waits at least so
+	 * long before the next one of a call that failed. Any thread sets it. */
+	_Atomic uint64_t busy_until_ns;
+	uint64_t settle_ns; /* for confirm */
 };
 
 /* Open the bare store of a URL (registry.c). */
@@ -43,6 +54,12 @@ NODISCARD int store_mem_open(struct env *env, const char *rest,
 NODISCARD int store_file_open(struct env *env, const char *rest,
 			      const struct backend_options *options, struct store **ret_store,
 			      struct err *e);
+NODISCARD int store_s3_open(struct env *env, const char *rest,
+			    const struct backend_options *options, struct store **ret_store,
+			    struct err *e);
+NODISCARD int store_swift_open(struct env *env, const char *rest,
+			       const struct backend_options *options, struct store **ret_store,
+			       struct err *e);
 
 /* Drop what "mem:name" holds; whoever still has it open keeps it until close. Threads: any. */
 void backend_mem_forget(const char *name);

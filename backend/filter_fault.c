@@ -100,6 +100,21 @@ static int fault_put(struct store *s, const char *name, const struct backend_sou
 	return r;
 }
 
+static int fault_confirm(struct store *s, const char *name, const struct backend_source *source,
+			 struct err *e)
+{
+	struct store_fault *f = store_fault_of(s);
+	struct fault_plan plan;
+	int r;
+
+	if (!f->below->ops->confirm)
+		return 0;
+	r = before(f, &plan, e);
+	if (r < 0)
+		return r;
+	return after(f, &plan, f->below->ops->confirm(f->below, name, source, e), e);
+}
+
 static int fault_get(struct store *s, const char *name, uint64_t offset_bytes, void *dst,
 		     size_t len_bytes, struct err *e)
 {
@@ -182,6 +197,7 @@ static const struct store_ops fault_ops = {
 	.head = fault_head,
 	.del = fault_del,
 	.list = fault_list,
+	.confirm = fault_confirm,
 };
 
 int filter_fault_open(struct env *env, struct store *below, const struct fault_plan *plan,
@@ -193,7 +209,9 @@ int filter_fault_open(struct env *env, struct store *below, const struct fault_p
 		below->ops->close(below);
 		return -ENOMEM;
 	}
-	f->store = (struct store){ .ops = &fault_ops, .caps = below->caps };
+	f->store = (struct store){ .ops = &fault_ops,
+				   .caps = below->caps,
+				   .settle_ns = below->settle_ns };
 	f->env = env;
 	f->below = below;
 	f->plan = *plan;

@@ -10,6 +10,8 @@ static const struct {
 } stores[] = {
 	{ "mem", store_mem_open },
 	{ "file", store_file_open },
+	{ "s3", store_s3_open },
+	{ "swift", store_swift_open },
 };
 
 int store_open(struct env *env, const char *url, const struct backend_options *options,

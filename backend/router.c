@@ -11,7 +11,8 @@
  * taken, perhaps by its own earlier try: then the object is read back and compared with the source,
  * and the same length and bytes are success. Who uses PUT_IF_ABSENT to decide a contest must hence
  * put bytes that nobody else would (a claim carries a random number). Only tries of the same call
- * are compared: a caller who repeats after -EAGAIN may be told -EEXIST about his own object.
+ * are compared: a caller who repeats after -EAGAIN may be told -EEXIST about his own object. Where a
+ * store needs a second step to be sure of a claim (confirm), that follows on either way to success.
  *
  * A get that is answered -EUCLEAN is judged by the object's length: when that suffices the body was
  * cut on its way, which is retryable.
@@ -23,6 +24,7 @@
 #include "common/crc32c.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,7 +135,7 @@ static uint64_t call_backoff(struct call *c)
 static bool call_again(struct call *c, int *r, struct err *e)
 {
 	struct backend *b = c->b;
-	uint64_t now_ns, delay_ns;
+	uint64_t now_ns, delay_ns, busy_until_ns;
 
 	c->attempts++;
 	if (*r >= 0 || !err_is_retryable(*r))
@@ -145,6 +147,10 @@ static bool call_again(struct call *c, int *r, struct err *e)
 	}
 	delay_ns = call_backoff(c);
 	now_ns = clock_mono_ns();
+	/* On top of what the store asked for, lest all come back in the same moment. */
+	busy_until_ns = atomic_load(&b->store->busy_until_ns);
+	if (busy_until_ns > now_ns)
+		delay_ns += busy_until_ns - now_ns;
 	/* A wait that outlasts the call would only keep its caller. */
 	if (now_ns >= c->deadline_ns || delay_ns >= c->deadline_ns - now_ns) {
 		*r = err_wrap(e, -ETIMEDOUT, "gave up after %u tries in %" PRIu64 " ms",
@@ -266,6 +272,26 @@ static int settle_lost_answer(struct backend *b, const char *name,
 	return 0;
 }
 
+/* A conditional put went well, as far as the store can say at once: wait, and look again. */
+static int confirm_claim(struct call *c, const char *name, const struct backend_source *source,
+			 struct err *e)
+{
+	struct store *s = c->b->store;
+	int r;
+
+	if (!s->ops->confirm)
+		return 0;
+	/* Without a slot: it is no work. */
+	if (s->settle_ns > 0 && limiter_sleep(&c->b->limiter, clock_mono_ns() + s->settle_ns) < 0)
+		return refused(e);
+	r = call_enter(c, e);
+	if (r < 0)
+		return r;
+	r = s->ops->confirm(s, name, source, e);
+	call_leave(c);
+	return r;
+}
+
 int backend_put(struct backend *b, const char *name, const struct backend_source *source,
 		unsigned int flags, struct backend_put_result *ret_result, struct err *e)
 {
@@ -292,6 +318,8 @@ int backend_put(struct backend *b, const char *name, const struct backend_source
 			if (r == -EEXIST && outcome_unknown)
 				r = settle_lost_answer(b, name, source, &result, e);
 			call_leave(&c);
+			if (r == 0 && (flags & BACKEND_PUT_IF_ABSENT))
+				r = confirm_claim(&c, name, source, e);
 			ASSERT(r <= 0);
 			if (r < 0 && err_is_retryable(r))
 				outcome_unknown = true;

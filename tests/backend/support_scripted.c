@@ -84,6 +84,18 @@ static int scripted_put(struct store *s, const char *name, const struct backend_
 	return r;
 }
 
+static int scripted_confirm(struct store *s, const char *name, const struct backend_source *source,
+			    struct err *e)
+{
+	const struct step *step = script_next();
+
+	(void)s;
+	(void)name;
+	(void)source;
+	scripted.confirms++;
+	return fails_first(step, e) ? step->code : 0;
+}
+
 static int scripted_get(struct store *s, const char *name, uint64_t offset_bytes, void *dst,
 			size_t len_bytes, struct err *e)
 {
@@ -167,4 +179,5 @@ const struct store_ops scripted_ops = {
 	.head = scripted_head,
 	.del = scripted_del,
 	.list = scripted_list,
+	.confirm = scripted_confirm,
 };

@@ -32,7 +32,7 @@ struct scripted {
 	struct store *below;
 	struct step steps[STEPS_MAX]; /* one a call, whichever; then all goes through */
 	unsigned int step_count, next;
-	unsigned int puts, gets, heads, dels, lists, closes;
+	unsigned int puts, gets, heads, dels, lists, confirms, closes;
 	uint64_t call_ns[STEPS_MAX];
 	unsigned int calls;
 };

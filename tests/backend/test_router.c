@@ -85,7 +85,7 @@ static void script(const struct step *steps, size_t count)
 	memcpy(s->steps, steps, count * sizeof(*steps));
 	s->step_count = (unsigned int)count;
 	s->next = 0;
-	s->calls = s->puts = s->gets = s->heads = s->dels = s->lists = 0;
+	s->calls = s->puts = s->gets = s->heads = s->dels = s->lists = s->confirms = 0;
 }
 #define SCRIPT(...)                                                                                \
 	script((const struct step[]){ __VA_ARGS__ },                                               \
@@ -179,6 +179,22 @@ START_TEST(waits_double_up_to_the_longest_and_jitter_by_half)
 }
 END_TEST
 
+START_TEST(a_store_that_asks_for_time_gets_it)
+{
+	dice = 1 * MS; /* the longest first wait, 2 ms */
+	atomic_store(&scripted.store.busy_until_ns, virtual_now_ns + 300 * MS);
+	SCRIPT({ FAIL, -EAGAIN }, { FAIL, -EAGAIN });
+	ck_assert_int_eq(put("a", "data", 4, 0), 0);
+	ck_assert_uint_eq(scripted.call_ns[1] - scripted.call_ns[0], 302 * MS);
+	ck_assert_uint_le(scripted.call_ns[2] - scripted.call_ns[1], 4 * MS);
+	/* More than the call has: its caller is not kept. */
+	atomic_store(&scripted.store.busy_until_ns, virtual_now_ns + 1001 * MS);
+	SCRIPT({ FAIL, -EAGAIN });
+	ck_assert_int_eq(put("a", "data", 4, 0), -ETIMEDOUT);
+	ck_assert_uint_eq(scripted.puts, 1);
+}
+END_TEST
+
 START_TEST(a_call_ends_when_its_time_is_over)
 {
 	struct backend_options options = quick;
@@ -250,6 +266,40 @@ START_TEST(comparing_a_claim_survives_faults_of_its_own)
 	SCRIPT({ FAIL, -EAGAIN }, { FAIL, -EEXIST });
 	ck_assert_int_eq(put("gone", "mine", 4, BACKEND_PUT_IF_ABSENT), 0);
 	ck_assert_uint_eq(scripted.puts, 3);
+}
+END_TEST
+
+START_TEST(a_claim_is_confirmed_when_the_store_has_settled)
+{
+	scripted.store.settle_ns = 7 * MS;
+	SCRIPT({ LOSE, 0 });
+	ck_assert_int_eq(put("claim", "mine", 4, BACKEND_PUT_IF_ABSENT), 0);
+	ck_assert_uint_eq(scripted.confirms, 1);
+	ck_assert_uint_eq(scripted.call_ns[1] - scripted.call_ns[0], 7 * MS);
+
+	SCRIPT({ LOSE, 0 }, { FAIL, -EEXIST });
+	ck_assert_int_eq(put("lost", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.puts, 1);
+
+	SCRIPT({ LOSE, 0 });
+	ck_assert_int_eq(put("plain", "mine", 4, 0), 0);
+	ck_assert_uint_eq(scripted.confirms, 0);
+	scripted.store.settle_ns = 0;
+}
+END_TEST
+
+START_TEST(a_claim_is_not_ours_before_it_is_confirmed)
+{
+	/* put, confirming fails, put finds it taken, head, get, confirm: somebody else's. */
+	SCRIPT({ LOSE, 0 }, { FAIL, -EAGAIN }, { LOSE, -EEXIST }, { LOSE, 0 }, { LOSE, 0 },
+	       { FAIL, -EEXIST });
+	ck_assert_int_eq(put("claim", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.confirms, 2);
+
+	/* An answer that was lost needs confirming as well. */
+	SCRIPT({ LOSE, -EAGAIN }, { LOSE, -EEXIST }, { LOSE, 0 }, { LOSE, 0 }, { FAIL, -EEXIST });
+	ck_assert_int_eq(put("another", "mine", 4, BACKEND_PUT_IF_ABSENT), -EEXIST);
+	ck_assert_uint_eq(scripted.confirms, 1);
 }
 END_TEST
 
@@ -733,11 +783,14 @@ static void add_virtual_tests(Suite *suite)
 	tcase_add_test(tc, a_call_gives_up_after_its_last_try);
 	tcase_add_test(tc, failures_for_good_are_not_tried_again);
 	tcase_add_test(tc, waits_double_up_to_the_longest_and_jitter_by_half);
+	tcase_add_test(tc, a_store_that_asks_for_time_gets_it);
 	tcase_add_test(tc, a_call_ends_when_its_time_is_over);
 	tcase_add_test(tc, a_claim_whose_answer_was_lost_is_found_to_be_ours);
 	tcase_add_test(tc, a_claim_of_somebody_else_is_not_taken_for_ours);
 	tcase_add_test(tc, a_first_try_that_finds_the_name_taken_is_not_compared);
 	tcase_add_test(tc, comparing_a_claim_survives_faults_of_its_own);
+	tcase_add_test(tc, a_claim_is_confirmed_when_the_store_has_settled);
+	tcase_add_test(tc, a_claim_is_not_ours_before_it_is_confirmed);
 	tcase_add_test(tc, a_lost_answer_about_a_link_still_says_that_the_file_is_shared);
 	tcase_add_test(tc, a_corrupted_source_never_reaches_the_store);
 	tcase_add_test(tc, wrong_bytes_are_fetched_once_more);

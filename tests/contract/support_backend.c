@@ -40,6 +40,19 @@ struct backend *contract_client_open(void)
 	return b;
 }
 
+/* Give this test a prefix of its own in the store of "scheme://place?query". */
+static void set_network_url(const char *prefix)
+{
+	const char *url = getenv(fx.variant->url_variable);
+	int place_bytes;
+
+	ck_assert_msg(url, "%s is not set: run this by tests/peers/run_with_swift",
+		      fx.variant->url_variable);
+	place_bytes = (int)strcspn(url, "?");
+	(void)snprintf(fx.url, sizeof(fx.url), "%.*s/%s%s%s", place_bytes, url, prefix,
+		       url + place_bytes, fx.variant->url_more ? fx.variant->url_more : "");
+}
+
 void contract_setup(const struct variant *variant)
 {
 	char template[] = "contract-XXXXXX";
@@ -50,6 +63,8 @@ void contract_setup(const struct variant *variant)
 	ck_assert_ptr_nonnull(realpath(template, fx.dir));
 	if (variant->is_file)
 		(void)snprintf(fx.url, sizeof(fx.url), "file://%s/store", fx.dir);
+	else if (variant->url_variable)
+		set_network_url(template);
 	else
 		(void)snprintf(fx.url, sizeof(fx.url), "mem:%s", template);
 	fx.b = contract_client_open();
@@ -58,7 +73,7 @@ void contract_setup(const struct variant *variant)
 void contract_teardown(void)
 {
 	backend_close(fx.b);
-	if (!fx.variant->is_file)
+	if (!fx.variant->is_file && !fx.variant->url_variable)
 		backend_mem_forget(fx.url + strlen("mem:"));
 	ck_assert_int_eq(nftw(fx.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 }

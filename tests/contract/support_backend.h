@@ -18,7 +18,11 @@ struct variant {
 	const struct fault_plan *faults; /* NULL: no filter */
 	enum backend_copy_mode copy_mode;
 	bool is_file;
-	bool links; /* a put of a whole file shares it */
+	/* A store of the network: the environment variable with its URL, set by run_with_swift. */
+	const char *url_variable;
+	const char *url_more; /* added to it; NULL: nothing */
+	bool links;	      /* a put of a whole file shares it */
+	bool no_put_if_absent;
 };
 
 struct contract {

@@ -1,6 +1,7 @@
 /*
  * What backend.h promises, run unchanged over every store and every filter. A new store adds a row
- * to `variants` and a line to main().
+ * to `variants` and a VARIANT below. Those with a url_variable are run by the argument "network",
+ * under tests/peers/run_with_swift, all others without it.
  */
 #include "common/crc32c.h"
 #include "common/thread.h"
@@ -33,6 +34,12 @@ static const struct variant variants[] = {
 	  .copy_mode = BACKEND_COPY_LINK,
 	  .links = true,
 	  .faults = &moderate_faults },
+	/* Stores of the network. */
+	{ .title = "s3",
+	  .url_variable = "VPOOL_TEST_S3_URL",
+	  .url_more = "&part_size=5MiB", /* the smallest: the large object has three */
+	  .no_put_if_absent = true },
+	{ .title = "swift", .url_variable = "VPOOL_TEST_SWIFT_URL" },
 };
 
 /* ---- whole objects ------------------------------------------------------------------------- */
@@ -50,6 +57,32 @@ START_TEST(objects_of_all_sizes_come_back_as_they_were_put)
 		contract_must_hold(fx.b, name, data, sizes[i]);
 		free(data);
 	}
+}
+END_TEST
+
+START_TEST(a_large_object_comes_back_from_memory_and_from_a_file)
+{
+	size_t len_bytes = 11 * MIB + 4097;
+	uint8_t *data = contract_pattern(len_bytes, 11);
+	char path[PATH_MAX];
+	struct env_file *file = contract_source_file("source", data, len_bytes, path);
+	struct backend_source source = { .file = file,
+					 .file_offset_bytes = 1,
+					 .len_bytes = len_bytes - 1,
+					 .crc32c = crc32c(0, data + 1, len_bytes - 1),
+					 .has_crc = true };
+
+	contract_must_put("large", data, len_bytes);
+	contract_must_hold(fx.b, "large", data, len_bytes);
+	ck_assert_int_eq(backend_put(fx.b, "large", &source, 0, NULL, &fx.e), 0);
+	contract_must_hold(fx.b, "large", data + 1, len_bytes - 1);
+	source.crc32c++;
+	ck_assert_int_eq(backend_put(fx.b, "large", &source, 0, NULL, &fx.e), -EBADMSG);
+	contract_must_hold(fx.b, "large", data + 1, len_bytes - 1);
+	ck_assert_int_eq(backend_delete(fx.b, "large", &fx.e), 0);
+	contract_must_be_absent("large");
+	env_close(fx.env, file);
+	free(data);
 }
 END_TEST
 
@@ -200,6 +233,17 @@ START_TEST(one_of_many_claims_wins)
 	ck_assert_uint_eq(atomic_load(&claims.others), 0);
 	ck_assert_uint_eq(atomic_load(&claims.wins), 20);
 	ck_assert_uint_eq(atomic_load(&claims.losses), UINT64_C(20) * (THREAD_COUNT - 1));
+}
+END_TEST
+
+START_TEST(a_store_without_conditional_put_says_so_and_changes_nothing)
+{
+	ck_assert(!(backend_caps(fx.b) & BACKEND_CAP_PUT_IF_ABSENT));
+	ck_assert_int_eq(contract_put_if_absent("claim/1", "mine", 4), -EOPNOTSUPP);
+	contract_must_be_absent("claim/1");
+	contract_must_put("claim/1", "there", 5);
+	ck_assert_int_eq(contract_put_if_absent("claim/1", "mine", 4), -EOPNOTSUPP);
+	contract_must_hold(fx.b, "claim/1", "there", 5);
 }
 END_TEST
 
@@ -706,14 +750,13 @@ END_TEST
 static void add_tests(TCase *tc)
 {
 	tcase_add_test(tc, objects_of_all_sizes_come_back_as_they_were_put);
+	tcase_add_test(tc, a_large_object_comes_back_from_memory_and_from_a_file);
 	tcase_add_test(tc, an_empty_object_needs_no_source_memory);
 	tcase_add_test(tc, any_range_inside_an_object_comes_back);
 	tcase_add_test(tc, a_read_beyond_the_end_is_refused_whole);
 	tcase_add_test(tc, what_was_never_put_is_absent);
 	tcase_add_test(tc, a_second_put_replaces_the_whole_object);
 	tcase_add_test(tc, objects_outlive_close_and_are_seen_by_other_clients);
-	tcase_add_test(tc, put_if_absent_refuses_a_name_that_is_taken);
-	tcase_add_test(tc, one_of_many_claims_wins);
 	tcase_add_test(tc, lists_are_in_bytewise_order_with_lengths);
 	tcase_add_test(tc, pages_of_any_size_join_without_gap_or_repeat);
 	tcase_add_test(tc, a_list_begins_behind_any_string);
@@ -727,13 +770,23 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, delete_of_what_is_not_there_is_success);
 	tcase_add_test(tc, a_name_may_become_a_prefix_after_its_delete_and_back);
 	tcase_add_test(tc, a_whole_file_is_shared_where_the_store_says_so);
-	tcase_add_test(tc, a_claim_may_be_a_whole_file);
 	tcase_add_test(tc, a_range_of_a_file_is_copied_and_the_file_untouched);
 	tcase_add_test(tc, a_source_without_its_checksum_is_refused_and_nothing_changes);
 	tcase_add_test(tc, a_source_file_that_is_too_short_is_refused);
 	tcase_add_test(tc, verified_reads_tell_right_from_wrong);
 	tcase_add_test(tc, readers_see_all_of_one_put_or_of_another);
 	tcase_add_test(tc, eight_threads_do_not_disturb_each_other);
+}
+
+static void add_conditional_tests(TCase *tc, const struct variant *variant)
+{
+	if (variant->no_put_if_absent) {
+		tcase_add_test(tc, a_store_without_conditional_put_says_so_and_changes_nothing);
+		return;
+	}
+	tcase_add_test(tc, put_if_absent_refuses_a_name_that_is_taken);
+	tcase_add_test(tc, one_of_many_claims_wins);
+	tcase_add_test(tc, a_claim_may_be_a_whole_file);
 }
 
 /* check passes no argument to a fixture, so each variant has its own. */
@@ -749,23 +802,31 @@ VARIANT(3)
 VARIANT(4)
 VARIANT(5)
 VARIANT(6)
+VARIANT(7)
+VARIANT(8)
 
-static void (*const setups[])(void) = { setup_0, setup_1, setup_2, setup_3,
-					setup_4, setup_5, setup_6 };
+static void (*const setups[])(void) = { setup_0, setup_1, setup_2, setup_3, setup_4,
+					setup_5, setup_6, setup_7, setup_8 };
 STATIC_ASSERT(ARRAY_SIZE(setups) == ARRAY_SIZE(variants), "each variant has a fixture");
 
-int main(void)
+int main(int argc, char **argv)
 {
+	bool network = argc == 2 && strcmp(argv[1], "network") == 0;
 	Suite *suite = suite_create("contract/backend");
 	SRunner *runner;
 	int failed;
 
 	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		TCase *tc = tcase_create(variants[i].title);
+		TCase *tc;
+
+		if (!!variants[i].url_variable != network)
+			continue;
+		tc = tcase_create(variants[i].title);
 
 		tcase_add_checked_fixture(tc, setups[i], contract_teardown);
 		tcase_set_timeout(tc, 60);
 		add_tests(tc);
+		add_conditional_tests(tc, &variants[i]);
 		suite_add_tcase(suite, tc);
 	}
 	runner = srunner_create(suite);
