@@ -84,6 +84,7 @@ struct store_s3 {
 	struct s3_config config;
 	struct s3_keys *keys;
 	struct http_client *http;
+	bool is_open;
 	_Atomic int64_t skew_s; /* what the store's clock shows more than ours */
 };
 

@@ -124,6 +124,20 @@ START_TEST(trouble_of_the_store_is_worth_another_try)
 }
 END_TEST
 
+START_TEST(a_name_server_in_trouble_is_worth_another_try)
+{
+	struct store_s3 *store = CONTAINER_OF(s3.store, struct store_s3, store);
+	char *endpoint = store->config.endpoint, gone[128];
+
+	/* Refused by the resolver itself: a label of 70 characters. */
+	(void)snprintf(gone, sizeof(gone), "http://%070d.invalid", 0);
+	store->config.endpoint = gone;
+	ck_assert_int_eq(put(), -EAGAIN);
+	s3_must_say("no such host");
+	store->config.endpoint = endpoint;
+}
+END_TEST
+
 START_TEST(a_busy_store_says_for_how_long)
 {
 	uint64_t now_ns = clock_mono_ns();
@@ -637,6 +651,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, the_clock_of_the_store_is_learned_once_and_kept);
 	tcase_add_test(tc, a_store_that_never_likes_the_time_is_not_asked_for_ever);
 	tcase_add_test(tc, trouble_of_the_store_is_worth_another_try);
+	tcase_add_test(tc, a_name_server_in_trouble_is_worth_another_try);
 	tcase_add_test(tc, a_busy_store_says_for_how_long);
 	tcase_add_test(tc, conditional_puts_end_as_the_store_says);
 	tcase_add_test(tc, a_source_without_its_checksum_is_not_even_offered);
