@@ -151,7 +151,7 @@ static void examine(enum lie lie)
 
 	ck_assert_ptr_nonnull(l);
 	ck_assert_int_eq(store_open(env_posix(), "mem:", &bo, &l->below, &e), 0);
-	l->store = (struct store){ &lies, l->below->caps };
+	l->store = (struct store){ .ops = &lies, .caps = l->below->caps };
 	if (lie == NO_CLAIMS)
 		l->store.caps &= ~(unsigned int)BACKEND_CAP_PUT_IF_ABSENT;
 	l->lie = lie;
