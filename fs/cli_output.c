@@ -16,7 +16,6 @@ enum cli_exit cli_exit_of(int code)
 	case ENOENT:
 		return CLI_NOT_FOUND;
 	case EBUSY:
-	case EWOULDBLOCK:
 		return CLI_BUSY;
 	case EBADMSG:
 	case EUCLEAN:
