@@ -248,6 +248,7 @@ int store_s3_open(struct env *env, const char *rest, const struct backend_option
 	s->store.ops = &s3_ops;
 	s->env = env;
 	r = open_parts(s, rest, options, e);
+	s->is_open = r == 0;
 	if (r < 0)
 		s3_close(&s->store);
 	else

@@ -84,6 +84,7 @@ struct store_s3 {
 	struct s3_config config;
 	struct s3_keys *keys;
 	struct http_client *http;
+	bool is_open;
 	_Atomic int64_t skew_s; /* what the store's clock shows more than ours */
 };
 
@@ -127,7 +128,7 @@ int s3_put(struct store *store, const char *name, const struct backend_source *s
 int s3_list(struct store *store, const char *prefix, const char *after, unsigned int count_max,
 	    int (*fn)(void *arg, const char *name, const struct backend_object *object), void *arg,
 	    struct err *e);
-/* Does the store honour put-if-absent? Sets the capability. See backend_s3_probe.c. */
+/* Can the bucket be used, and put-if-absent? Sets the capability. See backend_s3_probe.c. */
 NODISCARD int s3_probe(struct store_s3 *s, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * backend_s3_probe - does the store honour "If-None-Match: *" on a put?
+ * backend_s3_probe - may we use the bucket, and does the store honour "If-None-Match: *" on a put?
  *
  * Amazon, Ceph and others answer 412 where the key is taken, Swift's s3api says 501, and some accept
  * the header and overwrite. Only what was seen is believed, so the same key is put twice, with the
@@ -50,7 +50,25 @@ static void delete_probe(struct store_s3 *s, const char *key)
 	http_answer_done(&answer);
 }
 
-int s3_probe(struct store_s3 *s, struct err *e)
+/* A listing of one: says in words what is wrong with keys, bucket or region, unlike HEAD; and some
+ * stores refuse the condition before they look at any of these. */
+static int check_access(struct store_s3 *s, struct err *e)
+{
+	struct http_answer answer = { .status = 0 };
+	struct s3_call call = { .method = "GET",
+				.params = { { "list-type", "2" },
+					    { "max-keys", "1" },
+					    { "prefix", s->config.prefix } },
+				.param_count = 3 };
+	int r = s3_perform(s, &call, &answer, e);
+
+	if (r == 0 && answer.status != 200)
+		r = s3_refused(s, &answer, "list", s->config.prefix, e);
+	http_answer_done(&answer);
+	return r;
+}
+
+static int probe(struct store_s3 *s, struct err *e)
 {
 	char name[64], key[S3_KEY_BYTES_MAX + 1];
 	uint64_t random[2];
@@ -69,4 +87,11 @@ int s3_probe(struct store_s3 *s, struct err *e)
 	if (r == 0 && second == 412)
 		s->store.caps |= BACKEND_CAP_PUT_IF_ABSENT;
 	return r;
+}
+
+int s3_probe(struct store_s3 *s, struct err *e)
+{
+	int r = check_access(s, e);
+
+	return r == 0 ? probe(s, e) : r;
 }

@@ -194,6 +194,9 @@ int s3_perform(struct store_s3 *s, struct s3_call *call, struct http_answer *ret
 		http_answer_done(ret_answer);
 		r = send_once(s, call, ret_answer, e);
 	}
+	/* Once it had an address, its name server has trouble, which passes. */
+	if (r == -EHOSTUNREACH && s->is_open)
+		r = -EAGAIN;
 	if (r < 0)
 		return err_wrap(e, r, "s3: bucket '%s'", s->config.bucket);
 	note_busy(s, ret_answer);

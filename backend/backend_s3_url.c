@@ -263,8 +263,8 @@ static int take_part_size(struct s3_config *c, const struct options *o, struct e
 int s3_config_parse(const char *rest, struct s3_config *ret_config, struct err *e)
 {
 	size_t place_bytes = strcspn(rest, "?#");
-	struct options o = { NULL };
-	struct s3_config c = { NULL };
+	struct options o = { .endpoint = NULL };
+	struct s3_config c = { .endpoint = NULL };
 	int r = rest[place_bytes] == '#' ? err_set(e, -EINVAL, "s3: URL: '#' is not possible") : 0;
 
 	if (r == 0)
@@ -300,5 +300,5 @@ void s3_config_done(struct s3_config *c)
 	free(c->ca_file);
 	free(c->credentials);
 	free(c->profile);
-	*c = (struct s3_config){ NULL };
+	*c = (struct s3_config){ .endpoint = NULL };
 }

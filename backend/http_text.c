@@ -19,8 +19,11 @@ void http_answer_done(struct http_answer *a)
 
 const char *http_answer_header(const struct http_answer *a, const char *name)
 {
-	const char *at = (const char *)a->headers.data, *end = at + a->headers.len_bytes;
+	const char *at = (const char *)a->headers.data, *end;
 
+	if (!at)
+		return NULL;
+	end = at + a->headers.len_bytes;
 	while (at < end) {
 		const char *value = at + strlen(at) + 1;
 
