@@ -227,6 +227,9 @@ static int open_parts(struct store_s3 *s, const char *rest, const struct backend
 
 	if (r < 0)
 		return r;
+	/* No try shall stall for longer than its whole call may take. */
+	if (options->timeout_ns > 0)
+		http.stall_timeout_ns = min_u64(http.stall_timeout_ns, options->timeout_ns);
 	r = s3_keys_load(s->env, &s->config, &s->keys, e);
 	if (r < 0)
 		return r;

@@ -78,8 +78,13 @@ static int hasher_part(struct hasher *h, uint64_t len_bytes, char ret_hash[SIGV4
 static int judge_put(struct store_s3 *s, const struct http_answer *a, const char *name,
 		     bool if_absent, struct err *e)
 {
-	if (a->status == 200 || a->status == 201)
-		return 0;
+	if (a->status == 200 || a->status == 201) {
+		/* Who stores says as what; a page that something on the way made up does not. */
+		if (http_answer_header(a, "etag"))
+			return 0;
+		return err_set(e, -EAGAIN, "s3: '%s': the answer has no ETag: was it stored?",
+			       name);
+	}
 	if (if_absent && a->status == 412)
 		return err_set(e, -EEXIST, "'%s': object exists", name);
 	return s3_refused(s, a, "put", name, e);
