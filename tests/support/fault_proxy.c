@@ -252,13 +252,14 @@ static ssize_t body_step(struct body *b, uint64_t max_bytes)
 	n = (size_t)min_u64(min_u64(max_bytes, s->end - s->at), b->cut_at_bytes - b->done_bytes);
 	if (b->flip_at_bytes >= b->done_bytes && b->flip_at_bytes - b->done_bytes < n)
 		s->buffer[s->at + (b->flip_at_bytes - b->done_bytes)] ^= 1;
+	/* Before they leave, so that who received them finds them counted. */
+	mutex_lock(&b->proxy->lock);
+	*b->count += b->to ? n : 0;
+	mutex_unlock(&b->proxy->lock);
 	if (b->to && !send_all(b->proxy, b->to->fd, s->buffer + s->at, n))
 		return -EPIPE;
 	s->at += n;
 	b->done_bytes += n;
-	mutex_lock(&b->proxy->lock);
-	*b->count += b->to ? n : 0;
-	mutex_unlock(&b->proxy->lock);
 	return (ssize_t)n;
 }
 
