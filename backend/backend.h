@@ -69,7 +69,8 @@ struct metrics_group; /* common/metrics.h */
 
 /*
  * Open the store that a URL names: "mem:" (optionally "mem:name", shared in the process by name),
- * "file:///absolute/dir" (made if missing).
+ * "file:///absolute/dir" (made if missing), "s3://bucket/prefix?..." and
+ * "swift://container/prefix?..." (README.md has their options and where their keys come from).
  *
  * Owns:     the result, closed by backend_close(); env must outlive it.
  * Errors:   -EINVAL bad URL or option, -EPROTONOSUPPORT unknown scheme, else what the store says.

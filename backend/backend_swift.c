@@ -83,8 +83,8 @@ static void note_busy(struct store_swift *s, const struct http_answer *a)
 		atomic_store(&s->store.busy_until_ns, clock_mono_ns() + after_ns);
 }
 
-int swift_perform(struct store_swift *s, const struct swift_request *q,
-		  struct http_answer *ret_answer, struct err *e)
+static int send_with_token(struct store_swift *s, const struct swift_request *q,
+			   struct http_answer *answer, struct err *e)
 {
 	uint64_t refused = 0;
 
@@ -94,21 +94,33 @@ int swift_perform(struct store_swift *s, const struct swift_request *q,
 
 		if (r < 0)
 			return r;
-		http_answer_done(ret_answer);
-		*ret_answer = (struct http_answer){ .status = 0 };
-		r = send_with(s, &token, q, ret_answer, e);
+		http_answer_done(answer);
+		*answer = (struct http_answer){ .status = 0 };
+		r = send_with(s, &token, q, answer, e);
 		refused = token.generation;
 		swift_token_done(&token);
 		/* The body of an error never fits dst: its status says more. */
-		if (ret_answer->status == 401)
-			continue;
-		if (ret_answer->status > 0)
-			note_busy(s, ret_answer);
-		return r;
+		if (answer->status != 401)
+			return r;
 	}
 	return err_set(e, -EACCES,
 		       "the store refuses a token that is new: does the auth server belong to it, "
 		       "and is storage_url= right?");
+}
+
+int swift_perform(struct store_swift *s, const struct swift_request *q,
+		  struct http_answer *ret_answer, struct err *e)
+{
+	int r = send_with_token(s, q, ret_answer, e);
+
+	if (ret_answer->status > 0 && ret_answer->status != 401) {
+		atomic_store(&s->reached, true);
+		note_busy(s, ret_answer);
+	}
+	/* Once its hosts had addresses, the name server has trouble, which passes. */
+	if (r == -EHOSTUNREACH && atomic_load(&s->reached))
+		r = -EAGAIN;
+	return r;
 }
 
 int swift_no_container(const struct store_swift *s, struct err *e)

@@ -134,6 +134,7 @@ struct store_swift {
 	char *container_path; /* "/container", escaped */
 	struct http_client *http;
 	struct swift_auth *auth;
+	_Atomic bool reached; /* the store answered at least once */
 };
 
 /* One request about an object or, where name is NULL, the container. */

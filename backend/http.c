@@ -732,6 +732,10 @@ int http_perform(struct http_client *c, const struct http_request *request,
 	if (r < 0)
 		return r;
 	r = transfer_run(&t, deadline_ns);
+	/* There is no connection left to keep, and after a name that did not resolve libcurl's handle
+	 * refuses all that follows (seen with 7.88). */
+	if (r < 0)
+		connection_free(TAKE_PTR(t.connection));
 	connection_give_back(c, t.connection);
 	free_headers(t.headers);
 	if (ret_answer->status < 200)

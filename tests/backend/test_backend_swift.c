@@ -1,4 +1,5 @@
 /* What a swift: store makes of a store's answers: right ones, troubled ones, wrong ones. */
+#include "backend/backend_swift.h"
 #include "common/crc32c.h"
 #include "common/thread.h"
 #include "common/units.h"
@@ -250,6 +251,24 @@ START_TEST(a_store_that_asks_for_time_is_remembered)
 }
 END_TEST
 
+START_TEST(a_name_server_in_trouble_is_worth_another_try_once_the_store_was_reached)
+{
+	struct store_swift *s = CONTAINER_OF(sw.store, struct store_swift, store);
+	char *url, gone[128];
+
+	/* Refused by the resolver itself: a label of 70 characters. */
+	(void)snprintf(gone, sizeof(gone), "http://%070d.invalid", 0);
+	url = s->config.storage_url;
+	s->config.storage_url = gone;
+	ck_assert_int_eq(swift_fx_put("x", "body", 0), -EHOSTUNREACH);
+	swift_fx_must_say("no such host");
+	s->config.storage_url = url;
+	atomic_store(&s->reached, true);
+	ck_assert_msg(swift_fx_put("x", "body", 0) == -EAGAIN, "%s", sw.e.message);
+	swift_fx_must_say("no such host");
+}
+END_TEST
+
 /* ---- missing ------------------------------------------------------------------------------- */
 
 START_TEST(a_missing_object_is_looked_for_twice)
@@ -370,6 +389,8 @@ int main(void)
 	tcase_add_test(tc, a_read_of_nothing_looks_at_the_length);
 	tcase_add_test(tc, trouble_of_a_get_is_retryable);
 	tcase_add_test(tc, a_store_that_asks_for_time_is_remembered);
+	tcase_add_test(tc,
+		       a_name_server_in_trouble_is_worth_another_try_once_the_store_was_reached);
 	tcase_add_test(tc, a_missing_object_is_looked_for_twice);
 	tcase_add_test(tc, an_object_that_is_only_missing_for_a_moment_is_not_missing);
 	tcase_add_test(tc, a_missing_container_is_not_a_missing_object);

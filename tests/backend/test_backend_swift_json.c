@@ -130,12 +130,14 @@ START_TEST(a_catalogue_without_a_store_is_told_from_garbage)
 					       "\xff",
 					       "\"x\"",
 					       "{\"token\":{\"catalog\":\"http://x\"}}" };
+	static const char no_strings[] =
+		"{\"token\":{\"catalog\":[{\"type\":\"object-store\",\"endpoints\":[{\"interface\":"
+		"\"public\",\"url\":7},{\"url\":\"http://x\"}]}]}}";
 	static const char *const empty[] = {
 		"{\"token\":{\"catalog\":[]}}",
 		"{\"token\":{\"catalog\":[[],{\"type\":7,\"endpoints\":7}]}}",
 		"{\"token\":{\"catalog\":[{\"type\":\"object-store\",\"endpoints\":{}}]}}",
-		"{\"token\":{\"catalog\":[{\"type\":\"object-store\",\"endpoints\":[{\"interface\":"
-		"\"public\",\"url\":7},{\"url\":\"http://x\"}]}]}}",
+		no_strings,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(garbage); i++)

@@ -520,10 +520,15 @@ END_TEST
 START_TEST(a_name_that_does_not_resolve_is_told)
 {
 	/* A label of 70 characters: refused by the resolver itself, no server is asked. */
-	(void)snprintf(fx.url, sizeof(fx.url), "http://%070d.invalid/?" SECRET, 0);
-	ck_assert_int_eq(get(), -EHOSTUNREACH);
-	ck_assert_ptr_nonnull(strstr(fx.e.message, "000.invalid"));
-	ck_assert_ptr_null(strstr(fx.e.message, SECRET));
+	for (unsigned int i = 0; i < 3; i++) { /* each time, and then it is all right again */
+		(void)snprintf(fx.url, sizeof(fx.url), "http://%070d.invalid/?" SECRET, 0);
+		ck_assert_int_eq(i == 1 ? put("x", 1) : get(), -EHOSTUNREACH);
+		ck_assert_ptr_nonnull(strstr(fx.e.message, "000.invalid"));
+		ck_assert_ptr_null(strstr(fx.e.message, SECRET));
+	}
+	(void)snprintf(fx.url, sizeof(fx.url), "%s/", server_url(fx.server));
+	server_answer(fx.server, "200 OK", "", "");
+	ck_assert_int_eq(get(), 0);
 }
 END_TEST
 
