@@ -49,6 +49,7 @@ static const struct layer_row layer_row = {
 	.mark = 120,
 };
 static const struct root_row root_row = { .number = 12, .epoch = 7 };
+static const struct changed_row changed_row = { .root = 13 };
 static const struct object_state_row object_state_row = {
 	.size_bytes = UINT64_C(0x123456789a),
 	.mtime_ns = -9,
@@ -87,6 +88,7 @@ ROW_CODEC(checkpoint_row)
 ROW_CODEC(object_row)
 ROW_CODEC(layer_row)
 ROW_CODEC(root_row)
+ROW_CODEC(changed_row)
 ROW_CODEC(object_state_row)
 ROW_CODEC(sco_row)
 
@@ -293,6 +295,7 @@ static const struct golden goldens[] = {
 	GOLDEN_AS(object_row, object_row, object_row_free),
 	GOLDEN(layer_row),
 	GOLDEN(root_row),
+	GOLDEN(changed_row),
 	GOLDEN(object_state_row),
 	GOLDEN(sco_row),
 	GOLDEN_AS(page_base, page, NULL),
