@@ -18,15 +18,17 @@
  *
  * Proof. Let I and J both come to the end, and I be the first to look in step 4. J sees his own
  * object later, so his first put was done after I's look: had it been done before, either I would
- * have seen it, or it has the earlier timestamp and stays hidden behind I's. J looks S after that
- * put at least, hence after I's step 5 was done. So if I's second put has the later timestamp, J
- * sees I's object there and has lost. Otherwise J's first put arrived after I's look. Then J's step
- * 1 was after I's first put, which was S before I's look; it found an object, and J has lost. What
- * is left is that both looks of step 1 and the condition of step 2 each meet the moment of another
- * replacement.
+ * have seen it, or it has the earlier timestamp and stays hidden behind I's. Then J's step 1, less
+ * than S before that, was after I's first put, which was S before I's look: it found an object, and
+ * J has lost. Step 5 makes the object that stays the winner's, whatever was put before it.
  *
- * A second put of unknown end may hide the winner's object later: who lost must not try again under
- * this name, and is told -EEXIST. The winner is who was told so, whatever the object says.
+ * What is left. J's two looks and his condition may each meet the moment of another replacement,
+ * which are at most as many as there are puts of step 5. And a put of J whose answer was lost, which
+ * he repeated with success, may be carried out after I's look. Both take a store that stalls and
+ * two clients at the same moment.
+ *
+ * A put of unknown end may hide the winner's object later: who lost must not try again under this
+ * name, and is told -EEXIST. The winner is who was told so, whatever the object says.
  *
  * It holds while the clocks of the proxies agree to better than S and a look reaches a copy that each
  * put reached (X-Newest asks all of them), as one cluster in good health gives. A cluster that is cut
