@@ -3,8 +3,9 @@
  *
  * A claim is an object named by the epoch, with random bytes in it. Where the store has put-if-absent
  * two daemons cannot hold the same epoch (of two copies of a pool directory, say). Where it has not, a
- * claim is looked for before it is put, and read back in every round: whoever finds another's bytes
- * there stops. So a second daemon is noticed, by the one or by the other, but may have put something.
+ * claim is looked for before it is put. In every round it is read back, for a put of somebody else may
+ * have been on its way: whoever finds another's bytes there stops. So without put-if-absent a second
+ * daemon is noticed, by the one or by the other, but may have put something.
  */
 #include "common/log.h"
 #include "volume/upload.h"
@@ -94,7 +95,7 @@ static int claim_epoch(struct pool *p, const char *name, struct err *e)
 	return r;
 }
 
-/* The claim is still what was put: nobody came behind the look before it. */
+/* The claim is still what was put: nobody came behind it. */
 static int check_claim(struct pool *p, const char *name, struct err *e)
 {
 	enum holder holder;
@@ -113,7 +114,7 @@ int upload_check_owner(struct pool *p, struct err *e)
 		return err_set(e, -ESTALE, "another daemon owns the backend; local data is kept");
 	object_name_epoch(own, p->epoch);
 	r = p->epoch_claimed ? 0 : claim_epoch(p, own, e);
-	if (r == 0 && !is_conditional(p))
+	if (r == 0)
 		r = check_claim(p, own, e);
 	if (r == 0)
 		r = backend_list(p->backend, "epoch/", own, 1000, see_claim, &c, e);

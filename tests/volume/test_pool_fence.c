@@ -102,7 +102,7 @@ START_TEST(of_two_copies_the_second_puts_nothing)
 END_TEST
 
 /* Both looked, both put: of whom the claim is not, he stops at his next round. */
-START_TEST(who_lost_his_claim_stops_where_it_could_be_overwritten)
+START_TEST(who_lost_his_claim_stops)
 {
 	struct backend_source other = { .data = "another daemon's", .len_bytes = 16 };
 	struct backend_put_result result;
@@ -110,7 +110,7 @@ START_TEST(who_lost_his_claim_stops_where_it_could_be_overwritten)
 	struct pool_status st;
 	struct err e = { 0 };
 
-	open_backend(false);
+	open_backend(_i);
 	pool_fixture_create();
 	pool_fixture_open_quiet();
 	pool_status(pf.pool, &st);
@@ -132,7 +132,7 @@ int main(void)
 
 	pool_fixture_add(t, NULL);
 	tcase_add_loop_test(t, of_two_copies_the_second_puts_nothing, 0, 2);
-	tcase_add_test(t, who_lost_his_claim_stops_where_it_could_be_overwritten);
+	tcase_add_loop_test(t, who_lost_his_claim_stops, 0, 2);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
