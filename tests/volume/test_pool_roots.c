@@ -324,6 +324,26 @@ START_TEST(a_name_that_comes_while_a_root_is_put_is_in_the_next)
 }
 END_TEST
 
+/* Equal lengths, equal checksums (an image ends with its own), other names. */
+START_TEST(names_that_change_without_the_length_of_all_are_in_the_next_root)
+{
+	char before[PATH_BYTES], after[PATH_BYTES];
+	struct object *o = make_object(OBJECT_FILE);
+
+	sync_backend();
+	for (unsigned int i = 0; i < 3; i++) {
+		newest_namespace(before);
+		ck_assert_int_eq(object_delete(pf.pool, id_of(o), NULL), 0);
+		object_close(o);
+		o = make_object(OBJECT_FILE);
+		sync_backend();
+		newest_namespace(after);
+		ck_assert_str_gt(after, before);
+	}
+	object_close(o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_roots");
@@ -340,6 +360,7 @@ int main(void)
 	tcase_add_test(t, several_scos_travel_at_the_same_time);
 	tcase_add_test(t, roots_end_when_nothing_changes_and_begin_again_when_something_does);
 	tcase_add_test(t, a_name_that_comes_while_a_root_is_put_is_in_the_next);
+	tcase_add_test(t, names_that_change_without_the_length_of_all_are_in_the_next_root);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
