@@ -95,13 +95,16 @@ static int claim_epoch(struct pool *p, const char *name, struct err *e)
 	return r;
 }
 
-/* The claim is still what was put: nobody came behind it. */
+/* The claim is still what was put: nobody came behind it. One that a store does not find at the moment
+ * says nothing of others, but nothing may be put until it is there. */
 static int check_claim(struct pool *p, const char *name, struct err *e)
 {
 	enum holder holder;
 	int r = find_holder(p, name, &holder, e);
 
-	return r == 0 && holder != OURSELVES ? fence(p, p->epoch, e) : r;
+	if (r == 0 && holder == NOBODY)
+		return err_set(e, -EAGAIN, "the claim '%s' is not on the backend", name);
+	return r == 0 && holder == ANOTHER ? fence(p, p->epoch, e) : r;
 }
 
 int upload_check_owner(struct pool *p, struct err *e)

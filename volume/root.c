@@ -349,7 +349,8 @@ static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, co
 int root_put(struct root_builder *b, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
-	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	/* Without those that died behind the cut: this root still shows them. */
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, b->number + 1, 0);
 	struct named_object object;
 	struct buf bytes;
 	int r;
@@ -358,9 +359,7 @@ int root_put(struct root_builder *b, struct err *e)
 	b->new.epoch = b->pool->epoch;
 	b->new.number = b->number;
 	b->new.created_ns = env_now_real_ns(b->pool->env);
-	/* Not those that this root is the first to show no more, but still shows. */
-	r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &from, &until, collect_condemned,
-			      &b->new, e);
+	r = meta_iterate(b->pool->meta, META_NAMES, &from, &until, collect_condemned, &b->new, e);
 	if (r < 0)
 		return err_wrap(e, r, "condemned objects");
 	buf_init(&bytes, IMAGE_BYTES_MAX);

@@ -123,6 +123,31 @@ START_TEST(who_lost_his_claim_stops)
 }
 END_TEST
 
+/* A store in trouble may miss an object for a while: that is no other daemon. */
+START_TEST(a_claim_that_is_not_found_is_waited_for)
+{
+	char claim[OBJECT_NAME_MAX + 1];
+	uint8_t bytes[16];
+	struct backend_source own = { .data = bytes, .len_bytes = sizeof(bytes) };
+	struct backend_put_result result;
+	struct pool_status st;
+	struct err e = { 0 };
+
+	open_backend(_i);
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	pool_status(pf.pool, &st);
+	object_name_epoch(claim, st.epoch);
+	ck_assert_int_eq(backend_get(backend, claim, 0, bytes, sizeof(bytes), &e), 0);
+	ck_assert_int_eq(backend_delete(backend, claim, &e), 0);
+	write_something(pf.pool);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EAGAIN);
+	ck_assert_int_eq(backend_put(backend, claim, &own, 0, &result, &e), 0);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), 0);
+	end();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_fence");
@@ -133,6 +158,7 @@ int main(void)
 	pool_fixture_add(t, NULL);
 	tcase_add_loop_test(t, of_two_copies_the_second_puts_nothing, 0, 2);
 	tcase_add_loop_test(t, who_lost_his_claim_stops, 0, 2);
+	tcase_add_loop_test(t, a_claim_that_is_not_found_is_waited_for, 0, 2);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
