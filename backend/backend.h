@@ -141,55 +141,6 @@ NODISCARD int backend_list(struct backend *b, const char *prefix, const char *af
  */
 struct metrics_group *backend_metrics(struct backend *b);
 
-/* --- an examination ----------------------------------------------------------------------------- */
-
-#define BACKEND_EXAM_STEPS_MAX 16u
-
-enum backend_exam_result {
-	BACKEND_EXAM_OK,
-	BACKEND_EXAM_ABSENT, /* the store lacks it, and a pool can do without */
-	BACKEND_EXAM_FAILED, /* a pool cannot live there */
-};
-
-struct backend_exam_step {
-	const char *name;
-	enum backend_exam_result result;
-	char detail[200]; /* what was seen; "" when there is nothing to say */
-	uint64_t took_ns;
-};
-
-/* What a store can do, as seen by doing it. */
-struct backend_exam {
-	struct backend_exam_step steps[BACKEND_EXAM_STEPS_MAX];
-	unsigned int count;
-	bool can_fence; /* put if absent holds: of two daemons at most one can commit */
-	bool tells_time;
-	int64_t clock_ahead_ns; /* of the store, where it tells the time */
-	/* Speed, by `threads` at the same time; 0 where it was not measured. */
-	unsigned int threads;
-	uint64_t put_bytes_per_s, get_bytes_per_s;
-	uint64_t small_put_ns, small_get_ns; /* median of one caller: 4 KiB, a range of 4 KiB */
-};
-
-struct backend_exam_options {
-	uint64_t large_bytes; /* of the large object; 0: 64 MiB */
-	uint64_t speed_ns;    /* each kind is measured for so long; 0: not at all */
-	unsigned int threads; /* 0: 4 */
-	void (*step)(void *arg, const struct backend_exam_step *step); /* told at once; NULL */
-	void *arg;
-};
-
-/*
- * Put, read, list and delete objects of a random prefix, which are deleted at the end, and say what
- * holds of all that a pool rests on. A step that fails does not end it, unless nothing can be put.
- *
- * Returns:  0 when every step could be judged (look at their results), -ENOMEM.
- * Threads:  any; runs its own for the speed.
- */
-NODISCARD int backend_examine(struct backend *b, struct env *env,
-			      const struct backend_exam_options *options,
-			      struct backend_exam *ret_exam, struct err *e);
-
 /* Check a name against the rules at the top: 0 or -EINVAL. */
 NODISCARD int backend_check_name(const char *name, struct err *e);
 

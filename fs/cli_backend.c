@@ -1,7 +1,7 @@
 /* `vpool backend check`: whether a pool can live on a store, what that can do, and how fast. */
-#include "backend/backend.h"
 #include "common/units.h"
 #include "fs/cli.h"
+#include "volume/volume.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +9,13 @@
 #define SPEED_NS (2 * NS_PER_SEC)
 
 static const char *const result_words[] = {
-	[BACKEND_EXAM_OK] = "ok",
-	[BACKEND_EXAM_ABSENT] = "absent",
-	[BACKEND_EXAM_FAILED] = "failed",
+	[STORE_EXAM_OK] = "ok",
+	[STORE_EXAM_ABSENT] = "absent",
+	[STORE_EXAM_FAILED] = "failed",
 };
 
 /* One line as soon as it is known: a slow store takes its time. */
-static void print_step(void *arg, const struct backend_exam_step *s)
+static void print_step(void *arg, const struct store_exam_step *s)
 {
 	const struct cli *c = arg;
 	char took[CLI_SIZE_BYTES];
@@ -37,16 +37,16 @@ static void print_speed(const char *what, uint64_t bytes_per_s, uint64_t small_n
 		     threads, cli_seconds((double)small_ns / 1e9, small));
 }
 
-static unsigned int failures(const struct backend_exam *x)
+static unsigned int failures(const struct store_exam *x)
 {
 	unsigned int count = 0;
 
 	for (unsigned int i = 0; i < x->count; i++)
-		count += x->steps[i].result == BACKEND_EXAM_FAILED;
+		count += x->steps[i].result == STORE_EXAM_FAILED;
 	return count;
 }
 
-static int print_words(const struct cli *c, const struct backend_exam *x)
+static int print_words(const struct cli *c, const struct store_exam *x)
 {
 	if (x->put_bytes_per_s)
 		print_speed("put", x->put_bytes_per_s, x->small_put_ns, x->threads);
@@ -57,13 +57,12 @@ static int print_words(const struct cli *c, const struct backend_exam *x)
 	return cli_finish_output(c);
 }
 
-static int print_document(const struct cli *c, const struct backend *b,
-			  const struct backend_exam *x)
+static int print_document(const struct cli *c, const struct store_exam *x)
 {
 	json_t *steps = json_array(), *document;
 
 	for (unsigned int i = 0; i < x->count && steps; i++) {
-		const struct backend_exam_step *s = &x->steps[i];
+		const struct store_exam_step *s = &x->steps[i];
 
 		if (json_array_append_new(steps, json_pack("{s:s, s:s, s:s, s:f}", "name", s->name,
 							   "result", result_words[s->result],
@@ -75,9 +74,8 @@ static int print_document(const struct cli *c, const struct backend *b,
 	}
 	if (!steps)
 		return cli_print_json(c, NULL);
-	document =
-		json_pack("{s:s, s:b, s:s, s:o}", "url", backend_url(b), "usable", failures(x) == 0,
-			  "fencing", x->can_fence ? "prevents" : "detect only", "steps", steps);
+	document = json_pack("{s:s, s:b, s:s, s:o}", "url", x->url, "usable", failures(x) == 0,
+			     "fencing", x->can_fence ? "prevents" : "detect only", "steps", steps);
 	if (document && x->tells_time)
 		(void)json_object_set_new(document, "clock_ahead_seconds",
 					  json_real((double)x->clock_ahead_ns / 1e9));
@@ -92,33 +90,20 @@ static int print_document(const struct cli *c, const struct backend *b,
 	return cli_print_json(c, document);
 }
 
-static int examine(struct cli *c, struct backend *b)
-{
-	struct backend_exam_options o = { .speed_ns = SPEED_NS, .step = print_step, .arg = c };
-	struct backend_exam x;
-	struct err e = { 0 };
-	int r = backend_examine(b, env_posix(), &o, &x, &e);
-
-	if (r < 0)
-		return cli_fail_err(c, r, &e, NULL, "backend check");
-	r = c->json ? print_document(c, b, &x) : print_words(c, &x);
-	return r == CLI_DONE && failures(&x) ? CLI_FAILED : r;
-}
-
 static int run_backend(struct cli *c)
 {
-	struct backend *b;
+	struct store_exam_options o = { .speed_ns = SPEED_NS, .step = print_step, .arg = c };
+	struct store_exam x;
 	struct err e = { 0 };
 	int r;
 
 	if (strcmp(c->args[0], "check") != 0)
 		return cli_fail(c, CLI_USAGE, NULL, "backend: '%s': expected check", c->args[0]);
-	r = backend_open(env_posix(), c->args[1], NULL, &b, &e);
+	r = store_examine(env_posix(), c->args[1], &o, &x, &e);
 	if (r < 0)
 		return cli_fail_err(c, r, &e, NULL, "backend check");
-	r = examine(c, b);
-	backend_close(b);
-	return r;
+	r = c->json ? print_document(c, &x) : print_words(c, &x);
+	return r == CLI_DONE && failures(&x) ? CLI_FAILED : r;
 }
 
 const struct cli_verb cli_verb_backend = {

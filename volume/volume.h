@@ -319,4 +319,56 @@ struct pool_check_result {
 NODISCARD int pool_check(struct pool *p, const struct pool_check_options *options,
 			 struct pool_check_result *ret_result, struct err *e);
 
+/* --- a store without a pool -------------------------------------------------------------------- */
+
+#define STORE_EXAM_STEPS_MAX 16u
+
+enum store_exam_result {
+	STORE_EXAM_OK,
+	STORE_EXAM_ABSENT, /* the store lacks it, and a pool can do without */
+	STORE_EXAM_FAILED, /* a pool cannot live there */
+};
+
+struct store_exam_step {
+	const char *name;
+	enum store_exam_result result;
+	char detail[200]; /* what was seen; "" when there is nothing to say */
+	uint64_t took_ns;
+};
+
+/* What a store can do, as seen by doing it. */
+struct store_exam {
+	char url[1024]; /* without secrets */
+	struct store_exam_step steps[STORE_EXAM_STEPS_MAX];
+	unsigned int count;
+	bool can_fence; /* put if absent holds: of two daemons at most one can commit */
+	bool tells_time;
+	int64_t clock_ahead_ns; /* of the store, where it tells the time */
+	/* Speed, by `threads` at the same time; 0 where it was not measured. */
+	unsigned int threads;
+	uint64_t put_bytes_per_s, get_bytes_per_s;
+	uint64_t small_put_ns, small_get_ns; /* median of one caller: 4 KiB, a range of 4 KiB */
+};
+
+struct store_exam_options {
+	uint64_t large_bytes; /* of the large object; 0: 64 MiB */
+	uint64_t speed_ns;    /* each kind is measured for so long; 0: not at all */
+	unsigned int threads; /* 0: 4 */
+	void (*step)(void *arg, const struct store_exam_step *step); /* told at once; NULL */
+	void *arg;
+};
+
+/*
+ * Put, read, list and delete objects of a random prefix on the store of a URL, which are deleted at the
+ * end, and say what holds of all that a pool rests on. A step that fails does not end it, unless nothing
+ * can be put.
+ *
+ * Returns:  0 when every step could be judged (look at their results).
+ * Errors:   -ENOMEM, and what opening the store says.
+ * Threads:  any; runs its own for the speed.
+ */
+NODISCARD int store_examine(struct env *env, const char *url,
+			    const struct store_exam_options *options, struct store_exam *ret_exam,
+			    struct err *e);
+
 #endif

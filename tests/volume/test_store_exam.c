@@ -1,6 +1,7 @@
 /* The examination of a store: an honest one passes, and each lie is found by the step it is about. */
 #include "backend/backend_impl.h"
 #include "common/base.h"
+#include "volume/store_exam.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -140,11 +141,11 @@ static const struct store_ops lies = {
 };
 
 static struct backend *b;
-static struct backend_exam x;
+static struct store_exam x;
 
 static void examine(enum lie lie)
 {
-	struct backend_exam_options o = { .large_bytes = 5 << 20 };
+	struct store_exam_options o = { .large_bytes = 5 << 20 };
 	struct backend_options bo = { .attempts_max = 1 };
 	struct liar *l = calloc(1, sizeof(*l));
 	struct err e = { 0 };
@@ -156,10 +157,10 @@ static void examine(enum lie lie)
 		l->store.caps &= ~(unsigned int)BACKEND_CAP_PUT_IF_ABSENT;
 	l->lie = lie;
 	ck_assert_int_eq(backend_open_over(env_posix(), &l->store, "lies:", &bo, &b, &e), 0);
-	ck_assert_int_eq(backend_examine(b, env_posix(), &o, &x, &e), 0);
+	ck_assert_int_eq(store_exam_run(b, env_posix(), &o, &x, &e), 0);
 }
 
-static const struct backend_exam_step *step(const char *name)
+static const struct store_exam_step *step(const char *name)
 {
 	for (unsigned int i = 0; i < x.count; i++)
 		if (strcmp(x.steps[i].name, name) == 0)
@@ -179,7 +180,7 @@ START_TEST(an_honest_store_passes_and_is_left_empty)
 	examine(HONEST);
 	ck_assert_uint_eq(x.count, 10);
 	for (unsigned int i = 0; i < x.count; i++)
-		ck_assert_msg(x.steps[i].result == BACKEND_EXAM_OK, "%s: %s", x.steps[i].name,
+		ck_assert_msg(x.steps[i].result == STORE_EXAM_OK, "%s: %s", x.steps[i].name,
 			      x.steps[i].detail);
 	ck_assert(x.can_fence);
 	ck_assert(x.tells_time);
@@ -191,25 +192,25 @@ END_TEST
 static const struct {
 	enum lie lie;
 	const char *step;
-	enum backend_exam_result result;
+	enum store_exam_result result;
 } found[] = {
-	{ NOTHING_CAN_BE_PUT, "put and get", BACKEND_EXAM_FAILED },
-	{ OTHER_BYTES, "put and get", BACKEND_EXAM_FAILED },
-	{ FIRST_PUT_STAYS, "replace", BACKEND_EXAM_FAILED },
-	{ RANGES_FROM_THE_START, "range", BACKEND_EXAM_FAILED },
-	{ MISSING_IS_AN_ERROR, "missing object", BACKEND_EXAM_FAILED },
-	{ LARGE_IS_CUT, "large object", BACKEND_EXAM_FAILED },
-	{ LIST_FORGETS, "list in order", BACKEND_EXAM_FAILED },
-	{ LIST_FORGETS_THE_FIRST, "list in order", BACKEND_EXAM_FAILED },
-	{ NOTHING_GOES, "delete", BACKEND_EXAM_FAILED },
-	{ CLAIMS_ARE_OVERWRITTEN, "put if absent", BACKEND_EXAM_FAILED },
-	{ NO_CLAIMS, "put if absent", BACKEND_EXAM_ABSENT },
-	{ NO_CLOCK, "clock", BACKEND_EXAM_ABSENT },
+	{ NOTHING_CAN_BE_PUT, "put and get", STORE_EXAM_FAILED },
+	{ OTHER_BYTES, "put and get", STORE_EXAM_FAILED },
+	{ FIRST_PUT_STAYS, "replace", STORE_EXAM_FAILED },
+	{ RANGES_FROM_THE_START, "range", STORE_EXAM_FAILED },
+	{ MISSING_IS_AN_ERROR, "missing object", STORE_EXAM_FAILED },
+	{ LARGE_IS_CUT, "large object", STORE_EXAM_FAILED },
+	{ LIST_FORGETS, "list in order", STORE_EXAM_FAILED },
+	{ LIST_FORGETS_THE_FIRST, "list in order", STORE_EXAM_FAILED },
+	{ NOTHING_GOES, "delete", STORE_EXAM_FAILED },
+	{ CLAIMS_ARE_OVERWRITTEN, "put if absent", STORE_EXAM_FAILED },
+	{ NO_CLAIMS, "put if absent", STORE_EXAM_ABSENT },
+	{ NO_CLOCK, "clock", STORE_EXAM_ABSENT },
 };
 
 START_TEST(each_lie_is_found)
 {
-	const struct backend_exam_step *s;
+	const struct store_exam_step *s;
 
 	examine(found[_i].lie);
 	s = step(found[_i].step);
@@ -224,7 +225,7 @@ END_TEST
 START_TEST(a_clock_that_is_off_is_told_with_how_far)
 {
 	examine(SLOW_CLOCK);
-	ck_assert_int_eq(step("clock")->result, BACKEND_EXAM_OK);
+	ck_assert_int_eq(step("clock")->result, STORE_EXAM_OK);
 	ck_assert_ptr_nonnull(strstr(step("clock")->detail, "3600 seconds behind"));
 	ck_assert_int_lt(x.clock_ahead_ns, -INT64_C(3599) * 1000000000);
 	backend_close(b);
@@ -242,12 +243,12 @@ END_TEST
 
 START_TEST(speed_is_measured_when_asked_for)
 {
-	struct backend_exam_options o = { .large_bytes = 1 << 20, .speed_ns = 1, .threads = 3 };
+	struct store_exam_options o = { .large_bytes = 1 << 20, .speed_ns = 1, .threads = 3 };
 	struct err e = { 0 };
 
 	ck_assert_int_eq(backend_open(env_posix(), "mem:", NULL, &b, &e), 0);
-	ck_assert_int_eq(backend_examine(b, env_posix(), &o, &x, &e), 0);
-	ck_assert_int_eq(step("speed")->result, BACKEND_EXAM_OK);
+	ck_assert_int_eq(store_exam_run(b, env_posix(), &o, &x, &e), 0);
+	ck_assert_int_eq(step("speed")->result, STORE_EXAM_OK);
 	ck_assert_uint_eq(x.threads, 3);
 	ck_assert_uint_gt(x.put_bytes_per_s, 0);
 	ck_assert_uint_gt(x.get_bytes_per_s, 0);

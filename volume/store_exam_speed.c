@@ -1,5 +1,5 @@
-/* exam_speed - how fast a store puts and gets, by several callers, and how soon it answers one. */
-#include "backend/exam.h"
+/* store_exam_speed - how fast a store puts and gets, by several callers, and how soon it answers one. */
+#include "volume/store_exam.h"
 
 #include "common/thread.h"
 #include "common/units.h"
@@ -96,7 +96,7 @@ static int measure_small(struct exam *x, bool gets, uint64_t *ret_median_ns, str
 
 static int measure_all(struct exam *x, struct runner *runners, struct err *e)
 {
-	struct backend_exam *result = x->result;
+	struct store_exam *result = x->result;
 	int r = measure(x, runners, false, &result->put_bytes_per_s, e);
 
 	if (r == 0)
@@ -109,7 +109,7 @@ static int measure_all(struct exam *x, struct runner *runners, struct err *e)
 	return r;
 }
 
-int exam_speed(struct exam *x, struct backend_exam_step *s)
+int exam_speed(struct exam *x, struct store_exam_step *s)
 {
 	struct runner *runners;
 	struct err e = { 0 };

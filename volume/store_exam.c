@@ -1,8 +1,8 @@
 /*
- * exam - does to a store all that a pool does to it, and judges the answers: `vpool backend check`.
- * The speed is measured by exam_speed.c.
+ * store_exam - does to a store all that a pool does to it, and judges the answers: `vpool backend
+ * check`. The speed is measured by store_exam_speed.c.
  */
-#include "backend/exam.h"
+#include "volume/store_exam.h"
 
 #include "common/thread.h"
 #include "common/units.h"
@@ -18,10 +18,10 @@
 
 /* --- words --------------------------------------------------------------------------------------- */
 
-static int say(struct backend_exam_step *s, enum backend_exam_result result, const char *fmt, ...)
+static int say(struct store_exam_step *s, enum store_exam_result result, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
 
-static int say(struct backend_exam_step *s, enum backend_exam_result result, const char *fmt, ...)
+static int say(struct store_exam_step *s, enum store_exam_result result, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -29,12 +29,12 @@ static int say(struct backend_exam_step *s, enum backend_exam_result result, con
 	va_start(ap, fmt);
 	(void)vsnprintf(s->detail, sizeof(s->detail), fmt, ap);
 	va_end(ap);
-	return result == BACKEND_EXAM_FAILED ? -EIO : 0;
+	return result == STORE_EXAM_FAILED ? -EIO : 0;
 }
 
-int exam_failed(struct backend_exam_step *s, const char *what, int code, const struct err *e)
+int exam_failed(struct store_exam_step *s, const char *what, int code, const struct err *e)
 {
-	return say(s, BACKEND_EXAM_FAILED, "%s: %s", what,
+	return say(s, STORE_EXAM_FAILED, "%s: %s", what,
 		   e->message[0] ? e->message : err_name(code));
 }
 
@@ -63,7 +63,7 @@ static int get(struct exam *x, const char *part, uint64_t offset_bytes, void *ds
 }
 
 /* The object holds exactly these bytes. */
-static int must_be(struct exam *x, struct backend_exam_step *s, const char *part, const void *want,
+static int must_be(struct exam *x, struct store_exam_step *s, const char *part, const void *want,
 		   size_t len_bytes)
 {
 	struct err e = { 0 };
@@ -76,14 +76,14 @@ static int must_be(struct exam *x, struct backend_exam_step *s, const char *part
 	if (r < 0)
 		r = exam_failed(s, "get", r, &e);
 	else if (memcmp(got, want, len_bytes) != 0)
-		r = say(s, BACKEND_EXAM_FAILED, "other bytes come back than were put");
+		r = say(s, STORE_EXAM_FAILED, "other bytes come back than were put");
 	free(got);
 	return r;
 }
 
 /* --- steps --------------------------------------------------------------------------------------- */
 
-static int step_put(struct exam *x, struct backend_exam_step *s)
+static int step_put(struct exam *x, struct store_exam_step *s)
 {
 	struct err e = { 0 };
 	int r = exam_put(x, "small", x->bytes, SMALL_BYTES, 0, &e);
@@ -95,7 +95,7 @@ static int step_put(struct exam *x, struct backend_exam_step *s)
 	return must_be(x, s, "small", x->bytes, SMALL_BYTES);
 }
 
-static int step_replace(struct exam *x, struct backend_exam_step *s)
+static int step_replace(struct exam *x, struct store_exam_step *s)
 {
 	struct err e = { 0 };
 	int r = exam_put(x, "replaced", x->bytes, SMALL_BYTES, 0, &e);
@@ -107,7 +107,7 @@ static int step_replace(struct exam *x, struct backend_exam_step *s)
 	return must_be(x, s, "replaced", x->bytes + 1, SMALL_BYTES / 2);
 }
 
-static int step_range(struct exam *x, struct backend_exam_step *s)
+static int step_range(struct exam *x, struct store_exam_step *s)
 {
 	char got[1000];
 	struct err e = { 0 };
@@ -116,15 +116,15 @@ static int step_range(struct exam *x, struct backend_exam_step *s)
 	if (r < 0)
 		return exam_failed(s, "get of a range", r, &e);
 	if (memcmp(got, x->bytes + 4097, sizeof(got)) != 0)
-		return say(s, BACKEND_EXAM_FAILED, "the range has other bytes than were put there");
+		return say(s, STORE_EXAM_FAILED, "the range has other bytes than were put there");
 	r = get(x, "small", SMALL_BYTES - 10, got, 20, NULL);
 	if (r != -EUCLEAN)
-		return say(s, BACKEND_EXAM_FAILED, "a range beyond the end: %s, not %s",
+		return say(s, STORE_EXAM_FAILED, "a range beyond the end: %s, not %s",
 			   r < 0 ? err_name(r) : "bytes", err_name(-EUCLEAN));
 	return 0;
 }
 
-static int step_missing(struct exam *x, struct backend_exam_step *s)
+static int step_missing(struct exam *x, struct store_exam_step *s)
 {
 	struct backend_object object;
 	char name[EXAM_NAME_BYTES], byte;
@@ -133,11 +133,11 @@ static int step_missing(struct exam *x, struct backend_exam_step *s)
 
 	if (r == -ENOENT && head == -ENOENT)
 		return 0;
-	return say(s, BACKEND_EXAM_FAILED, "an object that is not there: get says %s, head %s",
+	return say(s, STORE_EXAM_FAILED, "an object that is not there: get says %s, head %s",
 		   r < 0 ? err_name(r) : "bytes", head < 0 ? err_name(head) : "that it is");
 }
 
-static int step_large(struct exam *x, struct backend_exam_step *s)
+static int step_large(struct exam *x, struct store_exam_step *s)
 {
 	uint64_t len_bytes = x->options.large_bytes;
 	char name[EXAM_NAME_BYTES], got[4096], size[UNITS_TEXT_BYTES];
@@ -164,9 +164,9 @@ static int step_large(struct exam *x, struct backend_exam_step *s)
 	if (r < 0)
 		return exam_failed(s, "large object", r, &e);
 	if (object.len_bytes != len_bytes)
-		return say(s, BACKEND_EXAM_FAILED, "of %s the store has %" PRIu64 " bytes",
+		return say(s, STORE_EXAM_FAILED, "of %s the store has %" PRIu64 " bytes",
 			   size_format(len_bytes, size), object.len_bytes);
-	return say(s, BACKEND_EXAM_OK, "%s", size_format(len_bytes, size));
+	return say(s, STORE_EXAM_OK, "%s", size_format(len_bytes, size));
 }
 
 /* As `backend.h` orders them: byte by byte. */
@@ -195,7 +195,7 @@ static int see_name(void *arg, const char *name, const struct backend_object *ob
 	return 0;
 }
 
-static int step_list(struct exam *x, struct backend_exam_step *s)
+static int step_list(struct exam *x, struct store_exam_step *s)
 {
 	struct listing l = { .x = x };
 	char prefix[EXAM_NAME_BYTES];
@@ -215,12 +215,12 @@ static int step_list(struct exam *x, struct backend_exam_step *s)
 	if (r < 0)
 		return exam_failed(s, "list", r, &e);
 	if (l.wrong || l.seen != ARRAY_SIZE(ordered))
-		return say(s, BACKEND_EXAM_FAILED,
+		return say(s, STORE_EXAM_FAILED,
 			   "names put just now come in another order, or not all of them");
 	return 0;
 }
 
-static int step_delete(struct exam *x, struct backend_exam_step *s)
+static int step_delete(struct exam *x, struct store_exam_step *s)
 {
 	char name[EXAM_NAME_BYTES], byte;
 	struct err e = { 0 };
@@ -234,17 +234,17 @@ static int step_delete(struct exam *x, struct backend_exam_step *s)
 		return exam_failed(s, "delete", r, &e);
 	r = get(x, "replaced", 0, &byte, 1, NULL);
 	if (r != -ENOENT)
-		return say(s, BACKEND_EXAM_FAILED, "what was deleted can still be read");
+		return say(s, STORE_EXAM_FAILED, "what was deleted can still be read");
 	return 0;
 }
 
-static int step_claim(struct exam *x, struct backend_exam_step *s)
+static int step_claim(struct exam *x, struct store_exam_step *s)
 {
 	struct err e = { 0 };
 	int r;
 
 	if (!(backend_caps(x->backend) & BACKEND_CAP_PUT_IF_ABSENT))
-		return say(s, BACKEND_EXAM_ABSENT,
+		return say(s, STORE_EXAM_ABSENT,
 			   "the store has no conditional put: a second daemon is noticed, "
 			   "not kept out");
 	r = exam_put(x, "claim", x->bytes, 100, BACKEND_PUT_IF_ABSENT, &e);
@@ -252,14 +252,14 @@ static int step_claim(struct exam *x, struct backend_exam_step *s)
 		return exam_failed(s, "put if absent", r, &e);
 	r = exam_put(x, "claim", x->bytes + 1, 100, BACKEND_PUT_IF_ABSENT, &e);
 	if (r != -EEXIST)
-		return say(s, BACKEND_EXAM_FAILED, "a second put of a name that is taken: %s",
+		return say(s, STORE_EXAM_FAILED, "a second put of a name that is taken: %s",
 			   r < 0 ? err_name(r) : "accepted");
 	r = must_be(x, s, "claim", x->bytes, 100);
 	x->result->can_fence = r == 0;
 	return r;
 }
 
-static int step_clock(struct exam *x, struct backend_exam_step *s)
+static int step_clock(struct exam *x, struct store_exam_step *s)
 {
 	int64_t before_ns = env_now_real_ns(x->env), ahead_ns;
 	struct backend_object object = { 0 };
@@ -272,14 +272,13 @@ static int step_clock(struct exam *x, struct backend_exam_step *s)
 	if (r < 0)
 		return exam_failed(s, "head", r, &e);
 	if (object.modified_ns == 0)
-		return say(s, BACKEND_EXAM_ABSENT, "the store does not say when an object was put");
+		return say(s, STORE_EXAM_ABSENT, "the store does not say when an object was put");
 	ahead_ns = object.modified_ns - before_ns;
 	x->result->tells_time = true;
 	x->result->clock_ahead_ns = ahead_ns;
 	if (ahead_ns > -CLOCK_SLACK_NS && ahead_ns < CLOCK_SLACK_NS)
 		return 0;
-	return say(s, BACKEND_EXAM_OK,
-		   "the store's clock is %.0f seconds %s: set one of the clocks",
+	return say(s, STORE_EXAM_OK, "the store's clock is %.0f seconds %s: set one of the clocks",
 		   (double)(ahead_ns < 0 ? -ahead_ns : ahead_ns) / 1e9,
 		   ahead_ns < 0 ? "behind" : "ahead");
 }
@@ -294,7 +293,7 @@ static int forget_one(void *arg, const char *name, const struct backend_object *
 	return backend_delete(x->backend, name, x->cleaning);
 }
 
-static int step_clean(struct exam *x, struct backend_exam_step *s)
+static int step_clean(struct exam *x, struct store_exam_step *s)
 {
 	struct err e = { 0 };
 	char prefix[EXAM_NAME_BYTES];
@@ -310,7 +309,7 @@ static int step_clean(struct exam *x, struct backend_exam_step *s)
 
 static const struct {
 	const char *name;
-	int (*run)(struct exam *x, struct backend_exam_step *s);
+	int (*run)(struct exam *x, struct store_exam_step *s);
 } steps[] = {
 	{ "put and get", step_put },	{ "replace", step_replace },
 	{ "range", step_range },	{ "missing object", step_missing },
@@ -319,17 +318,17 @@ static const struct {
 	{ "clock", step_clock },	{ "speed", exam_speed },
 	{ "clean up", step_clean },
 };
-STATIC_ASSERT(ARRAY_SIZE(steps) <= BACKEND_EXAM_STEPS_MAX, "each step has a place");
+STATIC_ASSERT(ARRAY_SIZE(steps) <= STORE_EXAM_STEPS_MAX, "each step has a place");
 
 static int run_step(struct exam *x, size_t i)
 {
-	struct backend_exam_step *s = &x->result->steps[x->result->count];
+	struct store_exam_step *s = &x->result->steps[x->result->count];
 	uint64_t start_ns = clock_mono_ns();
 	int r;
 
 	if (steps[i].run == exam_speed && x->options.speed_ns == 0)
 		return 0;
-	*s = (struct backend_exam_step){ .name = steps[i].name };
+	*s = (struct store_exam_step){ .name = steps[i].name };
 	r = steps[i].run(x, s);
 	if (r == -ENOMEM)
 		return r;
@@ -340,14 +339,15 @@ static int run_step(struct exam *x, size_t i)
 	return 0;
 }
 
-int backend_examine(struct backend *b, struct env *env, const struct backend_exam_options *options,
-		    struct backend_exam *ret_exam, struct err *e)
+int store_exam_run(struct backend *b, struct env *env, const struct store_exam_options *options,
+		   struct store_exam *ret_exam, struct err *e)
 {
 	struct exam x = { .backend = b, .env = env, .options = *options, .result = ret_exam };
 	uint64_t number;
 	int r = 0;
 
-	*ret_exam = (struct backend_exam){ 0 };
+	*ret_exam = (struct store_exam){ 0 };
+	(void)snprintf(ret_exam->url, sizeof(ret_exam->url), "%s", backend_url(b));
 	if (!x.options.large_bytes)
 		x.options.large_bytes = LARGE_BYTES_DEFAULT;
 	if (!x.options.threads)
@@ -362,4 +362,17 @@ int backend_examine(struct backend *b, struct env *env, const struct backend_exa
 		r = run_step(&x, i);
 	free(x.bytes);
 	return r < 0 ? err_set(e, r, "examining a store") : 0;
+}
+
+int store_examine(struct env *env, const char *url, const struct store_exam_options *options,
+		  struct store_exam *ret_exam, struct err *e)
+{
+	struct backend *b;
+	int r = backend_open(env, url, NULL, &b, e);
+
+	if (r < 0)
+		return r;
+	r = store_exam_run(b, env, options, ret_exam, e);
+	backend_close(b);
+	return r;
 }
