@@ -23,7 +23,8 @@ NODISCARD int io_look_up(struct object *o, uint64_t first, unsigned int count, s
 			 struct err *e);
 /* How many of count clusters from i on lie side by side, or hold nothing. */
 unsigned int io_run_length(const struct io_places *m, unsigned int i, unsigned int count);
-/* A run of places: its SCO, referenced so that cleaning can't take it away, and its open file. */
+/* A run of places: its SCO, referenced so that cleaning can't take it away, and its open file; NULL: it
+ * is absent. */
 struct io_run {
 	struct sco *sco;
 	struct env_file *file;

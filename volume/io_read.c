@@ -168,7 +168,10 @@ int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count, 
 			break;
 		}
 		held++;
+		run->file = NULL;
 		r = sco_file(p->scos, run->sco, &run->file, e);
+		if (r == -ENODATA) /* it is absent */
+			r = 0;
 	}
 	while (r < 0 && held > 0)
 		sco_unref(p->scos, runs[--held].sco);

@@ -95,6 +95,7 @@ static void pool_free(struct pool *p)
 	for (size_t i = 0; i < ARRAY_SIZE(p->own_strings); i++)
 		free(p->own_strings[i]);
 	free(p->dir);
+	mutex_done(&p->backend_lock);
 	free(p);
 }
 
@@ -171,7 +172,7 @@ static int lock_pool(struct pool *p, struct err *e)
 	return 0;
 }
 
-int pool_open_backend(struct pool *p, struct err *e)
+static int open_backend_locked(struct pool *p, struct err *e)
 {
 	struct backend_options bo = {
 		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
@@ -182,8 +183,6 @@ int pool_open_backend(struct pool *p, struct err *e)
 	struct backend *b = p->options.backend;
 	int r = 0;
 
-	if (p->backend)
-		return 0;
 	if (!b) {
 		r = backend_open(p->env, p->options.backend_url, &bo, &b, e);
 		p->own_backend = r == 0;
@@ -199,6 +198,17 @@ int pool_open_backend(struct pool *p, struct err *e)
 	if (__atomic_load_n(&p->uploads_cancelled, __ATOMIC_SEQ_CST))
 		backend_refuse_calls(b, true);
 	return 0;
+}
+
+int pool_open_backend(struct pool *p, struct err *e)
+{
+	int r;
+
+	if (__atomic_load_n(&p->backend, __ATOMIC_ACQUIRE))
+		return 0;
+	GUARD(&p->backend_lock);
+	r = p->backend ? 0 : open_backend_locked(p, e);
+	return r;
 }
 
 static int open_meta(struct pool *p, struct err *e)
@@ -230,6 +240,7 @@ static int pool_new(struct env *env, const struct pool_options *o, struct pool *
 	if (!p)
 		return err_set(e, -ENOMEM, "pool");
 	p->env = env;
+	mutex_init(&p->backend_lock, 0);
 	metrics_registry_init(&p->registry);
 	r = take_options(p, o, e);
 	if (r == 0)
@@ -489,6 +500,10 @@ static int open_caches(struct pool *p, struct err *e)
 	int r;
 
 	r = sco_table_open(p->env, p->flash, &p->scos);
+	if (r == 0) {
+		p->scos->read_object = absent_read;
+		p->scos->read_arg = p;
+	}
 	if (r == 0)
 		r = sco_index_open(p->scos, p->options.metadata_cache_bytes / 8, &p->index);
 	if (r == 0)

@@ -13,6 +13,7 @@
 #include "volume/page_rows.h"
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
+#include "volume/sco_read.h"
 #include "volume/stream.h"
 #include "volume/upload_pool.h"
 #include "volume/volume.h"
@@ -60,7 +61,8 @@ struct pool {
 
 	struct meta *meta;
 	bool own_meta;
-	struct backend *backend;
+	struct mutex backend_lock; /* unranked; while the store is opened */
+	struct backend *backend;   /* atomic until it is open, then constant */
 	bool own_backend;
 	struct ring *ring;
 	struct flash *flash;
@@ -279,6 +281,8 @@ uint64_t cleaner_step(void *pool);
 
 /* Open the backend if it is not open; a pool serves without (pool.c). */
 NODISCARD int pool_open_backend(struct pool *p, struct err *e);
+/* absent.c: sco_read_object_fn. */
+sco_read_object_fn absent_read;
 /* pool_world.c: fill in p->world, when everything that it names is open. */
 void pool_init_world(struct pool *p, const struct pool_row *row);
 

@@ -159,7 +159,7 @@ static int start_run(struct volume_reader *rd, struct volume_read *q, const stru
 	uint32_t crcs[PAGE_CLUSTERS];
 	uint32_t slot = loc_slot(m->locs[i]);
 	struct err unused;
-	int r = io_run_crcs(rd->pool, run->sco, m, i, count, crcs, &unused);
+	int r = run->file ? io_run_crcs(rd->pool, run->sco, m, i, count, crcs, &unused) : -ENODATA;
 
 	/* Sealed once it stays so while we hold our reference. */
 	if (r == 0 && !run->sco->frame_of_slot && count <= PIECE_CLUSTERS)
