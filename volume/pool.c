@@ -70,6 +70,9 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.uploads_max = (unsigned int)c->backend.uploads_max,
 		.clean_target_percent = (unsigned int)c->cache.clean_target_percent,
 		.parked_max = (unsigned int)c->fuse.parked_max,
+		.fetch_min_bytes = (uint32_t)c->cache.fetch_min_bytes,
+		.fetches_max = (unsigned int)c->cache.fetches_max,
+		.read_ahead_bytes = c->cache.read_ahead_bytes,
 	};
 	free(c);
 }

@@ -52,6 +52,11 @@ struct pool_options {
 	unsigned int
 		clean_target_percent; /* space used, in percent of live data, that cleaning holds */
 	unsigned int parked_max;
+	/* What is on the backend only: bytes that come at least with one request (4 KiB to 64 KiB, a
+	 * power of two), requests at the same time, and how far ahead of a reader. */
+	uint32_t fetch_min_bytes;
+	unsigned int fetches_max; /* 0: no threads of its own (a simulator) */
+	uint64_t read_ahead_bytes;
 	/* A ring of a dead process that is missing or does not fit is given up, and with it what was
 	 * acknowledged and not yet on flash; else pool_open() refuses. */
 	bool give_up_ring;
