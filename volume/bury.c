@@ -79,7 +79,7 @@ static unsigned int recycle_most(struct pool *p)
 	       __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED) +
 	       __atomic_load_n(&p->unchecked_bytes, __ATOMIC_RELAXED);
 	mutex_lock(&p->scos->lock);
-	live = p->scos->live_slots;
+	live = p->scos->live_here_slots;
 	mutex_unlock(&p->scos->lock);
 	most = live / 100 * DEAD_FROM_PERCENT;
 	most -= min_u64(most, dead / CLUSTER_BYTES);
@@ -94,6 +94,13 @@ static void remove_files(struct pool *p, struct sco **dead, size_t count)
 		struct sco *s = dead[i];
 		struct err e = { 0 };
 
+		if (s->row_flags & SCO_UPLOADED)
+			cache_forget(p->cache, s->number, s->file_bytes);
+		if (s->absent) { /* its object was condemned */
+			(void)sco_remove(p->scos, s);
+			counter_inc(&p->metrics.scos_deleted);
+			continue;
+		}
 		/* Whoever still reads it must not see the bytes of the next one, and a write of a
 		 * process that was killed may still be on its way. */
 		if (sco_remove(p->scos, s) && !(s->row_flags & SCO_LINKED) &&

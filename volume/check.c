@@ -330,15 +330,15 @@ static void compare_counts(struct check *k)
 
 /* --- the backend ------------------------------------------------------------------------------- */
 
-/* It is whole here: --repair has it uploaded anew. */
+/* If it is whole here, --repair has it uploaded anew. */
 static void lost_object(struct check *k, struct sco *s, const char *what)
 {
-	struct pool_problem problem = { .severity = POOL_ERROR,
-					.what = what,
-					.sco = s->number,
-					.repaired = k->options->repair };
+	bool repair = k->options->repair && !sco_is_absent(k->pool->scos, s);
+	struct pool_problem problem = {
+		.severity = POOL_ERROR, .what = what, .sco = s->number, .repaired = repair
+	};
 
-	if (k->options->repair) {
+	if (repair) {
 		mutex_lock(&k->pool->scos->lock);
 		s->row_flags &= (uint8_t) ~(SCO_UPLOADED | SCO_LINKED);
 		s->row_change++;

@@ -90,26 +90,29 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 			struct slot_record *records)
 {
 	struct sco *s = cs->sco;
+	struct sco_bytes bytes = sco_bytes_of(k->pool->scos, s);
 	struct sco_footer footer;
 	struct env_file *file;
 	struct err e = { 0 };
 	int r;
 
 	r = sco_file(k->pool->scos, s, &file, &e);
-	if (r < 0) {
+	if (r == -ENODATA && !k->options->data)
+		return; /* what is not here is looked at there */
+	if (r < 0 && r != -ENODATA) {
 		report_sco(k, s, "file", e.message);
 		return;
 	}
 	if (look_at_header(k, s, block) < 0 || sco_life(k->pool->scos, s) != SCO_LIFE_SEALED)
 		return;
-	r = sco_read_footer(k->pool->env, file, s->file_bytes, &footer, &e);
+	r = sco_read_footer(&bytes, s->file_bytes, &footer, &e);
 	if (r < 0) {
 		report_sco(k, s, "footer", e.message);
 		return;
 	}
 	if (look_at_table(k, cs, &footer, block, records) < 0)
 		return;
-	r = sco_read_log(k->pool->env, file, &footer, ignore_entry, NULL, &e);
+	r = sco_read_log(&bytes, &footer, ignore_entry, NULL, &e);
 	if (r < 0)
 		report_sco(k, s, "log", e.message);
 }

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "volume/sco_make.h"
+#include "volume/sco_read.h"
 
 #include <stdlib.h>
 
@@ -60,14 +61,12 @@ static int by_address(const void *a, const void *b)
 
 static int read_log(struct clean_reader *r, struct sco *s, struct clean_log *log, struct err *e)
 {
+	struct sco_bytes bytes = sco_bytes_of(r->scos, s);
 	struct sco_footer footer;
-	struct env_file *f;
-	int error = sco_file(r->scos, s, &f, e);
+	int error = sco_read_footer(&bytes, s->file_bytes, &footer, e);
 
 	if (error == 0)
-		error = sco_read_footer(r->scos->env, f, s->file_bytes, &footer, e);
-	if (error == 0)
-		error = sco_read_log(r->scos->env, f, &footer, collect_entry, log, e);
+		error = sco_read_log(&bytes, &footer, collect_entry, log, e);
 	if (error == 0 && log->count)
 		qsort(log->moving, log->count, sizeof(*log->moving), by_address);
 	return error;

@@ -64,7 +64,7 @@ static void count_garbage(struct pool *p, struct sco **scos, size_t count, struc
 		bool counted;
 
 		mutex_lock(&p->scos->lock);
-		counted = s->life == SCO_LIFE_SEALED && !s->busy && !s->dead &&
+		counted = s->life == SCO_LIFE_SEALED && !s->busy && !s->dead && !s->absent &&
 			  s->last_lsn <= checkpointed;
 		if (counted && is_cleaned(p, s)) {
 			v->cleaned_bytes += data;

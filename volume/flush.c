@@ -238,7 +238,7 @@ static bool checkpoint_is_due(struct pool *p)
 uint64_t pool_live_bytes(struct pool *p)
 {
 	GUARD(&p->scos->lock);
-	return p->scos->live_slots * CLUSTER_BYTES;
+	return p->scos->live_here_slots * CLUSTER_BYTES;
 }
 
 void pool_note_stale(struct pool *p, uint64_t unchecked_bytes, uint64_t live_before_bytes)
@@ -365,7 +365,7 @@ static void set_limits(struct pool *p, uint64_t live, uint64_t overhead)
  * left to clean goes up and down with writers and cleaner alone, without the steps of checkpoints: it
  * is what writers are slowed down for. Flash itself stays below 1.6 of live data: all that is dead in
  * it, with blocks and indexes of SCOs, stops writers in any case. Files kept for reuse take no part:
- * what goes into them takes no more space.
+ * what goes into them takes no more space. What is absent takes no flash, whatever lives in it.
  */
 void pool_recount(struct pool *p)
 {
@@ -375,12 +375,14 @@ void pool_recount(struct pool *p)
 	struct sco *s, *next;
 
 	mutex_lock(&t->lock);
-	t->live_slots = t->total_slots = 0;
+	t->live_slots = t->live_here_slots = 0;
 	HASH_ITER (hh, t->by_number, s, next) {
 		uint64_t data = (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 
 		t->live_slots += s->live_slots;
-		t->total_slots += s->file_bytes / CLUSTER_BYTES;
+		if (s->absent)
+			continue;
+		t->live_here_slots += s->live_slots;
 		if (!(s->row_flags & SCO_UPLOADED) &&
 		    __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED))
 			dirty += s->file_bytes;

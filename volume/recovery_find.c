@@ -81,6 +81,13 @@ static bool row_seals(const struct sco_row *row, const struct found *f)
 	return row && row->state == SCO_SEALED && row->version == f->version;
 }
 
+/* Whether a flushed row says that all of it is on the backend: a file that is missing here, or that is
+ * no good, is no loss. */
+static bool is_on_backend(const struct sco_row *row)
+{
+	return row && row->state == SCO_SEALED && row->flags & SCO_UPLOADED;
+}
+
 /* Whether the bytes are wrong; else they could not be read, and nothing is known about them. */
 static bool is_flaw(int r)
 {
@@ -95,7 +102,8 @@ static bool is_flaw(int r)
 static int is_sealed(struct pool *p, const struct found *f, struct looked *l,
 		     const struct sco_row *row, bool *ret_sealed, struct err *e)
 {
-	int r = sco_read_footer(p->env, l->file, l->bytes, &l->footer, e);
+	struct sco_bytes bytes = sco_bytes_of_file(p->env, l->file);
+	int r = sco_read_footer(&bytes, l->bytes, &l->footer, e);
 
 	*ret_sealed = false;
 	if (is_flaw(r))
@@ -109,7 +117,7 @@ static int is_sealed(struct pool *p, const struct found *f, struct looked *l,
 		*ret_sealed = true;
 		return 0;
 	}
-	r = f->version == 0 ? sco_verify_index(p->env, l->file, &l->footer, e) : -EUCLEAN;
+	r = f->version == 0 ? sco_verify_index(&bytes, &l->footer, e) : -EUCLEAN;
 	*ret_sealed = r == 0;
 	return is_flaw(r) ? 0 : r;
 }
@@ -329,13 +337,22 @@ static int take_group(struct pool *p, const struct found *group, size_t count,
 		const struct found *f = &group[i];
 		struct looked l;
 
-		if (taken) {
+		/* Once evicted, a name of an earlier version may come back in a power cut. */
+		if (taken || (has_row && is_on_backend(&row) && f->version < row.version)) {
 			delete_file(p, f);
 			continue;
 		}
 		r = look_at(p, f, has_row ? &row : NULL, &l, e);
 		if (r < 0)
 			return r;
+		if (row_seals(has_row ? &row : NULL, f) && row.flags & SCO_UPLOADED && !l.sealed) {
+			log_warning("volume: the file of a SCO is damaged, its copy on the backend "
+				    "takes its place: stream=%u sco=%" PRIu64,
+				    f->stream, f->sco);
+			env_close(p->env, l.file);
+			delete_file(p, f);
+			continue;
+		}
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
 			r = give_up(p, f, &l, has_row ? &row : NULL, old, i + 1 == count, e);
@@ -361,13 +378,51 @@ static int take_group(struct pool *p, const struct found *group, size_t count,
 	return 0;
 }
 
+/* It is read from the backend; what its row does not tell is in its footer. */
+static int add_absent(struct pool *p, uint64_t stream, uint64_t number, const struct sco_row *row)
+{
+	struct sco init = {
+		.number = number,
+		.stream = (uint32_t)stream,
+		.epoch = row->epoch,
+		.salt = row->salt,
+		.slots_max = row->slot_count,
+		.next_slot = row->slot_count,
+		.version = row->version,
+		.dir = row->cache_dir,
+		.file_bytes = row->file_bytes,
+		.footer_crc = row->footer_crc,
+		.first_lsn = row->first_lsn,
+		.last_lsn = row->last_lsn,
+		.live_slots = row->live_slots,
+		.row_flags = row->flags,
+		.object_epoch = row->object_epoch,
+		.row_change = 1,
+		.row_saved = 1,
+		.names_durable = true,
+		.life = SCO_LIFE_SEALED,
+		.absent = true,
+	};
+	struct sco *s;
+	int r;
+
+	buf_init(&init.log, BATCH_ENTRY_BYTES);
+	r = sco_table_add(p->scos, &init, &s);
+	if (r == 0)
+		sco_unref(p->scos, s);
+	return r;
+}
+
 struct missing {
 	struct pool *pool;
 	struct meta_batch *batch;
 	struct err *e;
 };
 
-/* A row without a file: a dead SCO whose row outlived it in a crash, or damage. */
+/*
+ * A row without a file: what was evicted, or a dead SCO whose row outlived it in a crash, or damage.
+ * One that is on the backend is buried from there when it is dead, so that its object goes, too.
+ */
 static int check_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		     size_t value_bytes)
 {
@@ -388,6 +443,8 @@ static int check_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 		sco_unref(m->pool->scos, s);
 		return 0;
 	}
+	if (is_on_backend(&row) && pool_stream(m->pool, (uint32_t)stream))
+		return add_absent(m->pool, stream, number, &row);
 	if (row.live_slots)
 		log_error("volume: a SCO is missing: stream=%" PRIu64 " sco=%" PRIu64
 			  " live_clusters=%u dir=%u: their reads will fail",

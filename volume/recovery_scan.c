@@ -64,17 +64,17 @@ static int sealed_entry(void *arg, const struct log_entry *entry)
 static int scan_sealed(struct replay *rp, struct sco *s, lsn_t limit, struct err *e)
 {
 	struct log_reader lr = { .rp = rp, .sco = s, .limit = limit };
+	struct sco_bytes bytes = sco_bytes_of(rp->pool->scos, s);
 	struct sco_footer footer;
-	struct env_file *f;
 	int r;
 
 	if (s->last_lsn <= rp->checkpoint_lsn)
 		return 0;
-	r = sco_file(rp->pool->scos, s, &f, e);
+	r = sco_load_footer(rp->pool->scos, s, e); /* that it is its own */
 	if (r == 0)
-		r = sco_read_footer(rp->pool->env, f, s->file_bytes, &footer, e);
+		r = sco_read_footer(&bytes, s->file_bytes, &footer, e);
 	if (r == 0)
-		r = sco_read_log(rp->pool->env, f, &footer, sealed_entry, &lr, e);
+		r = sco_read_log(&bytes, &footer, sealed_entry, &lr, e);
 	/* What a later epoch gave up was not durable: its cut says how far to believe this one. */
 	if (r == 0)
 		rp->recorded_durable =
@@ -371,11 +371,39 @@ static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
 	return r;
 }
 
+/* The row of an absent SCO does not tell of its cut. What no checkpoint has may need it. */
+static int load_cut(struct replay *rp, struct sco *s, struct err *e)
+{
+	struct sco_header h;
+	uint8_t *block;
+	int r;
+
+	if (!sco_is_absent(rp->pool->scos, s) || s->last_lsn <= rp->checkpoint_lsn)
+		return 0;
+	r = sco_load_footer(rp->pool->scos, s, e);
+	block = direct_alloc(BLOCK_BYTES);
+	if (r == 0)
+		r = block ? sco_read_raw(rp->pool->scos, s, 0, BLOCK_BYTES, block, e) :
+			    err_set(e, -ENOMEM, "header of a SCO");
+	if (r == 0)
+		r = sco_header_decode(block, &h, e);
+	free(block);
+	if (r == 0 && (h.sco != s->number || h.stream != s->stream || h.salt != s->salt))
+		r = err_set(e, -EUCLEAN, "it is of another SCO");
+	if (r < 0)
+		return err_wrap(e, r, "header of SCO %" PRIu64, s->number);
+	s->has_cut = h.flags & SCO_FIRST_OF_EPOCH;
+	s->cut_lsn = h.cut_lsn;
+	return 0;
+}
+
 int recovery_scan_stream(struct replay *rp, struct err *e)
 {
 	lsn_t *limits = calloc(rp->sco_count + 1, sizeof(*limits));
 	int r = limits ? 0 : err_set(e, -ENOMEM, "scanning a stream");
 
+	for (size_t i = 0; i < rp->sco_count && r == 0; i++)
+		r = load_cut(rp, rp->scos[i], e);
 	if (r == 0) {
 		find_limits(rp, limits);
 		note_cut(rp);

@@ -174,6 +174,12 @@ static void close_idle_locked(struct sco_table *t)
 	}
 }
 
+bool sco_is_absent(struct sco_table *t, const struct sco *s)
+{
+	GUARD(&t->lock);
+	return s->absent;
+}
+
 int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file, struct err *e)
 {
 	uint32_t dir, version;
@@ -187,6 +193,11 @@ int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file, str
 			*ret_file = s->file;
 			mutex_unlock(&t->lock);
 			return 0;
+		}
+		if (s->absent) {
+			mutex_unlock(&t->lock);
+			return err_set(e, -ENODATA, "SCO %" PRIu64 " is on the backend only",
+				       s->number);
 		}
 		if (t->open_files >= SCO_OPEN_FILES_MAX)
 			close_idle_locked(t);
@@ -215,6 +226,32 @@ int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file, str
 	}
 }
 
+static int read_object(struct sco_table *t, struct sco *s, uint64_t offset_bytes, size_t len_bytes,
+		       void *dst, bool anew, struct err *e)
+{
+	int r;
+
+	if (!t->read_object)
+		return err_set(e, -ENODATA, "SCO %" PRIu64 " is on the backend only", s->number);
+	r = t->read_object(t->read_arg, s, offset_bytes, len_bytes, dst, anew, e);
+	return r < 0 ? err_wrap(e, r, "SCO %" PRIu64 " on the backend", s->number) : 0;
+}
+
+bool sco_has_copy(struct sco_table *t, const struct sco *s)
+{
+	GUARD(&t->lock);
+	return s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED &&
+	       (s->absent || !(s->row_flags & SCO_LINKED));
+}
+
+int sco_read_again(struct sco_table *t, struct sco *s, uint64_t offset_bytes, size_t len_bytes,
+		   void *dst, struct err *e)
+{
+	if (!sco_has_copy(t, s))
+		return err_set(e, -ENODATA, "SCO %" PRIu64 " has no second copy", s->number);
+	return read_object(t, s, offset_bytes, len_bytes, dst, true, e);
+}
+
 int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_bytes, size_t len_bytes,
 		 void *dst, struct err *e)
 {
@@ -223,6 +260,8 @@ int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_bytes, size
 	int r;
 
 	r = sco_file(t, s, &f, e);
+	if (r == -ENODATA)
+		return read_object(t, s, offset_bytes, len_bytes, dst, false, e);
 	if (r < 0)
 		return r;
 	got = env_pread(t->env, f, dst, len_bytes, offset_bytes);

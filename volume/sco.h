@@ -7,6 +7,8 @@
  *   SEALED   its index stands behind its data, all durable; immutable from here on
  *   LEFTOVER an earlier process had it open: read only, never appended to (late writes of the
  *            dead process may still land in it); resealed as a copy with version + 1
+ * A SEALED one that is on the backend may be ABSENT: without a file here, read through the cache of
+ * what only the backend has.
  * Numbers are handed out once in the life of a pool, over all streams. Whoever looks at a SCO
  * holds a reference; files go only when the last one is dropped.
  */
@@ -22,10 +24,10 @@
 enum sco_life { SCO_LIFE_OPEN, SCO_LIFE_FULL, SCO_LIFE_SEALED, SCO_LIFE_LEFTOVER };
 
 struct sco {
-	uint64_t number;    /* constant; key of the table */
-	uint32_t stream;    /* constant */
-	uint64_t epoch;	    /* constant */
-	uint64_t salt;	    /* constant */
+	uint64_t number; /* constant; key of the table */
+	uint32_t stream; /* constant */
+	uint64_t epoch;	 /* constant */
+	uint64_t salt;	 /* constant; absent: 0 until sco_load_footer(), under the table's lock */
 	uint32_t slots_max; /* constant */
 	bool has_cut;  /* constant: first of its stream in its epoch; of older ones only entries */
 	lsn_t cut_lsn; /* up to here count; constant */
@@ -53,16 +55,23 @@ struct sco {
 	struct env_file *old_file; /* of the version before; closed with the last reference */
 	uint64_t file_bytes;
 	uint32_t footer_crc;
-	uint64_t table_offset_bytes; /* sealed: where the slot table is */
+	/* Sealed: where the slot table is; absent: 0 until sco_load_footer(). */
+	uint64_t table_offset_bytes;
 	lsn_t first_lsn, last_lsn;
 	uint32_t live_slots; /* as of the last checkpoint */
 	uint8_t row_flags;   /* enum sco_row_flags */
 	uint64_t object_epoch;
 	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
 	uint32_t row_change, row_staged, row_saved;
-	bool put_tried;	     /* to the backend: it may have stored it and not said so */
-	bool dead;	     /* being removed: no new references but by whom it knows */
-	bool busy;	     /* uploaded, cleaned or resealed right now */
+	bool put_tried; /* to the backend: it may have stored it and not said so */
+	bool dead;	/* being removed: no new references but by whom it knows */
+	bool busy;	/* uploaded, cleaned or resealed right now */
+	/* Its file is gone, its bytes are on the backend. Whoever holds a reference sees no change: a
+	 * file goes when nobody else has one. */
+	bool absent;
+	bool rooted;	     /* a root that this process committed, or found needless, names it */
+	uint8_t reads;	     /* atomic: for the evictor, at most SCO_READS_MAX */
+	bool told_damage;    /* atomic: the log has it */
 	uint32_t stuck;	     /* the cleaner's: live slots + 1 when it could move none of them */
 	uint64_t cleaned_in; /* the cleaner's: checkpoints begun when all was moved; 0: never */
 	uint64_t touched;    /* clock of open files */
@@ -70,19 +79,30 @@ struct sco {
 	UT_hash_handle hh;
 };
 
+/*
+ * Bytes that are not in a file here, of the SCO's object on the backend: any offset and length inside
+ * of it. anew: what was given last time was wrong, and is not to be believed again. Waits for the store.
+ */
+typedef int sco_read_object_fn(void *arg, const struct sco *s, uint64_t offset_bytes,
+			       size_t len_bytes, void *dst, bool anew, struct err *e);
+
 struct sco_table {
 	struct env *env;
 	struct flash *flash;
+	sco_read_object_fn *read_object; /* constant after the start; NULL: there is no backend */
+	void *read_arg;
 	struct mutex lock; /* rank LOCK_SCO_TABLE; guards all below and what is said above */
 	struct sco *by_number;
 	struct sco *unsealed; /* those of the table that are not SEALED */
 	uint32_t open_files;
 	uint64_t clock;
-	uint64_t live_slots;  /* sum over all */
-	uint64_t total_slots; /* places used, sum over all */
+	uint64_t live_slots;	  /* sum over all */
+	uint64_t live_here_slots; /* over those that are not absent */
 };
 
 #define SCO_OPEN_FILES_MAX 768u
+/* A SCO that was read is passed over by the evictor so many times at most. */
+#define SCO_READS_MAX 3u
 
 NODISCARD int sco_table_open(struct env *env, struct flash *flash, struct sco_table **ret_table);
 void sco_table_close(struct sco_table *t);
@@ -109,10 +129,22 @@ void sco_set_sealed_locked(struct sco_table *t, struct sco *s);
  */
 NODISCARD int sco_read(struct sco_table *t, struct sco *s, uint32_t slot, uint32_t count, void *dst,
 		       struct err *e);
-/* Read raw blocks at a byte offset: index chunks, log. */
+/* Read raw blocks at a byte offset: index chunks, log. Of an absent SCO from its object: -EAGAIN,
+ * -ETIMEDOUT, -ENOENT and whatever else the store says. */
 NODISCARD int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_bytes,
 			   size_t len_bytes, void *dst, struct err *e);
-/* The open file, opened if needed; valid while the caller holds its reference. */
+/*
+ * What sco_read_raw() gave is wrong, or it could not be read: from the backend, past any cache.
+ * Errors: -ENODATA there is no second copy; else as sco_read_raw() of an absent SCO.
+ */
+NODISCARD int sco_read_again(struct sco_table *t, struct sco *s, uint64_t offset_bytes,
+			     size_t len_bytes, void *dst, struct err *e);
+/* Whether there is one. */
+bool sco_has_copy(struct sco_table *t, const struct sco *s);
+/* Whether it has no file. The caller holds a reference: it stays so. */
+bool sco_is_absent(struct sco_table *t, const struct sco *s);
+/* The open file, opened if needed; valid while the caller holds its reference. -ENODATA: it is
+ * absent. */
 NODISCARD int sco_file(struct sco_table *t, struct sco *s, struct env_file **ret_file,
 		       struct err *e);
 

@@ -1,6 +1,7 @@
 #include "volume/sco_index.h"
 
 #include "volume/sco_make.h"
+#include "volume/sco_read.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -156,16 +157,12 @@ static void chunk_insert(struct sco_index *x, struct chunk *c)
 		drop_locked(x, x->oldest);
 }
 
-/* Chunks [first, first + count) in one read; the caller's, to insert or free. */
-static int chunks_read(struct sco_index *x, struct sco *s, uint32_t first, uint32_t count,
-		       struct chunk **ret_chunks, struct err *e)
+/* Decode them all, or none. */
+static int chunks_decode(const struct sco *s, uint32_t first, uint32_t count, const uint8_t *blocks,
+			 struct chunk **ret_chunks, struct err *e)
 {
-	uint8_t *blocks = direct_alloc((size_t)count * BLOCK_BYTES);
 	uint32_t done = 0;
-	int r = blocks ? sco_read_raw(x->scos, s,
-				      s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES,
-				      (size_t)count * BLOCK_BYTES, blocks, e) :
-			 err_set(e, -ENOMEM, "reading");
+	int r = 0;
 
 	for (; r == 0 && done < count; done++) {
 		struct chunk *c = calloc(1, sizeof(*c));
@@ -178,12 +175,30 @@ static int chunks_read(struct sco_index *x, struct sco *s, uint32_t first, uint3
 		c->key = key_of(s, first + done);
 		r = chunk_decode(c, s, blocks + (size_t)done * BLOCK_BYTES, e);
 	}
-	free(blocks);
-	if (r == 0)
-		return 0;
-	while (done > 0)
+	while (r < 0 && done > 0)
 		free(ret_chunks[--done]);
-	return err_wrap(e, r, "index of SCO %" PRIu64, s->number);
+	return r;
+}
+
+/* Chunks [first, first + count) in one read; the caller's, to insert or free. */
+static int chunks_read(struct sco_index *x, struct sco *s, uint32_t first, uint32_t count,
+		       struct chunk **ret_chunks, struct err *e)
+{
+	size_t len_bytes = (size_t)count * BLOCK_BYTES;
+	uint8_t *blocks = direct_alloc(len_bytes);
+	uint64_t at;
+	int r = blocks ? sco_load_footer(x->scos, s, e) : err_set(e, -ENOMEM, "reading");
+
+	at = s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES;
+	if (r == 0)
+		r = sco_read_raw(x->scos, s, at, len_bytes, blocks, e);
+	if (r == 0)
+		r = chunks_decode(s, first, count, blocks, ret_chunks, e);
+	if ((r == -EBADMSG || r == -EUCLEAN || r == -EIO) &&
+	    sco_read_again(x->scos, s, at, len_bytes, blocks, NULL) == 0)
+		r = chunks_decode(s, first, count, blocks, ret_chunks, e);
+	free(blocks);
+	return r < 0 ? err_wrap(e, r, "index of SCO %" PRIu64, s->number) : 0;
 }
 
 static bool all_cached(struct sco_index *x, const struct sco *s, uint32_t first, uint32_t count)
@@ -248,6 +263,21 @@ static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_
 	r = copy_crcs(c, slot % SLOTS_PER_CHUNK, count, ret_crcs, e);
 	chunk_insert(x, c);
 	return r;
+}
+
+bool sco_index_span(struct sco_index *x, const struct sco *s, uint32_t slot, uint32_t count,
+		    uint64_t *ret_offset_bytes, size_t *ret_len_bytes)
+{
+	uint32_t first = slot / SLOTS_PER_CHUNK, end = (slot + count - 1) / SLOTS_PER_CHUNK + 1;
+	uint32_t chunks = (uint32_t)div_up_u64(s->next_slot, SLOTS_PER_CHUNK);
+
+	if (all_cached(x, s, first, end - first))
+		return false;
+	first = first / AROUND_CHUNKS * AROUND_CHUNKS;
+	end = (uint32_t)min_u64(round_up_u64(end, AROUND_CHUNKS), max_u64(chunks, end));
+	*ret_offset_bytes = s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES;
+	*ret_len_bytes = (size_t)(end - first) * BLOCK_BYTES;
+	return true;
 }
 
 int sco_index_load(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count, struct err *e)

@@ -50,22 +50,6 @@ NODISCARD int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_ls
 			 uint32_t *ret_old_version, uint32_t *ret_old_dir, uint64_t *ret_old_bytes,
 			 struct err *e);
 
-/* Read and check the footer of a sealed file of that length. */
-NODISCARD int sco_read_footer(struct env *env, struct env_file *f, uint64_t file_bytes,
-			      struct sco_footer *ret_footer, struct err *e);
-
-/*
- * Whether the index that a footer describes is whole: a footer may have survived a power cut
- * without what stands before it.
- */
-NODISCARD int sco_verify_index(struct env *env, struct env_file *f, const struct sco_footer *footer,
-			       struct err *e);
-
-/* The log part of a sealed SCO: fn for each entry, in LSN order. */
-NODISCARD int sco_read_log(struct env *env, struct env_file *f, const struct sco_footer *footer,
-			   int (*fn)(void *arg, const struct log_entry *entry), void *arg,
-			   struct err *e);
-
 /* Memory aligned for direct I/O; freed by free(). */
 void *direct_alloc(size_t len_bytes);
 

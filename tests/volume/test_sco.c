@@ -5,6 +5,7 @@
 #include "support_pool.h"
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
+#include "volume/sco_read.h"
 #include "volume/stream.h"
 
 #include <stdlib.h>
@@ -146,6 +147,7 @@ END_TEST
 START_TEST(a_sealed_sco_reads_back_with_its_index)
 {
 	struct sco *s = make(16);
+	struct sco_bytes bytes = sco_bytes_of(w.scos, s); /* the same pointer as long as it lives */
 	struct sco_footer footer;
 	struct sco_index *x;
 	unsigned int entries = 0;
@@ -159,10 +161,10 @@ START_TEST(a_sealed_sco_reads_back_with_its_index)
 	/* Data, two chunks, the log, the footer, and not a byte more. */
 	ck_assert_uint_eq(s->file_bytes, (271 + 2 + div_up_u64(270 * 56, 4096) + 1) * 4096);
 	ck_assert_uint_eq(flash_used_bytes(w.flash), s->file_bytes);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes, &footer, NULL), 0);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), 0);
 	ck_assert_uint_eq(footer.slot_count, 271);
 	ck_assert_uint_eq(footer.log_entries, 270);
-	ck_assert_int_eq(sco_read_log(w.env, file_of(s), &footer, count_entry, &entries, NULL), 0);
+	ck_assert_int_eq(sco_read_log(&bytes, &footer, count_entry, &entries, NULL), 0);
 	ck_assert_uint_eq(entries, 270);
 
 	sco_unref(w.scos, s); /* its tables in RAM go: the index must come from the file */
@@ -187,6 +189,7 @@ END_TEST
 START_TEST(damage_in_footer_log_and_index_is_found)
 {
 	struct sco *s = make(16);
+	struct sco_bytes bytes = sco_bytes_of(w.scos, s); /* the same pointer as long as it lives */
 	struct sco_footer footer;
 	struct sco_index *x;
 	unsigned int entries = 0;
@@ -198,20 +201,17 @@ START_TEST(damage_in_footer_log_and_index_is_found)
 	sco_unref(w.scos, s);
 	s = sco_get(w.scos, 1);
 	path = flash_path(w.flash, s->dir, 16, 1, 0);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes, &footer, NULL), 0);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), 0);
 	flip_bit(path, footer.log_offset_bytes + 100, 1);
-	ck_assert_int_eq(sco_read_log(w.env, file_of(s), &footer, count_entry, &entries, NULL),
-			 -EBADMSG);
+	ck_assert_int_eq(sco_read_log(&bytes, &footer, count_entry, &entries, NULL), -EBADMSG);
 	flip_bit(path, footer.table_offset_bytes + 100, 1);
 	ck_assert_int_eq(sco_index_open(w.scos, 0, &x), 0);
 	ck_assert_int_eq(sco_index_crcs(x, s, 1, 1, &crc, NULL), -EBADMSG);
 	sco_index_close(x);
 	flip_bit(path, s->file_bytes - 4096 + 70, 1);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes, &footer, NULL),
-			 -EBADMSG);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), 4096, &footer, NULL), -EUCLEAN);
-	ck_assert_int_eq(sco_read_footer(w.env, file_of(s), s->file_bytes - 1, &footer, NULL),
-			 -EUCLEAN);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), -EBADMSG);
+	ck_assert_int_eq(sco_read_footer(&bytes, 4096, &footer, NULL), -EUCLEAN);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes - 1, &footer, NULL), -EUCLEAN);
 	sco_unref(w.scos, s);
 	free(path);
 }
