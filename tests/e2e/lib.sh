@@ -224,6 +224,14 @@ not_mounted() {
 	return 1
 }
 
+# Two roots of the daemon that runs: behind them nothing is left of those before it that none names.
+two_roots() {
+	"$vpool" sync "$mnt" >/dev/null || return 1
+	rm -f "$mnt/between"
+	: >"$mnt/between"
+	"$vpool" sync "$mnt" >/dev/null
+}
+
 # json DOCUMENT EXPRESSION: of python, d is the document
 json() { python3 -c 'import json,sys; d = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$1" "$2"; }
 
