@@ -131,21 +131,28 @@ static int see_condemned(void *arg, const uint8_t *key, size_t key_bytes, const 
 	return 0;
 }
 
-bool root_before_is_whole(struct backend *b, struct meta *meta)
+static int newest_root(struct meta *meta, struct root_row *ret_row)
 {
 	struct row_key key = row_key_u64(ROW_ROOT, 0);
-	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
-	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
-	struct before before = { .backend = b };
-	struct root_row row;
 	struct buf value;
 	int r;
 
 	buf_init(&value, 4096);
 	r = meta_get(meta, META_NAMES, &key, &value, NULL);
 	if (r == 0)
-		r = root_row_decode(value.data, value.len_bytes, &row, NULL);
+		r = root_row_decode(value.data, value.len_bytes, ret_row, NULL);
 	buf_done(&value);
+	return r;
+}
+
+bool root_before_is_whole(struct backend *b, struct meta *meta)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	struct before before = { .backend = b };
+	struct root_row row;
+	int r = newest_root(meta, &row);
+
 	if (r == -ENOENT)
 		return true;
 	before.newest = row.number;
@@ -154,4 +161,70 @@ bool root_before_is_whole(struct backend *b, struct meta *meta)
 	if (r < 0)
 		fprintf(stderr, "condemned names: error %d\n", r);
 	return r == 0 && !before.bad;
+}
+
+static int add_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		   size_t value_bytes)
+{
+	return rows_image_add(arg, key, key_bytes, value, value_bytes);
+}
+
+static int ignore_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		      size_t value_bytes)
+{
+	(void)arg;
+	(void)key;
+	(void)key_bytes;
+	(void)value;
+	(void)value_bytes;
+	return 0;
+}
+
+/* What an image with the same head is to be. */
+static int image_of_names(struct meta *meta, const struct rows_image_header *h, struct buf *out)
+{
+	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	int r = rows_image_begin(h, out);
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
+		struct row_key from = { .bytes = { (uint8_t)kinds[i] }, .len_bytes = 1 };
+		struct row_key until = { .bytes = { (uint8_t)(kinds[i] + 1) }, .len_bytes = 1 };
+
+		r = meta_iterate(meta, META_NAMES, &from, &until, add_row, out, NULL);
+	}
+	return r == 0 ? rows_image_end(out) : r;
+}
+
+bool names_are_shown(struct backend *b, struct meta *meta)
+{
+	struct before before = { .backend = b };
+	char name[OBJECT_NAME_MAX + 1];
+	struct buf shown, wanted;
+	struct rows_image_header h;
+	struct root root = { 0 };
+	struct root_row row;
+	bool same = false;
+	int r = newest_root(meta, &row);
+
+	buf_init(&shown, (size_t)1 << 30);
+	buf_init(&wanted, (size_t)1 << 30);
+	if (r == 0) {
+		object_name_root(name, row.number, row.epoch);
+		r = read_whole(&before, name, &shown);
+	}
+	if (r == 0)
+		r = root_decode(shown.data, shown.len_bytes, &root, NULL);
+	if (r == 0)
+		r = read_whole(&before, root.ns.name, &shown);
+	if (r == 0)
+		r = rows_image_decode(shown.data, shown.len_bytes, &h, ignore_row, NULL, NULL);
+	if (r == 0)
+		r = image_of_names(meta, &h, &wanted);
+	if (r == 0)
+		same = shown.len_bytes == wanted.len_bytes &&
+		       memcmp(shown.data, wanted.data, shown.len_bytes) == 0;
+	root_done(&root);
+	buf_done(&shown);
+	buf_done(&wanted);
+	return same;
 }
