@@ -3,6 +3,8 @@
  *
  * A name is condemned by the root that is the first not to use it (row X of that root). It goes
  * when the root after that is committed: then neither the newest root nor the one before names it.
+ * What an attempt put that came to nothing is condemned under the attempt's own number: it may have
+ * left a root that is the newest of the store, which stays whole until two roots came after it.
  * A crash between a put and the row that remembers it leaves an object that nobody names. Names
  * carry the epoch that put them: what is of an older epoch and named by nobody is an orphan.
  */
@@ -46,10 +48,9 @@ static int bury_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 int orphans_bury_condemned(struct pool *p, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
-	/* Of the newest root and later ones they must stay. */
-	struct row_key until =
-		row_key_2u64(ROW_CONDEMNED,
-			     p->root_number + (MUTANT(MUTANT_CONDEMNED_EARLY) ? 1 : 0), 0);
+	/* What came after the root before the newest one may still be named by it. */
+	uint64_t last = MUTANT(MUTANT_CONDEMNED_EARLY) ? p->root_number : p->root_before;
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, last + 1, 0);
 	struct burial b = { .pool = p, .e = e };
 	int r;
 

@@ -134,7 +134,8 @@ struct pool {
 	/* Upload (upload.c). Guarded by checkpoint_lock: */
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */
 	uint64_t root_epoch;  /* of that */
-	bool root_was_cut;    /* what the next root is to show is settled */
+	uint64_t root_before; /* number of the one before it; 0 until one is committed */
+	uint64_t root_tried;  /* last number that an attempt took; not before root_number */
 	/* Guarded by upload_lock: */
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */

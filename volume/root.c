@@ -74,7 +74,7 @@ static int namespace_image(struct root_builder *b, struct err *e)
 	} else if (r == 0) {
 		b->changed = true;
 		object_name_namespace(b->new.ns.name, b->number, p->epoch);
-		r = upload_put_buf(p, &image, &b->new.ns, e);
+		r = root_put_object(b, &image, &b->new.ns, e);
 		if (r == 0)
 			r = root_condemn(b, b->old.ns.name, e);
 	}
@@ -144,6 +144,17 @@ int root_condemn(struct root_builder *b, const char *name, struct err *e)
 	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
 }
 
+int root_put_object(struct root_builder *b, const struct buf *bytes, struct named_object *object,
+		    struct err *e)
+{
+	int r = upload_condemn_name(b->pool, b->tried, b->number, object->name);
+
+	if (r < 0)
+		return err_set(e, r, "putting '%s'", object->name);
+	b->any_tried = true;
+	return upload_put_buf(b->pool, bytes, object, e);
+}
+
 static bool same_object(const struct manifest_sco *a, const struct manifest_sco *b)
 {
 	return a->sco == b->sco && a->version == b->version && a->object_epoch == b->object_epoch;
@@ -183,34 +194,66 @@ static int put_manifest(struct root_builder *b, struct manifest *m, struct named
 	r = manifest_encode(m, &bytes);
 	if (r == 0) {
 		object_name_manifest(ret_object->name, m->stream, b->number, b->pool->epoch);
-		r = upload_put_buf(b->pool, &bytes, ret_object, e);
+		r = root_put_object(b, &bytes, ret_object, e);
 	}
 	buf_done(&bytes);
 	return r < 0 ? err_wrap(e, r, "manifest of stream %u", m->stream) : 0;
 }
 
+struct spare {
+	struct meta *meta;
+	struct meta_batch *names;
+	char (*scos)[OBJECT_NAME_MAX + 1]; /* ascending */
+	size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static int spare_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct spare *s = arg;
+	char name[OBJECT_NAME_MAX + 1];
+	uint64_t root, hash;
+	struct row_key k;
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
+	if (r == 0)
+		r = upload_condemned_decode(value, value_bytes, name);
+	if (r < 0 || !bsearch(name, s->scos, s->count, sizeof(*s->scos), by_name))
+		return r;
+	k = row_key_2u64(ROW_CONDEMNED, root, hash);
+	return meta_batch_delete(s->meta, s->names, &k);
+}
+
 /*
  * The root takes over an old manifest: SCOs of it that died before the stream was damaged are condemned
- * under this root, but it names them. Committed before the root is put; when the stream is whole again
- * its next manifest condemns them (condemn_scos).
+ * under this root, or one before that came to nothing, but it names them. Committed before the root is
+ * put; when the stream is whole again its next manifest condemns them (condemn_scos).
  */
 static int spare_scos(struct root_builder *b, const struct manifest *old, struct err *e)
 {
-	struct meta *meta = b->pool->meta;
-	struct meta_batch *names = meta_batch_new(meta, META_NAMES);
-	int r = names ? 0 : err_set(e, -ENOMEM, "damaged stream %u", old->stream);
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, b->pool->root_number + 1, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, b->number + 1, 0);
+	struct spare s = { .meta = b->pool->meta, .count = old->sco_count };
+	int r;
 
-	for (uint32_t i = 0; i < old->sco_count && r == 0; i++) {
-		char name[OBJECT_NAME_MAX + 1];
-
-		object_name_sco(name, old->stream, old->scos[i].sco, old->scos[i].version,
+	s.names = meta_batch_new(s.meta, META_NAMES);
+	s.scos = calloc(s.count + 1, sizeof(*s.scos));
+	r = s.names && s.scos ? 0 : err_set(e, -ENOMEM, "damaged stream %u", old->stream);
+	for (size_t i = 0; i < s.count && r == 0; i++)
+		object_name_sco(s.scos[i], old->stream, old->scos[i].sco, old->scos[i].version,
 				old->scos[i].object_epoch);
-		r = upload_spare_name(b->pool, names, b->number, name);
-	}
 	if (r == 0)
-		r = meta_commit(meta, names, 0, e);
-	if (names)
-		meta_batch_free(meta, names);
+		r = meta_iterate(s.meta, META_NAMES, &from, &until, spare_one, &s, e);
+	if (r == 0)
+		r = meta_commit(s.meta, s.names, 0, e);
+	meta_batch_free(s.meta, s.names);
+	free(s.scos);
 	return r;
 }
 
@@ -366,7 +409,7 @@ int root_put(struct root_builder *b, struct err *e)
 	r = root_encode(&b->new, &bytes);
 	if (r == 0) {
 		object_name_root(object.name, b->number, b->pool->epoch);
-		r = upload_put_buf(b->pool, &bytes, &object, e);
+		r = root_put_object(b, &bytes, &object, e);
 	}
 	buf_done(&bytes);
 	return r;
@@ -390,14 +433,16 @@ static int commit_row(struct root_builder *b, struct err *e)
 		object_name_root(name, p->root_number, p->root_epoch);
 		r = root_condemn(b, name, e);
 	}
-	if (r == 0)
+	if (r == 0) {
+		b->row_tried = true;
 		r = meta_commit(p->meta, b->names, META_SYNC, e);
+	}
 	buf_done(&value);
 	if (r < 0)
 		return r;
+	p->root_before = p->root_number;
 	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
 	p->root_epoch = p->epoch;
-	p->root_was_cut = false;
 	counter_inc(&p->metrics.roots);
 	return 0;
 }

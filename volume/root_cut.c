@@ -3,27 +3,32 @@
  * which SCOs each stream's manifest names. Those that are not on the backend yet are claimed: they
  * stay until they were put. What dies behind the cut is condemned by the root after this one.
  */
+#include "common/log.h"
+#include "volume/mutant.h"
 #include "volume/root_impl.h"
 
 #include <stdlib.h>
 
 uint64_t root_next(const struct pool *p)
 {
-	return p->root_number + (p->root_was_cut ? 2 : 1);
+	return p->root_tried + 1;
 }
 
 int root_begin(struct root_builder *b, struct err *e)
 {
 	struct pool *p = b->pool;
 
-	/* Numbers of roots that a dead process may have put under this name's epoch never meet ours:
-	 * the epoch is part of the name. */
-	b->number = p->root_number + 1;
+	/* Never one of an attempt that came to nothing: it may have put a root that is the newest of the
+	 * store, and what that names stays as it is. Those of a dead process are of another epoch, which
+	 * is part of the name. */
+	b->number = MUTANT(MUTANT_ROOT_NUMBER_AGAIN) ? p->root_number + 1 : root_next(p);
+	p->root_tried = b->number;
 	b->names = meta_batch_new(p->meta, META_NAMES);
+	b->tried = meta_batch_new(p->meta, META_NAMES);
 	/* Before the view: whatever it does not show makes another number. */
 	b->sequence = meta_sequence(p->meta);
 	b->view = meta_view_new(p->meta);
-	return b->names && b->view ? 0 : err_set(e, -ENOMEM, "root");
+	return b->names && b->tried && b->view ? 0 : err_set(e, -ENOMEM, "root");
 }
 
 /* What died here before it travelled is in the rows, if nowhere else. */
@@ -125,7 +130,6 @@ int root_cut(struct root_builder *b, struct err *e)
 		r = cut_stream(b, streams[i], e);
 	free(streams);
 	b->is_cut = r == 0;
-	b->pool->root_was_cut = r == 0;
 	return r;
 }
 
@@ -139,22 +143,37 @@ int root_put_scos(struct root_builder *b, struct err *e)
 	return r;
 }
 
+/* Not where its row was tried: after a crash that may be there in spite of the error. */
+static void condemn_tried(struct root_builder *b)
+{
+	struct pool *p = b->pool;
+	struct err e = { 0 };
+
+	if (!b->any_tried || b->row_tried)
+		return;
+	p->idle_roots = 0; /* two more let this go, too */
+	/* Not synced: behind a power cut these names are of an older epoch, and swept. */
+	if (meta_commit(p->meta, b->tried, 0, &e) < 0)
+		log_warning(
+			"backend: parts of a root that came to nothing stay until the next start: "
+			"root=%" PRIu64 ": %s",
+			b->number, e.message);
+}
+
 void root_end(struct root_builder *b)
 {
 	struct pool *p = b->pool;
 
+	condemn_tried(b);
 	for (size_t i = b->claimed_done; i < b->claimed_count; i++)
 		upload_unclaim(p, b->claimed[i]);
 	sco_list_free(p->scos, b->claimed, b->claimed_count);
-	if (b->is_cut) {
-		GUARD(&p->checkpoint_lock);
-		p->root_was_cut = false;
-	}
 	for (size_t i = 0; i < b->stream_count; i++)
 		manifest_done(&b->streams[i].manifest);
 	free(b->streams);
 	meta_view_free(p->meta, b->view);
 	meta_batch_free(p->meta, b->names);
+	meta_batch_free(p->meta, b->tried);
 	root_map_done(b);
 	root_done(&b->old);
 	root_done(&b->new);

@@ -32,7 +32,10 @@ struct root_builder {
 	struct root old; /* the root before; zero when there is none */
 	struct root new;
 	struct meta_batch *names; /* rows that the commit brings along */
-	bool changed;		  /* it shows something that the one before does not */
+	struct meta_batch *tried; /* rows that condemn all that was put */
+	bool any_tried;
+	bool row_tried; /* whether it counts is for the metadata to say */
+	bool changed;	/* it shows something that the one before does not */
 
 	/* root_cut.c */
 	bool is_cut;
@@ -54,6 +57,10 @@ struct root_builder {
 
 /* Add a name to what goes with the root after this one; an empty one is passed over. */
 NODISCARD int root_condemn(struct root_builder *b, const char *name, struct err *e);
+/* Put something under a name that is this root's own: remembered first, and condemned by root_end() if
+ * the root comes to nothing. Fills in len and crc of *object. */
+NODISCARD int root_put_object(struct root_builder *b, const struct buf *bytes,
+			      struct named_object *object, struct err *e);
 /* Fetch an object whole and check it against what named it; out is replaced. */
 NODISCARD int root_read_object(struct pool *p, const struct named_object *o, struct buf *out,
 			       struct err *e);
@@ -63,7 +70,8 @@ NODISCARD int root_read_object(struct pool *p, const struct named_object *o, str
  * root_put_parts(), root_put(), root_commit(); root_end() in any case. Upload lock held throughout, the
  * checkpoint lock where it is said; each fails with what the metadata or the backend says.
  */
-/* The view of the rows, as the checkpoint just made left them. Checkpoint lock held since that. */
+/* Takes a number that no other attempt ever has, and the view of the rows, as the checkpoint just made
+ * left them. Checkpoint lock held since that. */
 NODISCARD int root_begin(struct root_builder *b, struct err *e);
 /* Which SCOs it names: all that were sealed by now. Checkpoint lock held. */
 NODISCARD int root_cut(struct root_builder *b, struct err *e);
@@ -74,7 +82,8 @@ NODISCARD int root_put_parts(struct root_builder *b, struct err *e);
 NODISCARD int root_put(struct root_builder *b, struct err *e);
 /* It counts from here on, and what it condemned. Checkpoint lock held. */
 NODISCARD int root_commit(struct root_builder *b, struct err *e);
-/* Takes the checkpoint lock. */
+/* Of a root that was not committed all that was put is condemned; what the metadata does not take of
+ * that is left to the sweep of a later epoch. */
 void root_end(struct root_builder *b);
 
 /* Take down which layers the view shows. */

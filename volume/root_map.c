@@ -297,7 +297,7 @@ static int end_piece(struct map_writer *w)
 			      w->b->pool->epoch);
 	r = rows_image_end(&w->rows);
 	if (r == 0)
-		r = upload_put_buf(w->b->pool, &w->rows, &w->at.object, w->e);
+		r = root_put_object(w->b, &w->rows, &w->at.object, w->e);
 	if (r == 0)
 		r = piece_list_add(&w->ready, &w->at);
 	buf_clear(&w->rows);
@@ -485,7 +485,7 @@ static int put_index(struct map_writer *w, struct manifest *m)
 		/* Not the LSN: without a new entry the rows change, too (an object is deleted), and
 		 * the root before needs its map as it was. */
 		object_name_map(m->map.name, w->stream, w->b->number, w->b->pool->epoch);
-		r = upload_put_buf(w->b->pool, &w->rows, &m->map, w->e);
+		r = root_put_object(w->b, &w->rows, &m->map, w->e);
 		m->map_lsn = w->lsn;
 	}
 	buf_done(&value);

@@ -50,13 +50,6 @@ static struct row_key condemned_key(uint64_t root, const char *name)
 	return row_key_2u64(ROW_CONDEMNED, root, hash);
 }
 
-int upload_spare_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
-{
-	struct row_key key = condemned_key(root, name);
-
-	return meta_batch_delete(p->meta, names, &key);
-}
-
 int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
 {
 	struct row_key key = condemned_key(root, name);
@@ -171,6 +164,32 @@ static int upload_scos(struct pool *p, struct err *e)
 
 /* --- rounds ------------------------------------------------------------------------------------ */
 
+/* Attempts of the process before took numbers; those that condemned something count on. */
+static int see_condemned(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			 size_t value_bytes)
+{
+	uint64_t *tried = arg;
+	uint64_t root, hash;
+	int r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
+
+	(void)value;
+	(void)value_bytes;
+	if (r == 0)
+		*tried = max_u64(*tried, root - 1);
+	return r;
+}
+
+static int load_tried(struct pool *p, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, p->root_number + 1, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	int r;
+
+	p->root_tried = p->root_number;
+	r = meta_iterate(p->meta, META_NAMES, &from, &until, see_condemned, &p->root_tried, e);
+	return r < 0 ? err_wrap(e, r, "condemned objects") : 0;
+}
+
 int upload_load_state(struct pool *p, struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_ROOT, 0);
@@ -183,13 +202,13 @@ int upload_load_state(struct pool *p, struct err *e)
 	if (r == 0)
 		r = root_row_decode(value.data, value.len_bytes, &row, e);
 	buf_done(&value);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		return err_wrap(e, r, "root row");
-	p->root_number = row.number;
-	p->root_epoch = row.epoch;
-	return 0;
+	if (r == 0) {
+		p->root_number = row.number;
+		p->root_epoch = row.epoch;
+	}
+	return load_tried(p, e);
 }
 
 static bool any_is_stuck(struct pool *p)

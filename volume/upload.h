@@ -10,12 +10,9 @@
 /* Put bytes that the caller checksummed; fills in len and crc of *object. */
 NODISCARD int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
 			     struct err *e);
-/* Add an X row: name goes when the root after `root` is committed. */
+/* Add an X row: name goes when a root is committed that comes after `root` or a later one. */
 NODISCARD int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root,
 				  const char *name);
-/* Delete the X row of a name that was condemned under `root`, if there is one. */
-NODISCARD int upload_spare_name(struct pool *p, struct meta_batch *names, uint64_t root,
-				const char *name);
 /* The name in the value of an X row. -EBADMSG, -EUCLEAN: damaged. */
 NODISCARD int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
 				      char ret_name[OBJECT_NAME_MAX + 1]);
@@ -36,7 +33,7 @@ NODISCARD int upload_check_owner(struct pool *p, struct err *e);
 
 /* The first root that can show what changes now. Checkpoint lock held. */
 uint64_t root_next(const struct pool *p);
-/* Delete what roots condemned long enough ago (orphans.c). Upload lock held. */
+/* Delete what was condemned long enough ago (orphans.c). Right behind a commit; upload lock held. */
 NODISCARD int orphans_bury_condemned(struct pool *p, struct err *e);
 /* Find and delete what crashed uploads of earlier epochs left (orphans.c). Upload lock held.
  * *ret_done: nothing had to be spared for being too young. */

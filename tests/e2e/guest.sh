@@ -125,7 +125,7 @@ make_initrd || {
 	failed=1
 	finish
 }
-"$vpool" create "$pool" >/dev/null && "$vpool" mount "$pool" "$mnt" || exit 1
+create_pool && "$vpool" mount "$pool" "$mnt" || exit 1
 test_it a_guest_lives_on_a_disk_with_aio_io_uring
 test_it a_guest_lives_on_a_disk_with_aio_native
 test_it a_guest_lives_on_a_disk_with_aio_threads

@@ -4,11 +4,18 @@
 #	test_it NAME_OF_FUNCTION	runs it in a subshell under `set -e`; the name is the sentence
 #	skip_it NAME "what is missing"
 #	finish				the counting line, and the exit code
+#
+# VPOOL_E2E_STORE=swift (or s3): pools made by mount_pool and create_pool keep their data on OpenStack
+# Swift on loopback, and have so little flash that they read it back from there.
 # shellcheck shell=bash disable=SC2034,SC2317 # what is unused here is for those who source it
 set -u -o pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${VPOOL_BIN_DIR:-$root/build/gcc}
+store=${VPOOL_E2E_STORE:-}
+if [[ -n $store && -z ${VPOOL_TEST_SWIFT_URL:-} ]]; then
+	exec "$root/tests/peers/run_with_swift" "$0" "$@"
+fi
 find_program() {
 	local p
 	for p in "$bin/$1" "$bin/tests/$1"; do
@@ -53,10 +60,34 @@ wait_for() {
 is_ready() { grep -q '^ready' "$work/ready"; }
 is_gone() { ! kill -0 "$1"; }
 
+# Every pool has a place of its own on the store. The flash is the least that makes sense.
+store_flash=256M
+new_place() {
+	local whole=$VPOOL_TEST_S3_URL
+	[[ $store == swift ]] && whole=$VPOOL_TEST_SWIFT_URL
+	place="${whole%%\?*}/${work##*.}-$SRANDOM?${whole#*\?}"
+}
+
+# create_pool [OPTION]...
+create_pool() {
+	local options=()
+	if [[ -n $store ]]; then
+		new_place
+		rm -rf "$work/flash"
+		options=(--backend "$place" --cache "$work/flash:$store_flash")
+	fi
+	"$vpool" create "$pool" "${options[@]}" "$@" >/dev/null
+}
+
 # mount_pool [SETTING=VALUE]...
 mount_pool() {
+	local settings=()
+	if [[ -n $store ]]; then
+		[[ -d $pool ]] || new_place
+		settings=("cache=$store_flash" "backend=$place")
+	fi
 	: >"$work/ready"
-	"$fsmount" "$pool" "$mnt" check=1 "$@" >"$work/ready" 2>>"$log" &
+	"$fsmount" "$pool" "$mnt" check=1 "${settings[@]}" "$@" >"$work/ready" 2>>"$log" &
 	daemon=$!
 	if ! wait_for 30 is_ready; then
 		echo "the mount does not answer:"
@@ -222,6 +253,14 @@ not_mounted() {
 	mountpoint -q "$1" || return 0
 	echo "'$1' is still mounted"
 	return 1
+}
+
+# Two roots of the daemon that runs: behind them nothing is left of those before it that none names.
+two_roots() {
+	"$vpool" sync "$mnt" >/dev/null || return 1
+	rm -f "$mnt/between"
+	: >"$mnt/between"
+	"$vpool" sync "$mnt" >/dev/null
 }
 
 # json DOCUMENT EXPRESSION: of python, d is the document

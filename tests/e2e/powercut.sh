@@ -156,6 +156,7 @@ new_pool() {
 
 # The pool was closed: nothing leaks, nothing is missing, and it lost nothing by that.
 close_pool() {
+	two_roots || return 1
 	"$vpool" umount "$mnt" >/dev/null || return 1
 	wait "$daemon" || return 1
 	daemon=0

@@ -164,6 +164,7 @@ a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount() {
 	closed
 	clean inodes mapped linked compared
 	says "behind 0"
+	says "unswept 0"
 }
 
 # --- planted ------------------------------------------------------------------------------------
@@ -244,6 +245,45 @@ files_that_are_too_many_missing_or_damaged_are_found() {
 	finds "is named by nothing" plant condemned
 }
 
+# What a daemon that was killed left waits for the first roots of another mount, but not for more.
+leftovers_of_an_older_epoch_are_found_once_they_should_be_gone() {
+	local old=(ns/00000000000000ff-0000000000000001 root/0000000000000001-00000000000000ff) name
+	fresh
+	write disk.raw 0 2
+	closed
+	clean
+	says "unswept 0"
+	# It brings one root or, if it is ended before, none.
+	"$vpool" mount "$pool" "$mnt"
+	"$vpool" umount --no-upload "$mnt"
+	for name in "${old[@]}"; do
+		: >"$pool/objects/$name"
+	done
+	clean
+	says "unswept 2"
+	# Not of the running epoch, and not what is no object.
+	: >"$pool/objects/ns/00000000000000ff-0000000000000002"
+	finds "'ns/00000000000000ff-0000000000000002' is named by nothing"
+	rm "$pool/objects/ns/00000000000000ff-0000000000000002"
+	: >"$pool/objects/ns/stray-0000000000000001"
+	finds "'ns/stray-0000000000000001' is named by nothing"
+	rm "$pool/objects/ns/stray-0000000000000001"
+	: >"$pool/objects/root/0000000000000002-00000000000000ff"
+	finds "the newest root is 'root/0000000000000002-00000000000000ff'"
+	rm "$pool/objects/root/0000000000000002-00000000000000ff"
+	"$vpool" mount "$pool" "$mnt"
+	two_roots
+	closed
+	clean
+	says "unswept 0"
+	for name in "${old[@]}"; do
+		[[ ! -e $pool/objects/$name ]]
+		: >"$pool/objects/$name"
+		finds "'$name' is named by nothing"
+		rm "$pool/objects/$name"
+	done
+}
+
 # A SCO that is made and dies between two roots takes its entries with it, and
 # what the root names does not tell of them.
 a_truncation_alone_is_in_the_root() {
@@ -260,6 +300,7 @@ tests=(what_is_reachable_is_what_is_there
 	a_backend_that_has_copies_is_read
 	a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount
 	files_that_are_too_many_missing_or_damaged_are_found
+	leftovers_of_an_older_epoch_are_found_once_they_should_be_gone
 	a_truncation_alone_is_in_the_root)
 for t in "${tests[@]}"; do
 	[[ -n ${1:-} && $t != *"$1"* ]] && continue

@@ -1,7 +1,8 @@
-/* roots - the root before the newest one: all that it names is still there. */
+/* roots - of the root before the newest one, or any other, all that it names is still there. */
 #include "tests/sim/rows.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct before {
@@ -29,7 +30,7 @@ static void must_be_there(struct before *b, const char *name)
 
 	if (r == 0)
 		return;
-	fprintf(stderr, "'%s' is named by the root before the newest: error %d\n", name, r);
+	fprintf(stderr, "'%s' is named by a root: error %d\n", name, r);
 	b->bad = true;
 }
 
@@ -93,6 +94,24 @@ static int see_root(struct before *b, const char *name)
 	return r;
 }
 
+bool root_is_whole(struct backend *b, const char *name)
+{
+	struct before before = { .backend = b };
+	int r = see_root(&before, name);
+
+	if (r < 0)
+		fprintf(stderr, "'%s', a root: error %d\n", name, r);
+	return r == 0 && !before.bad;
+}
+
+/* What came to nothing is condemned under its own number; nobody says that it was ever stored. */
+static bool came_to_nothing(const char *name, uint64_t condemned_by)
+{
+	const char *number = strchr(name, '-');
+
+	return number && strtoull(number + 1, NULL, 16) == condemned_by;
+}
+
 /* The newest root condemned the one before: so its name is known, whatever its epoch. */
 static int see_condemned(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 			 size_t value_bytes)
@@ -106,31 +125,34 @@ static int see_condemned(void *arg, const uint8_t *key, size_t key_bytes, const 
 	if (r < 0 || value_bytes <= sizeof(uint32_t) || len > OBJECT_NAME_MAX)
 		return -EUCLEAN;
 	memcpy(name, value, len);
-	if (root != b->newest || strncmp(name, "root/", 5) != 0)
+	if (root != b->newest || strncmp(name, "root/", 5) != 0 || came_to_nothing(name, root))
 		return 0;
-	r = see_root(b, name);
-	if (r < 0) {
-		fprintf(stderr, "'%s', the root before the newest: error %d\n", name, r);
-		b->bad = true;
-	}
+	b->bad |= !root_is_whole(b->backend, name);
 	return 0;
 }
 
-bool root_before_is_whole(struct backend *b, struct meta *meta)
+static int newest_root(struct meta *meta, struct root_row *ret_row)
 {
 	struct row_key key = row_key_u64(ROW_ROOT, 0);
-	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
-	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
-	struct before before = { .backend = b };
-	struct root_row row;
 	struct buf value;
 	int r;
 
 	buf_init(&value, 4096);
 	r = meta_get(meta, META_NAMES, &key, &value, NULL);
 	if (r == 0)
-		r = root_row_decode(value.data, value.len_bytes, &row, NULL);
+		r = root_row_decode(value.data, value.len_bytes, ret_row, NULL);
 	buf_done(&value);
+	return r;
+}
+
+bool root_before_is_whole(struct backend *b, struct meta *meta)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	struct before before = { .backend = b };
+	struct root_row row;
+	int r = newest_root(meta, &row);
+
 	if (r == -ENOENT)
 		return true;
 	before.newest = row.number;
@@ -139,4 +161,70 @@ bool root_before_is_whole(struct backend *b, struct meta *meta)
 	if (r < 0)
 		fprintf(stderr, "condemned names: error %d\n", r);
 	return r == 0 && !before.bad;
+}
+
+static int add_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		   size_t value_bytes)
+{
+	return rows_image_add(arg, key, key_bytes, value, value_bytes);
+}
+
+static int ignore_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		      size_t value_bytes)
+{
+	(void)arg;
+	(void)key;
+	(void)key_bytes;
+	(void)value;
+	(void)value_bytes;
+	return 0;
+}
+
+/* What an image with the same head is to be. */
+static int image_of_names(struct meta *meta, const struct rows_image_header *h, struct buf *out)
+{
+	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	int r = rows_image_begin(h, out);
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
+		struct row_key from = { .bytes = { (uint8_t)kinds[i] }, .len_bytes = 1 };
+		struct row_key until = { .bytes = { (uint8_t)(kinds[i] + 1) }, .len_bytes = 1 };
+
+		r = meta_iterate(meta, META_NAMES, &from, &until, add_row, out, NULL);
+	}
+	return r == 0 ? rows_image_end(out) : r;
+}
+
+bool names_are_shown(struct backend *b, struct meta *meta)
+{
+	struct before before = { .backend = b };
+	char name[OBJECT_NAME_MAX + 1];
+	struct buf shown, wanted;
+	struct rows_image_header h;
+	struct root root = { 0 };
+	struct root_row row;
+	bool same = false;
+	int r = newest_root(meta, &row);
+
+	buf_init(&shown, (size_t)1 << 30);
+	buf_init(&wanted, (size_t)1 << 30);
+	if (r == 0) {
+		object_name_root(name, row.number, row.epoch);
+		r = read_whole(&before, name, &shown);
+	}
+	if (r == 0)
+		r = root_decode(shown.data, shown.len_bytes, &root, NULL);
+	if (r == 0)
+		r = read_whole(&before, root.ns.name, &shown);
+	if (r == 0)
+		r = rows_image_decode(shown.data, shown.len_bytes, &h, ignore_row, NULL, NULL);
+	if (r == 0)
+		r = image_of_names(meta, &h, &wanted);
+	if (r == 0)
+		same = shown.len_bytes == wanted.len_bytes &&
+		       memcmp(shown.data, wanted.data, shown.len_bytes) == 0;
+	root_done(&root);
+	buf_done(&shown);
+	buf_done(&wanted);
+	return same;
 }

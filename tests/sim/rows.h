@@ -22,8 +22,14 @@ NODISCARD bool rows_agree(struct env *env, struct meta *meta, const struct pool_
  */
 NODISCARD bool maps_agree(struct backend *b, struct meta *meta);
 
-/* Of a pool that was closed: whatever the root before the newest names is on the backend. */
+/* Whatever the root of this name names is on the backend. */
+NODISCARD bool root_is_whole(struct backend *b, const char *name);
+
+/* Of a pool that was closed: so it is with the root before the newest. */
 NODISCARD bool root_before_is_whole(struct backend *b, struct meta *meta);
+
+/* Of a pool whose names stand still: the newest root shows just these. */
+NODISCARD bool names_are_shown(struct backend *b, struct meta *meta);
 
 /* Of a pool without objects: no SCO on flash, none on the backend. */
 NODISCARD bool nothing_left(struct backend *b, struct env *env, const struct pool_options *o);

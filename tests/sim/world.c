@@ -623,6 +623,23 @@ static void check_liveness(struct world *w)
 	fail(w, st.reason[0] ? st.reason : "it does not drain", (int)(st.dirty_bytes >> 10), NULL);
 }
 
+/* While nobody changes names, but checkpoints that let go of what was deleted. */
+static void check_names(struct world *w)
+{
+	struct err e = { 0 };
+
+	for (unsigned int i = 0; i < QUIET_ROUNDS; i++) {
+		int r = pool_sync_backend(w->pool, &e);
+
+		if (r < 0)
+			fail(w, "upload without faults", r, &e);
+		if (names_are_shown(w->backend, w->pool->meta))
+			return;
+		sim_sleep_ns(w->sim, 100000000);
+	}
+	fail(w, "the newest root shows other names", 0, NULL);
+}
+
 static void process(void *arg)
 {
 	struct world *w = arg;
@@ -659,6 +676,7 @@ static void process(void *arg)
 	if (last) {
 		check_liveness(w);
 		check_all(w);
+		check_names(w);
 		delete_all(w);
 	}
 	add_metrics(w);

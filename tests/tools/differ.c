@@ -86,6 +86,9 @@ static bool is_cut_off(const struct differ *d, const struct op *op)
 
 	if (v->error == ENOTCONN || v->error == ECONNABORTED)
 		return true;
+	/* The kernel says so of a request that the daemon died in the middle of fetching. */
+	if (v->error == EIO && __atomic_load_n(&d->shot, __ATOMIC_SEQ_CST))
+		return true;
 	return op->kind->group == GROUP_WRITE && v->error == 0 && v->value > 0 &&
 	       (uint64_t)v->value < op->len;
 }

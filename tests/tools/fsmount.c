@@ -6,7 +6,7 @@
  * Makes the pool if there is none. Prints "ready" when the mount answers, stops on SIGTERM, SIGINT
  * and unmounting. Settings are sizes: sco, ring, cache, dirty, reserve, threshold, capacity;
  * numbers: threads, parked (buffers), places (of the engine for those that wait), background; names:
- * patterns; 0 or 1: ro, debug, check (prove the namespace at the end).
+ * patterns, backend (a URL); 0 or 1: ro, debug, check (prove the namespace at the end).
  */
 #include "common/env.h"
 #include "common/log.h"
@@ -35,6 +35,9 @@ static int fail(const char *what, int r, const struct err *e)
 		      e->message[0] != '\0' ? e->message : err_name(r));
 	return 1;
 }
+
+/* Of a pool on a store: so often all is uploaded, so that files of flash can go. */
+#define STORE_UPLOAD_NS UINT64_C(2000000000)
 
 struct settings {
 	struct pool_options pool;
@@ -76,6 +79,11 @@ static int set_one(struct settings *s, const char *text)
 	value++;
 	if (name_bytes == strlen("patterns") && strncmp(text, "patterns", name_bytes) == 0) {
 		s->ns.disk_patterns = value;
+		return 0;
+	}
+	if (name_bytes == strlen("backend") && strncmp(text, "backend", name_bytes) == 0) {
+		s->pool.backend_url = value;
+		s->pool.upload_interval_ns = STORE_UPLOAD_NS;
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {

@@ -3,9 +3,10 @@
 #include "support_pool.h"
 
 #include "backend/backend.h"
+#include "common/crc32c.h"
 #include "common/thread.h"
 #include "tests/sim/rows.h"
-#include "volume/pool_impl.h"
+#include "volume/upload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,10 @@ static struct env held_env = { &held_ops };
 static struct {
 	struct mutex lock;
 	struct cond changed;
-	bool held;    /* the next root stops */
-	bool stopped; /* it has come */
+	bool held;	  /* the next root stops */
+	bool stopped;	  /* it has come */
+	bool lose_answer; /* the next root is put, and the put fails */
+	bool cancel;	  /* with the next manifest uploads are */
 	bool hold_scos;
 	unsigned int scos; /* that are held */
 } gate;
@@ -31,6 +34,8 @@ static struct {
 /* A root gets its name last. */
 static int hold_roots(UNUSED struct env *env, const char *from, const char *to)
 {
+	int r;
+
 	if (strstr(to, "/objects/root/")) {
 		mutex_lock(&gate.lock);
 		gate.stopped = gate.held;
@@ -40,7 +45,10 @@ static int hold_roots(UNUSED struct env *env, const char *from, const char *to)
 		gate.stopped = false;
 		mutex_unlock(&gate.lock);
 	}
-	return env_rename(env_posix(), from, to);
+	if (gate.cancel && strstr(to, "/manifest/"))
+		pool_cancel_uploads(pf.pool);
+	r = env_rename(env_posix(), from, to);
+	return r == 0 && gate.lose_answer && strstr(to, "/objects/root/") ? -EIO : r;
 }
 
 static int hold_scos(UNUSED struct env *env, const char *from, const char *to)
@@ -81,6 +89,7 @@ static void begin(void)
 	held_ops.link = hold_scos;
 	pf.options.sco_bytes = 128 * KIB;
 	pf.options.map_piece_bytes = 600;
+	pf.options.attempts_max = 1;
 	pool_fixture_create();
 	ck_assert_msg(pool_open(&held_env, &pf.options, &pf.pool, &e) == 0, "%s", e.message);
 	pool_fixture_wait_quiet();
@@ -241,6 +250,194 @@ START_TEST(a_root_that_fails_leaves_all_as_it_was)
 }
 END_TEST
 
+/* --- attempts that come to nothing --------------------------------------------------------------- */
+
+#define STORED_MAX 1000u
+struct stored {
+	char name[OBJECT_NAME_MAX + 1]; /* first, to be compared */
+	uint32_t crc;
+};
+struct listing {
+	struct stored objects[STORED_MAX];
+	size_t count;
+};
+
+/* Of an object; 0: it is not there. */
+static uint32_t crc_of(const char *name)
+{
+	struct backend_object object;
+	uint32_t crc;
+	uint8_t *bytes;
+	int r = backend_head(store, name, &object, NULL);
+
+	if (r == -ENOENT)
+		return 0;
+	ck_assert_int_eq(r, 0);
+	bytes = malloc((size_t)object.len_bytes + 1);
+	ck_assert_int_eq(backend_get(store, name, 0, bytes, (size_t)object.len_bytes, NULL), 0);
+	/* All end with their own, which would make it the same for all. */
+	ck_assert_uint_gt(object.len_bytes, sizeof(crc));
+	crc = crc32c(0, bytes, (size_t)object.len_bytes - sizeof(crc));
+	free(bytes);
+	return crc;
+}
+
+static int take_name(void *arg, const char *name, UNUSED const struct backend_object *object)
+{
+	struct listing *l = arg;
+
+	(void)snprintf(l->objects[l->count++].name, sizeof(l->objects->name), "%s", name);
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static bool is_listed(const struct listing *l, const char *name)
+{
+	return bsearch(name, l->objects, l->count, sizeof(*l->objects), by_name) != NULL;
+}
+
+static void list_store(struct listing *ret_list)
+{
+	ret_list->count = 0;
+	ck_assert_int_lt(backend_list(store, "", NULL, STORED_MAX, take_name, ret_list, NULL),
+			 STORED_MAX);
+}
+
+/* What came since, SCOs apart. */
+static void list_since(const struct listing *before, struct listing *ret_list)
+{
+	static struct listing now;
+
+	list_store(&now);
+	ret_list->count = 0;
+	for (size_t i = 0; i < now.count; i++) {
+		struct stored *o = &ret_list->objects[ret_list->count];
+
+		if (is_listed(before, now.objects[i].name) || strstr(now.objects[i].name, "/sco/"))
+			continue;
+		*o = now.objects[i];
+		o->crc = crc_of(o->name);
+		ret_list->count++;
+	}
+}
+
+static const char *one_of(const struct listing *l, const char *part)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (strstr(l->objects[i].name, part))
+			return l->objects[i].name;
+	ck_abort_msg("no object is a '%s'", part);
+	return NULL;
+}
+
+/* A change that the next root shows in each of its parts. */
+static void change_all(unsigned int n)
+{
+	write_bytes(disk, 0, mem + n * (size_t)4096, MIB);
+	object_close(make_object(OBJECT_FILE));
+}
+
+static struct listing before_it, tried;
+
+/* Some roots, then an attempt that fails. */
+static void fail_one(bool *how)
+{
+	for (unsigned int i = 0; i < 3; i++) {
+		change_all(i);
+		sync_backend();
+	}
+	list_store(&before_it);
+	change_all(3);
+	*how = true;
+	ck_assert_int_lt(pool_sync_backend(pf.pool, NULL), 0);
+	*how = false;
+	list_since(&before_it, &tried);
+	(void)one_of(&tried, "ns/");
+	(void)one_of(&tried, "/piece/");
+	(void)one_of(&tried, "/map/");
+	(void)one_of(&tried, "/manifest/");
+}
+
+/* If this machine is lost before the next root is put, it is what a restore follows. */
+START_TEST(a_root_whose_answer_was_lost_stays_whole_until_two_came_after_it)
+{
+	struct pool_status st;
+
+	fail_one(&gate.lose_answer);
+	pool_status(pf.pool, &st);
+	ck_assert_uint_eq(strtoull(strchr(one_of(&tried, "root/"), '-') + 1, NULL, 16),
+			  st.root + 1);
+	for (unsigned int i = 0; i < 2; i++) {
+		ck_assert(root_is_whole(store, one_of(&tried, "root/")));
+		for (size_t j = 0; j < tried.count; j++)
+			ck_assert_msg(crc_of(tried.objects[j].name) == tried.objects[j].crc,
+				      "'%s' was changed or removed", tried.objects[j].name);
+		ck_assert(i == 0 || root_before_is_whole(store, pf.pool->meta));
+		change_all(4 + i);
+		sync_backend();
+	}
+	for (size_t i = 0; i < tried.count; i++)
+		ck_assert_msg(!crc_of(tried.objects[i].name), "'%s' is left",
+			      tried.objects[i].name);
+	ck_assert(root_before_is_whole(store, pf.pool->meta));
+	ck_assert(maps_agree(store, pf.pool->meta));
+}
+END_TEST
+
+static int take_condemned(void *arg, UNUSED const uint8_t *key, UNUSED size_t key_bytes,
+			  const uint8_t *value, size_t value_bytes)
+{
+	struct listing *l = arg;
+
+	ck_assert_uint_lt(l->count, STORED_MAX);
+	return upload_condemned_decode(value, value_bytes, l->objects[l->count++].name);
+}
+
+/* Names that the metadata of the closed pool condemns. */
+static void list_condemned(struct listing *ret_list)
+{
+	const struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	const struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	struct meta_options mo = { .cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20 };
+	char path[PATH_BYTES];
+	struct meta *meta;
+
+	ret_list->count = 0;
+	ck_assert_int_eq(meta_rocksdb_open(pool_path(path, "meta"), &mo, &meta, NULL), 0);
+	ck_assert_int_eq(meta_iterate(meta, META_NAMES, &from, &until, take_condemned, ret_list,
+				      NULL),
+			 0);
+	meta_close(meta);
+	qsort(ret_list->objects, ret_list->count, sizeof(*ret_list->objects), by_name);
+}
+
+START_TEST(a_round_that_is_cancelled_leaves_nothing_that_nobody_names)
+{
+	static struct listing condemned;
+	uint64_t id = id_of(disk);
+
+	fail_one(&gate.cancel);
+	object_close(disk);
+	pool_fixture_close();
+	list_condemned(&condemned);
+	for (size_t i = 0; i < tried.count; i++)
+		ck_assert_msg(is_listed(&condemned, tried.objects[i].name),
+			      "'%s' is named by nothing", tried.objects[i].name);
+	/* The first round of the next process brings one root. */
+	pool_fixture_open_quiet();
+	disk = get_object(id);
+	change_all(4);
+	sync_backend();
+	for (size_t i = 0; i < tried.count; i++)
+		ck_assert_msg(!crc_of(tried.objects[i].name), "'%s' is left",
+			      tried.objects[i].name);
+}
+END_TEST
+
 static bool four_are_held(UNUSED void *arg)
 {
 	GUARD(&gate.lock);
@@ -357,6 +554,8 @@ int main(void)
 	tcase_add_test(t, what_dies_while_a_root_is_put_stays_until_no_root_needs_it);
 	tcase_add_test(t, what_changes_while_a_root_is_put_is_marked_for_the_next_one);
 	tcase_add_test(t, a_root_that_fails_leaves_all_as_it_was);
+	tcase_add_test(t, a_root_whose_answer_was_lost_stays_whole_until_two_came_after_it);
+	tcase_add_test(t, a_round_that_is_cancelled_leaves_nothing_that_nobody_names);
 	tcase_add_test(t, several_scos_travel_at_the_same_time);
 	tcase_add_test(t, roots_end_when_nothing_changes_and_begin_again_when_something_does);
 	tcase_add_test(t, a_name_that_comes_while_a_root_is_put_is_in_the_next);

@@ -24,12 +24,21 @@ from crc32c import crc
 
 SCO_FILE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{9})-([0-9a-f]{8})")
 POOL_FILES = {"cache", "lock", "meta", "objects", "reserve", "ring.id", "vpool.conf", "vpool.log"}
+OBJECT = re.compile(
+    "root/([0-9a-f]{16})-[0-9a-f]{16}|(?:ns|[0-9a-f]{8}/(?:manifest|map|piece|sco))/[-0-9a-f]+-([0-9a-f]{16})"
+)
 PROBLEMS_MAX = 50
 DAY_S = 86400
 
 
 def name_sco(stream, number, version, epoch):
     return f"{stream:08x}/sco/{number:09x}-{version:08x}-{epoch:016x}"
+
+
+def epoch_of(name):
+    """The epoch in an object's name; 0: it has none."""
+    parts = OBJECT.fullmatch(name)
+    return int(parts.group(1) or parts.group(2), 16) if parts else 0
 
 
 class Walk:
@@ -42,7 +51,8 @@ class Walk:
         self.sco_rows = {}  # number -> (stream, ScoRow)
         self.state_rows = {}  # layer -> StateRow
         self.page_refs = []  # (layer, cluster, location, checksum or None)
-        self.streams, self.checkpoints, self.condemned = {}, {}, set()
+        self.streams, self.checkpoints = {}, {}
+        self.condemned = {}  # name -> numbers of the roots that say so
         self.pool_row = self.root_row = None
         self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "x": Counter()}
         self.local, self.remote = {}, {}  # number -> Sco
@@ -85,7 +95,8 @@ class Walk:
             else:
                 self.fs[kind][(ino, rest) if rest else ino] = fields
         elif kind == "X":
-            self.condemned.add(f.condemned(value))
+            number, _ = f.key_numbers(key, 2)
+            self.condemned.setdefault(f.condemned(value), set()).add(number)
         elif kind == "m":
             layer, number = f.key_numbers(key, 2)
             places = maps.page(rocks.merged_list(value))
@@ -328,14 +339,29 @@ class Walk:
                 self.say(f"backend: {bad}")
         for name in sorted(known - there):
             self.say(f"backend: '{name}' is missing")
-        for name in sorted(there - known - self.condemned):
+        stray = there - known - self.condemned.keys()
+        unswept = stray & self.may_be_unswept(there)
+        for name in sorted(stray - unswept):
             self.say(f"backend: '{name}' is named by nothing")
-        self.counts["condemned"] = len(there & self.condemned - known)
+        self.counts["unswept"] = len(unswept)
+        self.counts["condemned"] = len(there & self.condemned.keys() - known)
+
+    def came_to_nothing(self, name):
+        """Whether a root was put that does not count: it is condemned under its own number."""
+        return bool(epoch_of(name)) and int(name[-16:], 16) in self.condemned.get(name, ())
+
+    def may_be_unswept(self, there):
+        """What daemons that were killed left goes behind the first root of a later epoch, or the next."""
+        own = {n for n in there if n.startswith("root/") and epoch_of(n) == self.pool_row.epoch}
+        if sum(not self.came_to_nothing(n) for n in own) >= 2:
+            return set()
+        return {n for n in there if 0 < epoch_of(n) < self.pool_row.epoch}
 
     def look_at_root(self, there):
         """Names that the newest root makes known; its state against the rows."""
         name = f"root/{self.root_row.epoch:016x}-{self.root_row.number:016x}"
-        newest = max((n for n in there if n.startswith("root/")), default="none")
+        newer = [n for n in there if n.startswith("root/") and n > name and not self.came_to_nothing(n)]
+        newest = max((n for n in newer if not 0 < epoch_of(n) < self.pool_row.epoch), default=name)
         f.need(newest == name, f"the newest root is '{newest}', the rows say '{name}'")
         with open(os.path.join(self.objects, name), "rb") as file:
             root = f.root(file.read())
@@ -500,7 +526,7 @@ class Walk:
         if self.problems > PROBLEMS_MAX:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
-            "rows inodes objects pages mapped files clusters stored linked copies condemned temporary"
+            "rows inodes objects pages mapped files clusters stored linked copies condemned unswept temporary"
             " ending compared behind"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())

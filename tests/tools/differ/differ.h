@@ -154,6 +154,7 @@ struct differ {
 	pthread_t killer;
 	uint64_t kill_after_us;
 	bool armed; /* it dies soon: errors of a dead mount are expected */
+	bool shot;  /* atomic: the killer has begun to do so */
 	bool died;  /* seen by an operation, which is `flight` */
 	struct op flight;
 	unsigned int kills, kills_in_flight, cleans, compares;

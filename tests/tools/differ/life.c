@@ -286,6 +286,7 @@ static void *killer_main(void *arg)
 	struct differ *d = arg;
 
 	rest(d->kill_after_us);
+	__atomic_store_n(&d->shot, true, __ATOMIC_SEQ_CST);
 	(void)kill(d->pid, SIGKILL);
 	return NULL;
 }
@@ -301,6 +302,7 @@ void kill_round(struct differ *d)
 	} else {
 		d->kills_in_flight++;
 		d->armed = true;
+		d->shot = false;
 		d->kill_after_us = pick(d, KILL_AFTER_US);
 		if (pthread_create(&d->killer, NULL, killer_main, d) != 0)
 			give_up("no thread");
