@@ -83,7 +83,7 @@ create_pool() {
 mount_pool() {
 	local settings=()
 	if [[ -n $store ]]; then
-		[[ -d $pool ]] || new_place
+		[[ -e $pool/meta ]] || new_place
 		settings=("cache=$store_flash" "backend=$place")
 	fi
 	: >"$work/ready"
