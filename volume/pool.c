@@ -178,7 +178,7 @@ int pool_open_backend(struct pool *p, struct err *e)
 {
 	struct backend_options bo = {
 		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
-		.concurrency_max = p->options.uploads_max,
+		.concurrency_max = p->options.uploads_max + p->options.fetches_max,
 		.attempts_max = p->options.attempts_max,
 		.timeout_ns = p->options.timeout_ns,
 	};
