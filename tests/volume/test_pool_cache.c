@@ -421,6 +421,7 @@ static void read_waiting(void *arg)
 	do
 		w->result = object_read(o, 0, mem, MIB, &e);
 	while (w->result == -EREMOTEIO);
+	ck_assert_msg(w->result == (ssize_t)MIB, "%zd: %s", w->result, e.message);
 	ck_assert_int_eq(memcmp(mem, want, MIB), 0);
 	__atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
 	object_close(o);
