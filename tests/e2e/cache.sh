@@ -43,8 +43,8 @@ a_disk_larger_than_flash_reads_back_after_a_remount() {
 	(($(used_mib) <= cache_mib + 8))
 	(($(counter_of volume.scos_evicted) + $(counter_of cache.fetches) > 0))
 	# What was just fetched is here.
-	dd if="$mnt/large.raw" of=first bs=1M count=8 iflag=direct status=none
-	cmp first <(bytes_of 8 1)
+	dd if="$mnt/large.raw" of="$work/first" bs=1M count=8 iflag=direct status=none
+	cmp "$work/first" <(bytes_of 8 1)
 	"$vpool" umount "$mnt"
 	"$vpool" check "$pool"
 }
@@ -55,7 +55,8 @@ reads_of_what_the_backend_has_wait_while_it_is_away() {
 	"$vpool" mount "$pool" "$mnt"
 	mv "$store" "$store.away"
 	dd if=/dev/zero of="$mnt/other.raw" bs=1M count=4 oflag=direct status=none # writes go on
-	dd if="$mnt/large.raw" bs=1M count=300 iflag=direct status=none | sha256sum >hash &
+	dd if="$mnt/large.raw" bs=1M count=300 iflag=direct status=none | sha256sum >"$work/want" &
+	dd if="$mnt/large.raw" bs=1M count=300 iflag=direct status=none | sha256sum >"$work/want" &
 	reader=$!
 	wait_for 30 grep -q 'reads of what only it has wait' "$pool/vpool.log"
 	kill -0 "$reader"
@@ -68,7 +69,7 @@ reads_of_what_the_backend_has_wait_while_it_is_away() {
 	wait_for 45 ended "$killed"
 	mv "$store.away" "$store"
 	wait "$reader"
-	same "$(cat hash)" "$(bytes_of 300 1 | sha256sum)" "the disk"
+	same "$(cat "$work/want")" "$(bytes_of 300 1 | sha256sum)" "the disk"
 	wait_for 10 grep -q 'reads go on' "$pool/vpool.log"
 	same "$(grep -c 'reads of what only it has wait' "$pool/vpool.log")" 1 "lines of the log"
 	"$vpool" umount "$mnt"
