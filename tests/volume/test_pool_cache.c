@@ -538,6 +538,27 @@ START_TEST(a_merge_that_waits_for_the_backend_holds_up_nobody)
 }
 END_TEST
 
+static bool was_read_ahead(UNUSED void *arg)
+{
+	return pool_fixture_counter("ahead_fetches") > 0;
+}
+
+START_TEST(a_reader_that_goes_on_finds_what_comes_next)
+{
+	uint64_t id = make_absent_disk();
+	struct object *o = get_object(id);
+	uint8_t *mem = pattern_mem(DISK_BYTES, 1), *got = aligned_mem(64 * KIB);
+
+	for (unsigned int i = 0; i < 4; i++)
+		ck_assert_int_eq(read_in_flight(o, i * 64 * KIB, got, 64 * KIB), 64 * KIB);
+	wait_until(was_read_ahead, NULL, 20, "reading ahead");
+	ck_assert_int_eq(memcmp(got, mem + 3 * 64 * KIB, 64 * KIB), 0);
+	object_close(o);
+	free(mem);
+	free(got);
+}
+END_TEST
+
 START_TEST(a_cut_in_a_cluster_that_is_absent_keeps_its_first_part)
 {
 	uint64_t id = make_absent_disk();
@@ -569,6 +590,7 @@ int main(void)
 	tcase_add_test(t, wrong_bytes_in_the_cache_are_fetched_again);
 	tcase_add_test(t, reads_wait_for_the_backend_and_go_on_by_themselves);
 	tcase_add_test(t, a_merge_that_waits_for_the_backend_holds_up_nobody);
+	tcase_add_test(t, a_reader_that_goes_on_finds_what_comes_next);
 	tcase_add_test(t, a_cut_in_a_cluster_that_is_absent_keeps_its_first_part);
 	suite_add_tcase(s, t);
 	t = tcase_create("eviction");
