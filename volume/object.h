@@ -34,8 +34,8 @@ struct object {
 	lsn_t last_lsn;	 /* of its newest entry in its stream */
 	bool attr_dirty; /* newer than the row */
 
-	/* Atomic, each by itself: what it was read last, for reading ahead (read_ahead.c). Readers that run
-	 * into each other read a little more or less ahead. */
+	/* Atomic, each by itself: for reading ahead (read_ahead.c). Readers that run into each other get
+	 * a little more or less of it. */
 	uint64_t ahead_next_bytes;  /* end of the last read */
 	uint64_t ahead_until_bytes; /* so far was asked for */
 	uint64_t ahead_window_bytes;
