@@ -142,6 +142,7 @@ static enum verdict evict(struct pool *p, struct sco *s)
 	verdict = judge_locked(t, s, lsn, 1);
 	if (verdict == MAY_GO) {
 		s->absent = true; /* from here on nobody opens it */
+		__atomic_store_n(&t->any_absent, true, __ATOMIC_RELAXED);
 		file = TAKE_PTR(s->file);
 		t->open_files -= file != NULL;
 	}
