@@ -74,7 +74,7 @@ struct cache_options {
 NODISCARD int cache_open(const struct cache_options *o, struct cache **ret_cache, struct err *e);
 /* Starts and stops the threads of cache_want(). */
 NODISCARD int cache_start(struct cache *c, struct err *e);
-void cache_stop(struct cache *c);
+void cache_stop(struct cache *c); /* fine without any, and without a cache */
 /* Writes down what is there (best effort). Nobody holds anything any more; flash is open. */
 void cache_close(struct cache *c);
 

@@ -290,6 +290,8 @@ void cache_stop(struct cache *c)
 {
 	struct cache_worker *workers;
 
+	if (!c)
+		return;
 	mutex_lock(&c->lock);
 	c->worker_count = 0; /* nobody is kicked any more */
 	workers = c->workers;

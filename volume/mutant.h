@@ -37,7 +37,7 @@ enum mutant {
 	MUTANT_NO_REWRITE_SYNC = 21,  /* recovery does not sync what it wrote from the ring */
 	MUTANT_CONDEMNED_BY_CUT = 22, /* what dies while a root is put goes with the next */
 	MUTANT_MARK_LOST = 23,	      /* a root takes marks that came behind its cut */
-	MUTANT_HELD_EVICTED = 24,     /* a chunk that a reader holds makes room for another */
+	MUTANT_HELD_EVICTED = 26,     /* a chunk that a reader holds makes room for another */
 	MUTANT_COUNT
 };
 
