@@ -49,6 +49,7 @@ detectors() {
 23 unit volume_test_pool_roots what_changes_while_a_root_is_put_is_marked_for_the_next_one
 24 unit volume_test_pool_roots a_root_whose_answer_was_lost_stays_whole_until_two_came_after_it
 25 unit volume_test_pool_cache nothing_goes_before_a_checkpoint_and_a_root_have_it
+26 unit volume_test_cache_evict what_is_held_stays
 END
 }
 

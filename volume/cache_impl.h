@@ -152,6 +152,8 @@ struct cache {
 	unsigned int wish_count;
 	uint64_t calm_until_ns; /* a wish failed: none is served before */
 
+	uint64_t unkept_until_ns; /* nothing could be kept: nothing is fetched ahead before */
+
 	uint64_t map_changes; /* since the map was written */
 	uint64_t map_written_ns;
 	bool map_writing;

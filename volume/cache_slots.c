@@ -198,9 +198,11 @@ static uint32_t get_chunk(struct cache *c, const struct cache_fetch *f, uint32_t
 	if (id != SLOT_NONE || !is_free)
 		return id;
 	new = cache_take_slot(c);
-	if (new == SLOT_NONE)
-		return SLOT_NONE;
 	GUARD(&c->lock);
+	if (new == SLOT_NONE) {
+		c->unkept_until_ns = env_now_mono_ns(c->o.env) + FULL_NS;
+		return SLOT_NONE;
+	}
 	return bind_chunk(c, f, chunk, new);
 }
 

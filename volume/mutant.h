@@ -39,6 +39,7 @@ enum mutant {
 	MUTANT_MARK_LOST = 23,	       /* a root takes marks that came behind its cut */
 	MUTANT_ROOT_NUMBER_AGAIN = 24, /* a root takes the number of one that came to nothing */
 	MUTANT_EVICT_UNSAVED = 25,     /* a file goes before its row says that the backend has it */
+	MUTANT_HELD_EVICTED = 26,      /* a chunk that a reader holds makes room for another */
 	MUTANT_COUNT
 };
 
