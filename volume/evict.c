@@ -11,6 +11,9 @@
 #define EVICT_HELD_NS UINT64_C(10000000)
 /* Between two requests for a checkpoint or a root that makes more of it evictable. */
 #define EVICT_ASK_NS UINT64_C(200000000)
+/* Where only the cache wants room, a SCO gives up a chance so often: reads that are longer ago do not
+ * keep a whole file from making room for chunks that are read. */
+#define EVICT_AGE_NS UINT64_C(1000000000)
 /* What a cold read needs of an index larger than this: the table and the footer. */
 #define INDEX_BYTES_MAX (1u << 20)
 
@@ -170,6 +173,7 @@ struct round {
 	size_t count;
 	uint64_t room_bytes[FLASH_DIRS_MAX], margin_bytes[FLASH_DIRS_MAX];
 	unsigned int evicted;
+	bool aging; /* chances are given up without need */
 	bool held, not_saved, not_rooted;
 };
 
@@ -241,7 +245,7 @@ static bool is_due(const struct round *r, struct sco *s, uint32_t dir)
 {
 	unsigned int reads = __atomic_load_n(&s->reads, __ATOMIC_RELAXED);
 
-	if (reads && is_short(r, dir))
+	if (reads && (is_short(r, dir) || r->aging))
 		__atomic_store_n(&s->reads, (uint8_t)(reads - 1), __ATOMIC_RELAXED);
 	return reads == 0;
 }
@@ -278,8 +282,12 @@ static void try_one(struct round *r, const struct candidate *c)
 static void go_round(struct round *r)
 {
 	struct pool *p = r->pool;
+	uint64_t now_ns = env_now_mono_ns(p->env);
 	size_t first = hand(r);
 
+	r->aging = now_ns >= p->evict_aged_ns + EVICT_AGE_NS;
+	if (r->aging)
+		p->evict_aged_ns = now_ns;
 	for (unsigned int pass = 0; pass <= SCO_READS_MAX && any_is(r, is_narrow); pass++) {
 		for (size_t i = 0; i < r->count; i++) {
 			const struct candidate *c = &r->candidates[(first + i) % r->count];
@@ -302,7 +310,7 @@ static void go_round(struct round *r)
 static void ask(struct round *r)
 {
 	struct pool *p = r->pool;
-	uint64_t now_ns = clock_mono_ns();
+	uint64_t now_ns = env_now_mono_ns(p->env);
 
 	if (!any_is(r, is_short) || now_ns < p->evict_asked_ns + EVICT_ASK_NS)
 		return;

@@ -150,6 +150,7 @@ struct pool {
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
 	uint64_t evict_asked_ns;    /* the evictor's own */
+	uint64_t evict_aged_ns;	    /* the evictor's own */
 	uint64_t relieved_ns;	    /* the flusher's own */
 	uint64_t trimmed_ns;	    /* the flusher's own */
 	bool space_wanted;	    /* atomic: a writer waits for flash */
