@@ -37,6 +37,7 @@ enum mutant {
 	MUTANT_NO_REWRITE_SYNC = 21,  /* recovery does not sync what it wrote from the ring */
 	MUTANT_CONDEMNED_BY_CUT = 22, /* what dies while a root is put goes with the next */
 	MUTANT_MARK_LOST = 23,	      /* a root takes marks that came behind its cut */
+	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
 	MUTANT_COUNT
 };
 
