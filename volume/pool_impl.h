@@ -91,10 +91,11 @@ struct pool {
 	uint64_t room_generation; /* atomic; changed under the lock */
 	struct volume_request *parked_head, *parked_tail;
 	unsigned int parked_count;
-	bool parked_cancelled;	/* perhaps one of them was cancelled */
-	unsigned int waiters;	/* synchronous callers that wait for room */
-	bool waits_cancelled;	/* atomic; never again false */
-	bool uploads_cancelled; /* atomic; the same */
+	bool parked_cancelled;	    /* perhaps one of them was cancelled */
+	unsigned int waiters;	    /* synchronous callers that wait for room */
+	unsigned int waiting_count; /* atomic; both together, changed under the lock */
+	bool waits_cancelled;	    /* atomic; never again false */
+	bool uploads_cancelled;	    /* atomic; the same */
 
 	/* Each told by its job alone. */
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;

@@ -122,6 +122,17 @@ void upload_unclaim(struct pool *p, struct sco *s)
 	s->busy = false;
 }
 
+/* Whoever waits for it need not wait for the others of the round. Lock of the SCOs held. */
+static void no_longer_dirty_locked(struct pool *p, uint64_t bytes)
+{
+	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+
+	/* It is an estimate between two counts, and must not fall below nothing. */
+	while (!__atomic_compare_exchange_n(&p->dirty_bytes, &dirty, dirty - min_u64(dirty, bytes),
+					    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
 int upload_sco(struct pool *p, struct sco *s, struct err *e)
 {
 	char name[OBJECT_NAME_MAX + 1];
@@ -141,6 +152,7 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	mutex_lock(&p->scos->lock);
 	s->busy = false;
 	if (r == 0) {
+		no_longer_dirty_locked(p, sco_dirty_bytes(s));
 		s->row_flags |= (uint8_t)(SCO_UPLOADED | (result.shares_file ? SCO_LINKED : 0u));
 		s->object_epoch = p->epoch;
 		s->row_change++;
@@ -148,6 +160,7 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	mutex_unlock(&p->scos->lock);
 	if (r < 0)
 		return err_wrap(e, r, "uploading '%s'", name);
+	pool_made_room(p);
 	counter_inc(&p->metrics.scos_uploaded);
 	return 0;
 }
