@@ -133,6 +133,19 @@ static void no_longer_dirty_locked(struct pool *p, uint64_t bytes)
 		;
 }
 
+/*
+ * Through the page cache, unlike all other reads of SCOs: a store reads its source twice, for a checksum
+ * and to send it. So the disk is read once, and ahead of what is hashed; and whoever is short
+ * of memory has it back at once.
+ */
+static int open_for_upload(struct pool *p, const char *path, struct env_file **ret_file,
+			   struct err *e)
+{
+	int r = env_open(p->env, path, ENV_READ, ret_file);
+
+	return r < 0 ? err_set(e, r, "opening '%s': %s", path, err_name(r)) : 0;
+}
+
 int upload_sco(struct pool *p, struct sco *s, struct err *e)
 {
 	char name[OBJECT_NAME_MAX + 1];
@@ -143,10 +156,11 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 
 	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
 	path = flash_path(p->flash, s->dir, s->stream, s->number, s->version);
-	r = path ? sco_file(p->scos, s, &source.file, e) : err_set(e, -ENOMEM, "upload");
+	r = path ? open_for_upload(p, path, &source.file, e) : err_set(e, -ENOMEM, "upload");
 	if (r == 0) {
 		source.file_path = path;
 		r = backend_put(p->backend, name, &source, 0, &result, e);
+		env_close(p->env, source.file);
 	}
 	free(path);
 	mutex_lock(&p->scos->lock);
