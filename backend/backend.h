@@ -20,6 +20,9 @@
 enum backend_caps {
 	BACKEND_CAP_PUT_IF_ABSENT = 1 << 0, /* atomically, against every other client */
 	BACKEND_CAP_LINK = 1 << 1,	    /* put of a file can share its blocks (see put_file) */
+	/* Many deletes travel in one request. Some stores show only when asked that they cannot: then
+	 * it is gone from then on. */
+	BACKEND_CAP_DELETE_MANY = 1 << 2,
 };
 
 /* How a `file:` store takes a file that lies on the same filesystem (`backend_copy`). */
@@ -88,7 +91,7 @@ void backend_close(struct backend *b);
  */
 void backend_refuse_calls(struct backend *b, bool refuse);
 
-/* Capabilities of the store (enum backend_caps), its URL without secrets. */
+/* Capabilities of the store (enum backend_caps) as far as is known, its URL without secrets. */
 unsigned int backend_caps(const struct backend *b);
 const char *backend_url(const struct backend *b);
 
@@ -122,6 +125,21 @@ NODISCARD int backend_head(struct backend *b, const char *name, struct backend_o
 
 /* Delete; a name that is not there is success. Durable on return. */
 NODISCARD int backend_delete(struct backend *b, const char *name, struct err *e);
+
+/*
+ * Delete count names, as backend_delete() each, in as few requests as the store knows; one name twice
+ * is none of them. Some may go although others do not: what it says holds for each by itself.
+ *
+ * Owns:     ret_gone[count] (NULL: nobody wants to know): whether the name is surely gone; filled in
+ *           whatever is returned. One that is not may be gone all the same.
+ * Returns:  0 when all are gone.
+ * Errors:   of the first that is not: -EINVAL a bad name, then nothing was done; -EAGAIN, -ETIMEDOUT,
+ *           -ESHUTDOWN: the rest was not tried; -EACCES and its like: the others were. -ENOMEM.
+ * Durable:  each that is gone.
+ * Threads:  any; may block up to the time-out for each request.
+ */
+NODISCARD int backend_delete_many(struct backend *b, const char *const *names, size_t count,
+				  bool *ret_gone, struct err *e);
 
 /*
  * List names that start with prefix and sort (bytewise) after `after` (NULL: from the start), in

@@ -22,6 +22,14 @@ struct store_ops {
 	int (*head)(struct store *s, const char *name, struct backend_object *ret_object,
 		    struct err *e);
 	int (*del)(struct store *s, const char *name, struct err *e);
+	/*
+	 * Delete those of the names that are not gone yet, at most del_many_max; gone[i] becomes true
+	 * for what surely is. NULL where one request deletes one name.
+	 * Returns 0 when all are gone; -EOPNOTSUPP: it does not work like this, delete them one by
+	 * one; else what another try may cure, before what it cannot.
+	 */
+	int (*del_many)(struct store *s, const char *const *names, size_t count, bool *gone,
+			struct err *e);
 	int (*list)(struct store *s, const char *prefix, const char *after, unsigned int count_max,
 		    int (*fn)(void *arg, const char *name, const struct backend_object *object),
 		    void *arg, struct err *e);
@@ -41,6 +49,8 @@ struct store {
 	 * long before the next one of a call that failed. Any thread sets it. */
 	_Atomic uint64_t busy_until_ns;
 	uint64_t settle_ns; /* for confirm */
+	/* Names that del_many takes. 0: it is not asked; a store says so as soon as it knows. */
+	_Atomic unsigned int del_many_max;
 };
 
 /* Open the bare store of a URL (registry.c). */
@@ -71,12 +81,13 @@ NODISCARD int backend_open_over(struct env *env, struct store *store, const char
 
 /* What filter_fault does; probabilities in parts of 65,536. May be changed while in use. */
 struct fault_plan {
-	uint32_t error_before; /* fail with -EAGAIN, nothing done */
-	uint32_t error_after;  /* do it, then answer -EAGAIN: an answer that was lost */
-	uint32_t cut_read;     /* answer -EUCLEAN as if the body was cut */
-	uint32_t flip_read;    /* one bit of the bytes read is wrong, silently */
-	uint32_t no_space;     /* a put fails with -ENOSPC */
-	bool down;	       /* everything fails with -EAGAIN */
+	uint32_t
+		error_before; /* fail with -EAGAIN, nothing done; of many deletes, each by itself */
+	uint32_t error_after; /* do it, then answer -EAGAIN: an answer that was lost */
+	uint32_t cut_read;    /* answer -EUCLEAN as if the body was cut */
+	uint32_t flip_read;   /* one bit of the bytes read is wrong, silently */
+	uint32_t no_space;    /* a put fails with -ENOSPC */
+	bool down;	      /* everything fails with -EAGAIN */
 	uint64_t delay_ns_max; /* wait a random time up to this, through the env */
 };
 

@@ -7,6 +7,7 @@
  *	backend_s3_request.c  signing, the store's clock, what refusals mean
  *	backend_s3_put.c      put, whole or in parts
  *	backend_s3_list.c     list
+ *	backend_s3_delete.c   deletes of many names
  *	backend_s3_probe.c    whether put-if-absent works
  *	backend_s3_xml.c      answers in XML
  *
@@ -212,6 +213,7 @@ static const struct store_ops s3_ops = {
 	.get = s3_get,
 	.head = s3_head,
 	.del = s3_del,
+	.del_many = s3_del_many,
 	.list = s3_list,
 };
 
@@ -249,6 +251,7 @@ int store_s3_open(struct env *env, const char *rest, const struct backend_option
 	if (!s)
 		return err_set(e, -ENOMEM, "opening an s3: store");
 	s->store.ops = &s3_ops;
+	s->store.del_many_max = S3_DELETES_MAX;
 	s->env = env;
 	r = open_parts(s, rest, options, e);
 	s->is_open = r == 0;

@@ -18,6 +18,7 @@
 #define S3_PART_BYTES_MIN   ((uint64_t)5 << 20)
 #define S3_PART_BYTES_MAX   ((uint64_t)4 << 30)
 #define S3_PARTS_MAX	    10000u
+#define S3_DELETES_MAX	    1000u /* names of one request */
 
 /* ---- what the URL says (backend_s3_url.c) ---- */
 
@@ -117,6 +118,10 @@ const char *s3_key_of(const struct store_s3 *s, const char *name, char *ret_key)
 int s3_refused(struct store_s3 *s, const struct http_answer *a, const char *what, const char *name,
 	       struct err *e);
 
+/* The same for a code that stands in an answer for one of many names; never 0. */
+int s3_code_error(struct store_s3 *s, const char *code, const char *what, const char *name,
+		  struct err *e);
+
 /* A 404: -ENOENT when the bucket is there and so the object is not, else what is wrong with it. */
 int s3_not_found(struct store_s3 *s, const struct http_answer *a, const char *what,
 		 const char *name, struct err *e);
@@ -125,6 +130,8 @@ int s3_not_found(struct store_s3 *s, const struct http_answer *a, const char *wh
 
 int s3_put(struct store *store, const char *name, const struct backend_source *source,
 	   unsigned int flags, struct backend_put_result *ret_result, struct err *e);
+int s3_del_many(struct store *store, const char *const *names, size_t count, bool *gone,
+		struct err *e);
 int s3_list(struct store *store, const char *prefix, const char *after, unsigned int count_max,
 	    int (*fn)(void *arg, const char *name, const struct backend_object *object), void *arg,
 	    struct err *e);

@@ -309,6 +309,19 @@ int s3_refused(struct store_s3 *s, const struct http_answer *a, const char *what
 		       name, cure, a->status, error.code[0] != '\0' ? ", " : "", error.code);
 }
 
+int s3_code_error(struct store_s3 *s, const char *code, const char *what, const char *name,
+		  struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
+		if (strcmp(code, refusals[i].code) == 0)
+			return err_set(e, refusals[i].result, "s3: bucket '%s': %s '%s': %s (%s)",
+				       s->config.bucket, what, name, refusals[i].cure, code);
+	}
+	/* Words of its own may mean anything, so they are no reason to give up. */
+	return err_set(e, -EAGAIN, "s3: bucket '%s': %s '%s': the store has trouble",
+		       s->config.bucket, what, name);
+}
+
 /* Is the bucket there? HEAD has no words, so it is asked for itself. */
 static int check_bucket(struct store_s3 *s, const char *what, const char *name, struct err *e)
 {

@@ -30,7 +30,7 @@ static int make_url(const struct store_swift *s, const struct swift_token *token
 {
 	int r = buf_append(url, token->storage_url, strlen(token->storage_url));
 
-	if (r == 0)
+	if (r == 0 && !q->of_account)
 		r = buf_append(url, s->container_path, strlen(s->container_path));
 	if (r == 0 && q->name)
 		r = buf_append(url, "/", 1);
@@ -173,8 +173,7 @@ bool swift_is_success(const struct http_answer *a)
 	return a->status >= 200 && a->status <= 299;
 }
 
-/* What a HEAD of the object, or of the container where name is NULL, is answered. */
-static int look(struct store_swift *s, const char *name, int *ret_status, struct err *e)
+int swift_look(struct store_swift *s, const char *name, int *ret_status, struct err *e)
 {
 	/* At all copies: one that was away lately may not know of an object. */
 	static const struct http_header newest = { "X-Newest", "true" };
@@ -196,10 +195,10 @@ static int look(struct store_swift *s, const char *name, int *ret_status, struct
 /* An object was answered 404: is it missing, is the container, or was that only a moment? */
 static int no_object(struct store_swift *s, const char *name, struct err *e)
 {
-	int container = 0, object = 0, r = look(s, NULL, &container, e);
+	int container = 0, object = 0, r = swift_look(s, NULL, &container, e);
 
 	if (r == 0)
-		r = look(s, name, &object, e);
+		r = swift_look(s, name, &object, e);
 	if (r < 0)
 		return r;
 	if (container == 404)
@@ -359,6 +358,7 @@ static const struct store_ops swift_ops = {
 	.get = swift_get,
 	.head = swift_head,
 	.del = swift_del,
+	.del_many = swift_del_many,
 	.list = swift_list,
 	.confirm = swift_confirm,
 };
@@ -406,7 +406,8 @@ int store_swift_open(struct env *env, const char *rest, const struct backend_opt
 		return err_set(e, -ENOMEM, "opening a swift: backend");
 	s->store = (struct store){ .ops = &swift_ops,
 				   .caps = BACKEND_CAP_PUT_IF_ABSENT,
-				   .settle_ns = SWIFT_SETTLE_NS };
+				   .settle_ns = SWIFT_SETTLE_NS,
+				   .del_many_max = SWIFT_DELETES_MAX };
 	s->env = env;
 	r = swift_config_read(env, rest, &s->config, e);
 	if (r == 0)

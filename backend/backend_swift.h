@@ -4,7 +4,8 @@
  * backend_swift_url.c knows URLs, credentials and where they come from, backend_swift_auth.c how a
  * token is had and shared, backend_swift_json.c what Keystone and listings look like,
  * backend_swift_list.c pages of names, backend_swift_put.c puts, backend_swift_claim.c
- * those that are decided among several clients, backend_swift.c requests and the rest.
+ * those that are decided among several clients, backend_swift_bulk.c deletes of many names,
+ * backend_swift.c requests and the rest.
  */
 #ifndef BACKEND_BACKEND_SWIFT_H
 #define BACKEND_BACKEND_SWIFT_H
@@ -97,6 +98,21 @@ NODISCARD int swift_listing_parse(const void *text, size_t len_bytes,
 					    const struct backend_object *object),
 				  void *arg, size_t *ret_count, struct err *e);
 
+/* How a bulk delete ended, by its own words: HTTP says 200 whatever happens. */
+struct swift_bulk {
+	int status; /* of "Response Status" */
+	uint64_t deleted_count, absent_count, error_count;
+};
+
+/*
+ * Call fn for each of the Errors: a path like "/container/name", escaped as the store likes, and the
+ * status of its delete; fn != 0 ends it with that value.
+ * Returns:  0, what fn said, or -EUCLEAN: that is no answer of a bulk delete.
+ */
+NODISCARD int swift_bulk_parse(const void *text, size_t len_bytes,
+			       int (*fn)(void *arg, const char *path, int status), void *arg,
+			       struct swift_bulk *ret_bulk, struct err *e);
+
 /* ---- tokens (backend_swift_auth.c) ----------------------------------------------------------- */
 
 struct swift_auth;
@@ -137,10 +153,11 @@ struct store_swift {
 	_Atomic bool reached; /* the store answered at least once */
 };
 
-/* One request about an object or, where name is NULL, the container. */
+/* One request about an object or, where name is NULL, the container, or the account. */
 struct swift_request {
 	const char *method;
 	const char *name;  /* without the store's prefix */
+	bool of_account;   /* about neither of them, but the account */
 	const char *query; /* escaped, without '?'; NULL: none */
 	const struct http_header *headers;
 	size_t header_count;
@@ -172,6 +189,9 @@ int swift_no_container(const struct store_swift *s, struct err *e);
 
 bool swift_is_success(const struct http_answer *a);
 
+/* What a HEAD of the object, or of the container where name is NULL, is answered: 2xx or 404. */
+NODISCARD int swift_look(struct store_swift *s, const char *name, int *ret_status, struct err *e);
+
 /* ---- operations of the store (backend_impl.h) ------------------------------------------------ */
 
 NODISCARD int swift_put(struct store *store, const char *name, const struct backend_source *source,
@@ -196,6 +216,12 @@ NODISCARD int swift_claim(struct store_swift *s, const char *name,
 			  const struct backend_source *source, const char *md5, struct err *e);
 NODISCARD int swift_confirm(struct store *store, const char *name,
 			    const struct backend_source *source, struct err *e);
+
+/* Names of one bulk delete: Swift works on a few at a time, and says nothing meanwhile for 10 s. */
+#define SWIFT_DELETES_MAX 250u
+
+NODISCARD int swift_del_many(struct store *store, const char *const *names, size_t count,
+			     bool *gone, struct err *e);
 
 NODISCARD int swift_list(struct store *store, const char *prefix, const char *after,
 			 unsigned int count_max,

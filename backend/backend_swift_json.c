@@ -1,6 +1,6 @@
 /*
- * backend_swift_json - the JSON of Keystone v3 and of container listings. Nothing of it is
- * believed: every value is looked at for its type before it is used.
+ * backend_swift_json - the JSON of Keystone v3, of container listings and of bulk deletes. Nothing of
+ * it is believed: every value is looked at for its type before it is used.
  */
 #include "backend/backend_swift.h"
 
@@ -183,5 +183,56 @@ int swift_listing_parse(const void *text, size_t len_bytes,
 			return r;
 	}
 	*ret_count = json_array_size(root);
+	return 0;
+}
+
+/* ---- bulk deletes --------------------------------------------------------------------------- */
+
+/* The number that "400 Bad Request" begins with; 0: none. */
+static int status_of(const char *text)
+{
+	char *end = NULL;
+	long status = text ? strtol(text, &end, 10) : 0;
+
+	return status >= 100 && status <= 599 && end == text + 3 ? (int)status : 0;
+}
+
+static bool take_count(const json_t *root, const char *key, uint64_t *ret_count)
+{
+	const json_t *number = json_object_get(root, key);
+
+	if (!json_is_integer(number) || json_integer_value(number) < 0)
+		return false;
+	*ret_count = (uint64_t)json_integer_value(number);
+	return true;
+}
+
+int swift_bulk_parse(const void *text, size_t len_bytes,
+		     int (*fn)(void *arg, const char *path, int status), void *arg,
+		     struct swift_bulk *ret_bulk, struct err *e)
+{
+	AUTO(json_freep) json_t *root = json_loadb(text, len_bytes, 0, NULL);
+	const json_t *errors = json_object_get(root, "Errors"), *entry;
+	struct swift_bulk bulk = { .status = status_of(string_of(root, "Response Status")) };
+	size_t i;
+
+	if (bulk.status == 0 || !json_is_array(errors) ||
+	    !take_count(root, "Number Deleted", &bulk.deleted_count) ||
+	    !take_count(root, "Number Not Found", &bulk.absent_count))
+		return err_set(e, -EUCLEAN, "that is no answer to a bulk delete");
+	bulk.error_count = json_array_size(errors);
+	json_array_foreach(errors, i, entry)
+	{
+		const char *path = json_string_value(json_array_get(entry, 0));
+		int status = status_of(json_string_value(json_array_get(entry, 1)));
+		int r;
+
+		if (!path || status == 0)
+			return err_set(e, -EUCLEAN, "error %zu of a bulk delete has no name", i);
+		r = fn(arg, path, status);
+		if (r != 0)
+			return r;
+	}
+	*ret_bulk = bulk;
 	return 0;
 }

@@ -8,9 +8,11 @@
 #include "backend/backend_impl.h"
 #include "common/thread.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
-#define CHANCE_ONE 65536u
+#define CHANCE_ONE	  65536u
+#define FAULT_DELETES_MAX 250u /* no more than any store takes */
 
 struct store_fault {
 	struct store store;
@@ -165,6 +167,52 @@ static int fault_del(struct store *s, const char *name, struct err *e)
 	return after(f, &plan, f->below->ops->del(f->below, name, e), e);
 }
 
+static int below_del_many(struct store *below, const char *const *names, size_t count, bool *gone,
+			  struct err *e)
+{
+	int r = 0;
+
+	if (below->ops->del_many && atomic_load(&below->del_many_max) > 0)
+		return below->ops->del_many(below, names, count, gone, e);
+	for (size_t i = 0; i < count && r == 0; i++) {
+		r = gone[i] ? 0 : below->ops->del(below, names[i], e);
+		gone[i] = r == 0;
+	}
+	return r;
+}
+
+/* Some names fail by themselves, the others go; and an answer that is lost says nothing of any. */
+static int fault_del_many(struct store *s, const char *const *names, size_t count, bool *gone,
+			  struct err *e)
+{
+	struct store_fault *f = store_fault_of(s);
+	bool *passed, *refused, any = false;
+	struct fault_plan plan;
+	int r = before(f, &plan, e);
+
+	if (r < 0)
+		return r;
+	passed = calloc(2 * count + 1, sizeof(*passed));
+	if (!passed)
+		return err_set(e, -EAGAIN, "injected: no memory");
+	refused = passed + count;
+	for (size_t i = 0; i < count; i++) {
+		refused[i] = !gone[i] && happens(f, plan.error_before);
+		passed[i] = gone[i] || refused[i];
+		any |= refused[i];
+	}
+	r = below_del_many(f->below, names, count, passed, e);
+	if (r == 0 && any)
+		r = err_set(e, -EAGAIN, "injected: not all were deleted");
+	if (happens(f, plan.error_after))
+		r = err_set(e, -EAGAIN, "injected: answer lost");
+	else
+		for (size_t i = 0; i < count; i++)
+			gone[i] = passed[i] && !refused[i];
+	free(passed);
+	return r;
+}
+
 static int fault_list(struct store *s, const char *prefix, const char *after_name,
 		      unsigned int count_max,
 		      int (*fn)(void *arg, const char *name, const struct backend_object *object),
@@ -196,6 +244,7 @@ static const struct store_ops fault_ops = {
 	.get = fault_get,
 	.head = fault_head,
 	.del = fault_del,
+	.del_many = fault_del_many,
 	.list = fault_list,
 	.confirm = fault_confirm,
 };
@@ -211,7 +260,8 @@ int filter_fault_open(struct env *env, struct store *below, const struct fault_p
 	}
 	f->store = (struct store){ .ops = &fault_ops,
 				   .caps = below->caps,
-				   .settle_ns = below->settle_ns };
+				   .settle_ns = below->settle_ns,
+				   .del_many_max = FAULT_DELETES_MAX };
 	f->env = env;
 	f->below = below;
 	f->plan = *plan;

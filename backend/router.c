@@ -17,9 +17,8 @@
  * A get that is answered -EUCLEAN is judged by the object's length: when that suffices the body was
  * cut on its way, which is retryable.
  */
-#include "backend/router.h"
+#include "backend/router_impl.h"
 
-#include "backend/limiter.h"
 #include "backend/source.h"
 #include "common/crc32c.h"
 
@@ -38,16 +37,6 @@
 
 #define LIST_PAGE_COUNT	     4096u /* names held in memory while a list is under way */
 #define COMPARE_BUFFER_BYTES (1u << 20)
-
-struct backend {
-	struct env *env;
-	struct store *store;
-	char *url;			/* without user name and password */
-	struct backend_options options; /* defaults filled in */
-	struct limiter limiter;
-	struct router_metrics metrics;
-	struct metrics_group metrics_group;
-};
 
 static const struct metric_def router_metric_defs[] = {
 	METRIC_COUNTER(struct router_metrics, put_bytes, "bytes", "Bytes of objects stored."),
@@ -68,19 +57,14 @@ static const struct metric_def router_metric_defs[] = {
 	METRIC_HISTOGRAM(struct router_metrics, get_ns, "Time of a get, all tries together."),
 	METRIC_HISTOGRAM(struct router_metrics, head_ns, "Time of a head, all tries together."),
 	METRIC_HISTOGRAM(struct router_metrics, delete_ns, "Time of a delete, all tries together."),
+	METRIC_HISTOGRAM(struct router_metrics, delete_many_ns,
+			 "Time of a delete of many names at once, all tries together."),
 	METRIC_HISTOGRAM(struct router_metrics, list_ns, "Time of one page of a list."),
 };
 
 /* ---- one call ------------------------------------------------------------------------------ */
 
-struct call {
-	struct backend *b;
-	uint64_t start_ns, deadline_ns;
-	unsigned int attempts; /* that have ended */
-	uint64_t backoff_ns;
-};
-
-static void call_start(struct call *c, struct backend *b)
+void call_start(struct call *c, struct backend *b)
 {
 	uint64_t now_ns = clock_mono_ns();
 
@@ -97,8 +81,7 @@ static int refused(struct err *e)
 		       "the backend is not asked any more: the pool is being closed");
 }
 
-/* Begin a try: take a slot. */
-static int call_enter(struct call *c, struct err *e)
+int call_enter(struct call *c, struct err *e)
 {
 	struct backend *b = c->b;
 	int r;
@@ -115,7 +98,7 @@ static int call_enter(struct call *c, struct err *e)
 	return 0;
 }
 
-static void call_leave(struct call *c)
+void call_leave(struct call *c)
 {
 	gauge_add(&c->b->metrics.in_flight, -1);
 	limiter_release(&c->b->limiter);
@@ -131,8 +114,7 @@ static uint64_t call_backoff(struct call *c)
 	return half_ns + random % (half_ns + 1);
 }
 
-/* After a try that ended with *r: wait and say true when there is to be another one. */
-static bool call_again(struct call *c, int *r, struct err *e)
+bool call_again(struct call *c, int *r, struct err *e)
 {
 	struct backend *b = c->b;
 	uint64_t now_ns, delay_ns, busy_until_ns;
@@ -165,7 +147,7 @@ static bool call_again(struct call *c, int *r, struct err *e)
 	return true;
 }
 
-static int call_end(struct call *c, struct histogram *latency, int r)
+int call_end(struct call *c, struct histogram *latency, int r)
 {
 	histogram_record(latency, clock_mono_ns() - c->start_ns);
 	if (r < 0 && r != -ENOENT && r != -EEXIST)
@@ -431,7 +413,7 @@ int backend_get_verified(struct backend *b, const char *name, uint64_t offset_by
 	return call_end(&c, &b->metrics.get_ns, r);
 }
 
-/* ---- head, delete, list -------------------------------------------------------------------- */
+/* ---- head, list ---------------------------------------------------------------------------- */
 
 int backend_head(struct backend *b, const char *name, struct backend_object *ret_object,
 		 struct err *e)
@@ -456,26 +438,6 @@ int backend_head(struct backend *b, const char *name, struct backend_object *ret
 		return r;
 	*ret_object = object;
 	return 0;
-}
-
-int backend_delete(struct backend *b, const char *name, struct err *e)
-{
-	struct call c;
-	int r = backend_check_name(name, e);
-
-	if (r < 0)
-		return r;
-	call_start(&c, b);
-	do {
-		r = call_enter(&c, e);
-		if (r < 0)
-			break;
-		r = b->store->ops->del(b->store, name, e);
-		call_leave(&c);
-		ASSERT(r <= 0);
-		ASSERT(r != -ENOENT);
-	} while (call_again(&c, &r, e));
-	return call_end(&c, &b->metrics.delete_ns, r);
 }
 
 struct page_item {
@@ -663,6 +625,7 @@ int backend_open_over(struct env *env, struct store *store, const char *url,
 						   .def_count = ARRAY_SIZE(router_metric_defs),
 						   .values = &b->metrics };
 	limiter_init(&b->limiter, b->options.concurrency_max);
+	atomic_init(&b->delete_many_now, UINT_MAX / 2);
 	*ret_backend = b;
 	return 0;
 }
@@ -684,7 +647,8 @@ void backend_refuse_calls(struct backend *b, bool refuse)
 
 unsigned int backend_caps(const struct backend *b)
 {
-	return b->store->caps;
+	return b->store->caps |
+	       (router_many_now(b) > 0 ? (unsigned int)BACKEND_CAP_DELETE_MANY : 0);
 }
 
 const char *backend_url(const struct backend *b)

@@ -13,7 +13,7 @@ struct router_metrics {
 	struct counter retries, failures, timeouts;
 	struct counter checksum_failures, cut_reads, lost_answers;
 	struct gauge in_flight, waiting;
-	struct histogram put_ns, get_ns, head_ns, delete_ns, list_ns;
+	struct histogram put_ns, get_ns, head_ns, delete_ns, delete_many_ns, list_ns;
 };
 
 /* Units: valid as long as b. Threads: any, read with counter_get() and its like. */

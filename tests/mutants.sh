@@ -50,6 +50,7 @@ detectors() {
 24 unit volume_test_pool_roots a_root_whose_answer_was_lost_stays_whole_until_two_came_after_it
 25 unit volume_test_pool_cache nothing_goes_before_a_checkpoint_and_a_root_have_it
 26 unit volume_test_cache_evict what_is_held_stays
+31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
 END
 }
 

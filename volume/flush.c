@@ -383,9 +383,7 @@ void pool_recount(struct pool *p)
 		if (s->absent)
 			continue;
 		t->live_here_slots += s->live_slots;
-		if (!(s->row_flags & SCO_UPLOADED) &&
-		    __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED))
-			dirty += s->file_bytes;
+		dirty += sco_dirty_bytes(s);
 		if (!s->row_saved || s->dead)
 			continue;
 		overhead += s->file_bytes - min_u64(s->file_bytes, data);
@@ -396,9 +394,10 @@ void pool_recount(struct pool *p)
 		cleaned += s->cleaned_in >= last ? data : 0;
 	}
 	__atomic_store_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);
+	/* Under the lock: what is uploaded from here on takes itself off this. */
+	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	mutex_unlock(&t->lock);
 	set_limits(p, live, overhead);
-	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->overhead_bytes, overhead, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

@@ -14,35 +14,76 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIST_PAGE 1000u
+#define LIST_PAGE  1000u
+#define BURY_NAMES 1000u /* deleted, and forgotten, at a time */
 
 /* --- the condemned ----------------------------------------------------------------------------- */
 
+/* Rows of names that go with one call of the backend. */
 struct burial {
-	struct pool *pool;
-	struct meta_batch *names;
-	struct err *e;
+	struct row_key rows[BURY_NAMES];
+	char names[BURY_NAMES][OBJECT_NAME_MAX + 1];
+	const char *list[BURY_NAMES];
+	bool gone[BURY_NAMES];
+	size_t count;
 };
 
-static int bury_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+static int take_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		    size_t value_bytes)
 {
 	struct burial *b = arg;
-	char name[OBJECT_NAME_MAX + 1];
 	uint64_t root, hash;
-	struct row_key k;
 	int r;
 
+	if (b->count == BURY_NAMES)
+		return 1;
 	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
 	if (r == 0)
-		r = upload_condemned_decode(value, value_bytes, name);
+		r = upload_condemned_decode(value, value_bytes, b->names[b->count]);
 	if (r < 0)
 		return r;
-	r = backend_delete(b->pool->backend, name, b->e);
-	if (r < 0)
+	b->rows[b->count] = row_key_2u64(ROW_CONDEMNED, root, hash);
+	b->list[b->count] = b->names[b->count];
+	b->count++;
+	return 0;
+}
+
+/* A row is what remembers that its object is still there: it goes behind it, never before. */
+static int forget_gone(struct pool *p, const struct burial *b, struct err *e)
+{
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	int r = names ? 0 : err_set(e, -ENOMEM, "condemned objects");
+
+	for (size_t i = 0; i < b->count && r == 0; i++) {
+		if (b->gone[i] || MUTANT(MUTANT_CONDEMNED_FORGOTTEN))
+			r = meta_batch_delete(p->meta, names, &b->rows[i]);
+	}
+	if (r == 0)
+		r = meta_commit(p->meta, names, 0, e);
+	if (names)
+		meta_batch_free(p->meta, names);
+	return r;
+}
+
+/* The rows from *from on, so many as go at a time; *from is moved behind them. 1: there may be more. */
+static int bury_some(struct pool *p, struct burial *b, struct row_key *from,
+		     const struct row_key *until, struct err *e)
+{
+	bool more;
+	int deleted, r;
+
+	b->count = 0;
+	r = meta_iterate(p->meta, META_NAMES, from, until, take_row, b, e);
+	if (r < 0 || b->count == 0)
 		return r;
-	k = row_key_2u64(ROW_CONDEMNED, root, hash);
-	return meta_batch_delete(b->pool->meta, b->names, &k);
+	more = r == 1;
+	deleted = backend_delete_many(p->backend, b->list, b->count, b->gone, e);
+	/* What did go need not be asked for again, whatever became of the others. */
+	r = forget_gone(p, b, deleted < 0 ? NULL : e);
+	if (deleted < 0 || r < 0)
+		return deleted < 0 ? deleted : r;
+	*from = b->rows[b->count - 1];
+	return more;
 }
 
 int orphans_bury_condemned(struct pool *p, struct err *e)
@@ -51,16 +92,12 @@ int orphans_bury_condemned(struct pool *p, struct err *e)
 	/* What came after the root before the newest one may still be named by it. */
 	uint64_t last = MUTANT(MUTANT_CONDEMNED_EARLY) ? p->root_number : p->root_before;
 	struct row_key until = row_key_2u64(ROW_CONDEMNED, last + 1, 0);
-	struct burial b = { .pool = p, .e = e };
-	int r;
+	struct burial *b = malloc(sizeof(*b));
+	int r = b ? 1 : err_set(e, -ENOMEM, "condemned objects");
 
-	b.names = meta_batch_new(p->meta, META_NAMES);
-	if (!b.names)
-		return err_set(e, -ENOMEM, "condemned objects");
-	r = meta_iterate(p->meta, META_NAMES, &from, &until, bury_one, &b, e);
-	if (r == 0)
-		r = meta_commit(p->meta, b.names, 0, e);
-	meta_batch_free(p->meta, b.names);
+	while (r == 1)
+		r = bury_some(p, b, &from, &until, e);
+	free(b);
 	return r < 0 ? err_wrap(e, r, "condemned objects") : 0;
 }
 
@@ -220,6 +257,18 @@ static int list_all(struct sweep *s, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+static int remove_orphans(struct pool *p, char (*orphans)[OBJECT_NAME_MAX + 1], size_t count,
+			  struct err *e)
+{
+	const char *list[BURY_NAMES];
+
+	for (size_t i = 0; i < count; i++) {
+		log_info("backend: orphan removed: name='%s'", orphans[i]);
+		list[i] = orphans[i];
+	}
+	return backend_delete_many(p->backend, list, count, NULL, e);
+}
+
 int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
@@ -233,10 +282,8 @@ int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)
 		r = meta_iterate(p->meta, META_NAMES, &from, &until, know_condemned, &s, e);
 	if (r == 0)
 		r = list_all(&s, e);
-	for (size_t i = 0; i < s.count && r == 0; i++) {
-		log_info("backend: orphan removed: name='%s'", s.orphans[i]);
-		r = backend_delete(p->backend, s.orphans[i], e);
-	}
+	for (size_t at = 0; at < s.count && r == 0; at += BURY_NAMES)
+		r = remove_orphans(p, s.orphans + at, min_u64(s.count - at, BURY_NAMES), e);
 	HASH_ITER (hh, s.known, k, next) {
 		HASH_DEL(s.known, k);
 		free(k);

@@ -89,10 +89,12 @@ static void pool_free(struct pool *p)
 		return;
 	sco_index_close(p->index);
 	page_rows_done(&p->page_rows);
-	if (p->own_backend && p->backend)
+	if (p->own_backend && p->backend) {
+		metrics_remove(&p->registry, backend_metrics(p->backend));
 		backend_close(p->backend);
-	else if (p->backend) /* its owner's again */
+	} else if (p->backend) { /* its owner's again */
 		backend_refuse_calls(p->backend, false);
+	}
 	if (p->own_meta && p->meta)
 		meta_close(p->meta);
 	flash_close(p->flash);
@@ -201,6 +203,8 @@ static int open_backend_locked(struct pool *p, struct err *e)
 		log_warning("backend: fencing: detect only: the store has no conditional put, so "
 			    "a second daemon of this pool is noticed, not kept out: url='%s'",
 			    backend_url(b));
+	if (p->own_backend)
+		metrics_add(&p->registry, backend_metrics(b));
 	__atomic_store_n(&p->backend, b, __ATOMIC_SEQ_CST);
 	/* One of the two sees what the other did (pool_cancel_uploads()). */
 	if (__atomic_load_n(&p->uploads_cancelled, __ATOMIC_SEQ_CST))

@@ -101,9 +101,10 @@ struct pool {
 	unsigned int parked_count;
 	struct volume_request *remote_head, *remote_tail; /* parked, too: they wait for the store */
 	bool parked_cancelled;				  /* perhaps one of them was cancelled */
-	unsigned int waiters;	/* synchronous callers that wait for room */
-	bool waits_cancelled;	/* atomic; never again false */
-	bool uploads_cancelled; /* atomic; the same */
+	unsigned int waiters;	    /* synchronous callers that wait for room */
+	unsigned int waiting_count; /* atomic; both together, changed under the lock */
+	bool waits_cancelled;	    /* atomic; never again false */
+	bool uploads_cancelled;	    /* atomic; the same */
 
 	/* Each told by its job alone. */
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;

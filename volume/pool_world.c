@@ -10,7 +10,7 @@ static int world_new_sco_number(void *arg, uint64_t *ret_number, struct err *e)
 	return r;
 }
 
-static void world_sco_in_use(void *arg, uint64_t bytes)
+static void world_batch_is_full(void *arg, uint64_t bytes)
 {
 	struct pool *p = arg;
 
@@ -57,7 +57,7 @@ void pool_init_world(struct pool *p, const struct pool_row *row)
 		.meta = p->meta,
 		.writeback = &p->writeback,
 		.new_sco_number = world_new_sco_number,
-		.sco_in_use = world_sco_in_use,
+		.batch_is_full = world_batch_is_full,
 		.sco_is_full = world_sco_is_full,
 		.wants_flush = world_wants_flush,
 		.wants_seal = world_wants_seal,

@@ -14,12 +14,24 @@
 #define GARBAGE_DELAY_MAX_NS UINT64_C(20000000)
 /* A ramp of it ends at so many thousandths of its length. */
 #define OVER_MAX UINT64_C(4000)
-/* Longest delay of one write by the throttle. */
+/* Longest delay of one write by the throttle: for garbage, for what is dirty. */
 #define THROTTLE_MAX_NS UINT64_C(2000000000)
+#define DIRTY_MAX_NS	UINT64_C(20000000000)
+/* At the speed that is allowed what is left below the dirty limit lasts so long: dirty_ns(). */
+#define DIRTY_LASTS_NS 1.5e9
+/* But no longer than this for each byte of the room, which is 1.5 s for 48 MiB: where there is less,
+ * a second is too long to slow down in. */
+#define DIRTY_LASTS_BYTE_NS 30.0
 /* Shorter delays add up until one write serves them all: falling asleep costs more than they do. */
 #define THROTTLE_STEP_NS UINT64_C(1000000)
 /* Between two kicks of those who make room. */
 #define HURRY_PAUSE_NS UINT64_C(1000000)
+
+/* How many writes wait; room_lock held. */
+static void count_waiting_locked(struct pool *p)
+{
+	__atomic_store_n(&p->waiting_count, p->waiters + p->parked_count, __ATOMIC_RELAXED);
+}
 
 /* Read before trying: what comes free after the look changes it, so no wait misses it. */
 uint64_t pool_room_generation(struct pool *p)
@@ -71,15 +83,46 @@ void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns)
 
 	GUARD(&p->room_lock);
 	p->waiters++;
+	count_waiting_locked(p);
 	while (p->room_generation == generation && clock_mono_ns() < deadline)
 		cond_wait(&p->room, &p->room_lock, deadline);
 	p->waiters--;
+	count_waiting_locked(p);
 }
 
 /*
- * Nothing below a first mark; from there on the delay grows with the square of the fill, in
- * proportion to the bytes, so that writers slow down smoothly towards the speed of the uploads (of
- * the cleaner) instead of running into a wall. At the limit writes wait.
+ * For what is not on the backend yet. Nothing below half of the limit; near the limit all writers
+ * together are as fast as lets the room that is left last for DIRTY_LASTS_NS, whatever room that is. So
+ * while nothing is uploaded they halve their speed each second, and never stop at once; while something
+ * is, they come to its speed at the fill at which 1.5 s of it are left. The factor `over` lets it
+ * begin with nothing.
+ *
+ * Delays are of each writer, speed is of all: each waits for those that wait already, too.
+ */
+static uint64_t dirty_ns(struct pool *p, size_t len_bytes)
+{
+	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+	uint64_t limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
+	uint64_t from = limit / 2;
+	double room = (double)(limit - from), lasts_ns, over, left, delay_ns;
+
+	if (dirty <= from)
+		return 0;
+	if (dirty >= limit)
+		return DIRTY_MAX_NS;
+	over = (double)(dirty - from) / room;
+	left = (double)(limit - dirty);
+	lasts_ns = room * DIRTY_LASTS_BYTE_NS;
+	lasts_ns = lasts_ns < DIRTY_LASTS_NS ? lasts_ns : DIRTY_LASTS_NS;
+	delay_ns = lasts_ns * over * (double)len_bytes / left *
+		   (1.0 + __atomic_load_n(&p->waiting_count, __ATOMIC_RELAXED));
+	return delay_ns < (double)DIRTY_MAX_NS ? (uint64_t)delay_ns : DIRTY_MAX_NS;
+}
+
+/*
+ * For dead data. Nothing below a first mark; from there on the delay grows with the square of the
+ * fill, in proportion to the bytes, so that writers slow down smoothly towards the speed of the
+ * cleaner instead of running into a wall.
  */
 static uint64_t ramp_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t len_bytes)
 {
@@ -142,11 +185,7 @@ static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
 
 static uint64_t throttle_ns(struct pool *p, size_t len_bytes)
 {
-	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
-	uint64_t dirty_limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
-
-	return max_u64(ramp_ns(dirty, dirty_limit / 2, dirty_limit, len_bytes),
-		       garbage_ns(p, len_bytes));
+	return max_u64(dirty_ns(p, len_bytes), garbage_ns(p, len_bytes));
 }
 
 /* Kick whoever makes room of the kind that is short. */
@@ -208,6 +247,7 @@ static void unlink_locked(struct pool *p, struct volume_request *prev, struct vo
 	if (p->parked_tail == r)
 		p->parked_tail = prev;
 	p->parked_count--;
+	count_waiting_locked(p);
 	r->next = NULL;
 }
 
@@ -269,6 +309,7 @@ static int park(struct pool *p, struct volume_request *r, bool front)
 		return -EBUSY;
 	counter_inc(&p->metrics.parked);
 	p->parked_count++;
+	count_waiting_locked(p);
 	p->parked_cancelled |= r->cancelled;
 	if (front) {
 		r->next = p->parked_head;
@@ -285,6 +326,7 @@ void room_park(struct pool *p, struct volume_request *r)
 {
 	mutex_lock(&p->room_lock);
 	p->parked_count++;
+	count_waiting_locked(p);
 	p->parked_cancelled |= r->cancelled;
 	append_locked(p, r);
 	mutex_unlock(&p->room_lock);

@@ -159,6 +159,17 @@ static inline uint32_t sco_data_slots(const struct sco *s)
 	return next > 1 + blocks ? next - 1 - blocks : 0;
 }
 
+/* What the backend does not have of it: all of the file once it is sealed, what is filled before. The
+ * table's lock is held. */
+static inline uint64_t sco_dirty_bytes(const struct sco *s)
+{
+	if (s->row_flags & SCO_UPLOADED || !__atomic_load_n(&s->batch_count, __ATOMIC_RELAXED))
+		return 0;
+	return s->life == SCO_LIFE_SEALED ?
+		       s->file_bytes :
+		       (uint64_t)__atomic_load_n(&s->next_slot, __ATOMIC_RELAXED) * CLUSTER_BYTES;
+}
+
 /* Snapshot of references to all SCOs (of one stream if stream != 0), by number. */
 NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 			     size_t *ret_count);

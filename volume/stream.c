@@ -229,6 +229,7 @@ static void close_locked(struct stream *s, struct batch *b)
 	b->state = BATCH_CLOSED;
 	/* No later reservation can be in b, and all LSNs up to here were reserved before: see top. */
 	b->closed_lsn = stream_last_lsn(s);
+	s->world->batch_is_full(s->world->arg, (1u + (uint64_t)b->cluster_count) * CLUSTER_BYTES);
 	if (b->pending == 0)
 		ready_locked(s, b);
 }
@@ -377,7 +378,6 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 		}
 		if (!s->sco) {
 			s->sco = TAKE_PTR(s->next_sco);
-			s->world->sco_in_use(s->world->arg, s->sco->file_bytes);
 			s->commits = 0;
 		}
 		if (!start_batch_locked(s, direct)) {

@@ -77,8 +77,8 @@ struct stream_world {
 	/* Next SCO number, below a durable high-water mark. */
 	int (*new_sco_number)(void *arg, uint64_t *ret_number, struct err *e);
 	void *arg;
-	/* Called with the stream's lock held: a SCO of that size takes its first batch. */
-	void (*sco_in_use)(void *arg, uint64_t bytes);
+	/* Called with the stream's lock held: a batch of so many bytes is full. */
+	void (*batch_is_full)(void *arg, uint64_t bytes);
 	/* Called likewise: a SCO takes no more, so many bytes are in it. */
 	void (*sco_is_full)(void *arg, uint64_t bytes);
 	/* A batch waits for a flush, a SCO to be sealed, the next one to be made in advance. May be

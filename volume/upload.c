@@ -116,6 +116,30 @@ void upload_unclaim(struct pool *p, struct sco *s)
 	s->busy = false;
 }
 
+/* Whoever waits for it need not wait for the others of the round. Lock of the SCOs held. */
+static void no_longer_dirty_locked(struct pool *p, uint64_t bytes)
+{
+	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+
+	/* It is an estimate between two counts, and must not fall below nothing. */
+	while (!__atomic_compare_exchange_n(&p->dirty_bytes, &dirty, dirty - min_u64(dirty, bytes),
+					    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/*
+ * Through the page cache, unlike all other reads of SCOs: a store reads its source twice, for a checksum
+ * and to send it. So the disk is read once, and ahead of what is hashed; and whoever is short
+ * of memory has it back at once.
+ */
+static int open_for_upload(struct pool *p, const char *path, struct env_file **ret_file,
+			   struct err *e)
+{
+	int r = env_open(p->env, path, ENV_READ, ret_file);
+
+	return r < 0 ? err_set(e, r, "opening '%s': %s", path, err_name(r)) : 0;
+}
+
 int upload_sco(struct pool *p, struct sco *s, struct err *e)
 {
 	char name[OBJECT_NAME_MAX + 1];
@@ -126,15 +150,17 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 
 	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
 	path = flash_path(p->flash, s->dir, s->stream, s->number, s->version);
-	r = path ? sco_file(p->scos, s, &source.file, e) : err_set(e, -ENOMEM, "upload");
+	r = path ? open_for_upload(p, path, &source.file, e) : err_set(e, -ENOMEM, "upload");
 	if (r == 0) {
 		source.file_path = path;
 		r = backend_put(p->backend, name, &source, 0, &result, e);
+		env_close(p->env, source.file);
 	}
 	free(path);
 	mutex_lock(&p->scos->lock);
 	s->busy = false;
 	if (r == 0) {
+		no_longer_dirty_locked(p, sco_dirty_bytes(s));
 		s->row_flags |= (uint8_t)(SCO_UPLOADED | (result.shares_file ? SCO_LINKED : 0u));
 		s->object_epoch = p->epoch;
 		s->row_change++;
@@ -142,6 +168,7 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	mutex_unlock(&p->scos->lock);
 	if (r < 0)
 		return err_wrap(e, r, "uploading '%s'", name);
+	pool_made_room(p);
 	counter_inc(&p->metrics.scos_uploaded);
 	return 0;
 }

@@ -484,6 +484,36 @@ START_TEST(delete_of_what_is_not_there_is_success)
 }
 END_TEST
 
+START_TEST(many_names_are_deleted_by_one_call_and_their_neighbours_stay)
+{
+	static const char *const put[] = { "many/a",	"many/a b&<c>\"'", "many/a%2Fb", "many/b/c",
+					   "many/b/c+", "many/d?x=y#z",	   "stays",	 "zz" };
+	static const char *const condemned[] = { "many/d?x=y#z", "never/there", "many/a b&<c>\"'",
+						 "many/b/c",	 "many/a",	"also/not" };
+	static const char *const left[] = { "many/a%2Fb", "many/b/c+", "stays", "zz" };
+	static const char *const with_bad[] = { "stays", "../zz" };
+	bool gone[ARRAY_SIZE(condemned)] = { false };
+
+	for (size_t i = 0; i < ARRAY_SIZE(put); i++)
+		contract_must_put(put[i], "x", i % 2);
+	ck_assert_msg(backend_delete_many(fx.b, condemned, ARRAY_SIZE(condemned), gone, &fx.e) == 0,
+		      "%s", fx.e.message);
+	for (size_t i = 0; i < ARRAY_SIZE(condemned); i++) {
+		ck_assert(gone[i]);
+		contract_must_be_absent(condemned[i]);
+	}
+	contract_must_list("", NULL, left, ARRAY_SIZE(left));
+	/* None is left that it could find. */
+	ck_assert_int_eq(backend_delete_many(fx.b, condemned, ARRAY_SIZE(condemned), NULL, &fx.e),
+			 0);
+	ck_assert_int_eq(backend_delete_many(fx.b, with_bad, 2, gone, &fx.e), -EINVAL);
+	ck_assert(!gone[0] && !gone[1]);
+	contract_must_list("", NULL, left, ARRAY_SIZE(left));
+	if (fx.variant->url_variable)
+		ck_assert_uint_ne(backend_caps(fx.b) & BACKEND_CAP_DELETE_MANY, 0);
+}
+END_TEST
+
 START_TEST(a_name_may_become_a_prefix_after_its_delete_and_back)
 {
 	contract_must_put("turn", "leaf", 4);
@@ -768,6 +798,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, a_name_behind_an_object_is_kept_or_refused_but_harms_nothing);
 	tcase_add_test(tc, a_deleted_object_is_gone_and_its_neighbours_stay);
 	tcase_add_test(tc, delete_of_what_is_not_there_is_success);
+	tcase_add_test(tc, many_names_are_deleted_by_one_call_and_their_neighbours_stay);
 	tcase_add_test(tc, a_name_may_become_a_prefix_after_its_delete_and_back);
 	tcase_add_test(tc, a_whole_file_is_shared_where_the_store_says_so);
 	tcase_add_test(tc, a_range_of_a_file_is_copied_and_the_file_untouched);

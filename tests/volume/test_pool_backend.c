@@ -266,8 +266,12 @@ static size_t count_scos(void)
 	return scos;
 }
 
-/* A store that puts SCOs and says that it failed, while lose_puts. */
-static bool lose_puts;
+/* A store that puts SCOs and says that it failed, while lose_puts; that keeps every second one that is
+ * deleted, while keep_some. */
+static bool lose_puts, keep_some;
+static unsigned int kept;
+/* What is dirty when a SCO is put, the last one first. */
+static uint64_t dirty_at_put[2];
 static const struct store_ops *mem_ops;
 
 static int losing_put(struct store *s, const char *name, const struct backend_source *source,
@@ -275,7 +279,18 @@ static int losing_put(struct store *s, const char *name, const struct backend_so
 {
 	int r = mem_ops->put(s, name, source, flags, ret_result, e);
 
+	if (strstr(name, "/sco/")) {
+		dirty_at_put[1] = dirty_at_put[0];
+		dirty_at_put[0] = __atomic_load_n(&pf.pool->dirty_bytes, __ATOMIC_RELAXED);
+	}
 	return lose_puts && strstr(name, "/sco/") ? err_set(e, -EAGAIN, "the answer is lost") : r;
+}
+
+static int keeping_del(struct store *s, const char *name, struct err *e)
+{
+	if (keep_some && strstr(name, "/sco/") && kept++ % 2 == 0)
+		return err_set(e, -EACCES, "not this one");
+	return mem_ops->del(s, name, e);
 }
 
 static struct backend *open_losing_store(void)
@@ -289,6 +304,7 @@ static struct backend *open_losing_store(void)
 	mem_ops = s->ops;
 	ops = *mem_ops;
 	ops.put = losing_put;
+	ops.del = keeping_del;
 	s->ops = &ops;
 	ck_assert_int_eq(backend_open_over(env_posix(), s, "mem:lost", &o, &backend, NULL), 0);
 	ck_assert_int_eq(backend_open(env_posix(), "mem:lost", &o, &store, NULL), 0);
@@ -330,6 +346,114 @@ START_TEST(an_object_whose_put_seemed_to_fail_goes_when_its_sco_dies)
 	backend_close(store);
 	backend_mem_forget("lost");
 	free(mem);
+}
+END_TEST
+
+START_TEST(what_could_not_be_deleted_is_remembered_and_the_others_go)
+{
+	struct backend *backend = open_losing_store();
+	uint8_t *mem = pattern_mem(MIB, 1);
+	size_t before, after;
+	struct object *o;
+	uint64_t id;
+
+	pf.options.backend = backend;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	o = make_object(OBJECT_DISK);
+	for (unsigned int i = 0; i < 6; i++) {
+		write_bytes(o, i * MIB, mem, MIB);
+		sync_backend();
+	}
+	before = count_scos();
+	ck_assert_uint_ge(before, 4);
+	id = id_of(o);
+	object_close(o);
+	ck_assert_int_eq(object_delete(pf.pool, id, NULL), 0);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	keep_some = true;
+	kept = 0;
+	for (unsigned int i = 0; i < 8 && kept == 0; i++)
+		if (pool_sync_backend(pf.pool, NULL) == 0)
+			ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	after = count_scos();
+	ck_assert_uint_gt(after, 0);
+	ck_assert_uint_lt(after, before);
+	keep_some = false;
+	for (unsigned int i = 0; i < 4; i++)
+		sync_backend();
+	ck_assert_uint_eq(count_scos(), 0);
+	pool_fixture_close();
+	backend_close(backend);
+	backend_close(store);
+	backend_mem_forget("lost");
+	free(mem);
+}
+END_TEST
+
+START_TEST(what_was_put_is_no_longer_dirty_while_the_round_goes_on)
+{
+	struct backend *backend = open_losing_store();
+	uint8_t *mem = pattern_mem(MIB, 1);
+	struct object *o;
+
+	pf.options.backend = backend;
+	pf.options.uploads_max = 1;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	o = make_object(OBJECT_DISK);
+	for (unsigned int i = 0; i < 4; i++)
+		write_bytes(o, i * MIB, mem, MIB);
+	sync_backend();
+	ck_assert_uint_gt(dirty_at_put[0], 0); /* the last one itself */
+	ck_assert_uint_gt(dirty_at_put[1], dirty_at_put[0]);
+	ck_assert_uint_eq(status().dirty_bytes, 0);
+	object_close(o);
+	pool_fixture_close();
+	backend_close(backend);
+	backend_close(store);
+	backend_mem_forget("lost");
+	free(mem);
+}
+END_TEST
+
+/* A caller that writes without a pause, as far as the throttle lets it; nothing is uploaded. */
+START_TEST(writers_slow_down_by_no_more_than_four_times_a_second)
+{
+	const double base_s = 0.001, limit = 4096;
+	double second_s = 0, now_s = 0, last_s = 0, dirty = limit / 4;
+	unsigned int seconds = 0;
+
+	open_fresh();
+	__atomic_store_n(&pf.pool->dirty_limit_bytes, (uint64_t)limit * MIB, __ATOMIC_RELAXED);
+	while (dirty < limit - 2) {
+		double took_s = base_s;
+
+		__atomic_store_n(&pf.pool->dirty_bytes, (uint64_t)dirty * MIB, __ATOMIC_RELAXED);
+		took_s += (double)pool_delay_left_ns(pf.pool, MIB, UINT64_MAX) / 1e9;
+		ck_assert(took_s >= base_s && (dirty > limit / 2 || took_s < base_s + 1e-9));
+		now_s += took_s;
+		dirty++;
+		if (now_s < second_s + 1)
+			continue;
+		/* It grows all the time, so what it is at the end of a second bounds the median. */
+		ck_assert_msg(last_s == 0 || took_s <= 4 * last_s, "%.1f ms, then %.1f ms",
+			      last_s * 1e3, took_s * 1e3);
+		last_s = took_s;
+		second_s = now_s;
+		seconds++;
+	}
+	ck_assert_uint_ge(seconds, 5);
+	/* Many at the same time are as fast as one: each waits for all. */
+	__atomic_store_n(&pf.pool->dirty_bytes, (uint64_t)(limit - 512) * MIB, __ATOMIC_RELAXED);
+	last_s = (double)pool_delay_left_ns(pf.pool, MIB, UINT64_MAX);
+	__atomic_store_n(&pf.pool->waiting_count, 9, __ATOMIC_RELAXED);
+	ck_assert_double_eq_tol((double)pool_delay_left_ns(pf.pool, MIB, UINT64_MAX) / last_s, 10,
+				0.01);
+	__atomic_store_n(&pf.pool->waiting_count, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&pf.pool->dirty_bytes, 0, __ATOMIC_RELAXED);
+	pool_fixture_close();
+	backend_close(store);
 }
 END_TEST
 
@@ -646,6 +770,9 @@ int main(void)
 	tcase_add_loop_test(t, a_linked_object_shares_the_inode_and_a_copy_does_not, 0, 2);
 	tcase_add_test(t, what_died_goes_with_the_root_after_the_one_that_condemns_it);
 	tcase_add_test(t, an_object_whose_put_seemed_to_fail_goes_when_its_sco_dies);
+	tcase_add_test(t, what_was_put_is_no_longer_dirty_while_the_round_goes_on);
+	tcase_add_test(t, writers_slow_down_by_no_more_than_four_times_a_second);
+	tcase_add_test(t, what_could_not_be_deleted_is_remembered_and_the_others_go);
 	tcase_add_loop_test(t, orphans_of_older_epochs_go_after_the_grace_time, 0, 2);
 	tcase_add_test(t, a_backend_with_a_pool_in_it_takes_no_second_one);
 	tcase_add_test(t, a_younger_owner_stops_uploads_and_local_data_stays);

@@ -113,8 +113,8 @@ static bool backend_is_blamed(UNUSED void *arg)
 	return st.state == POOL_BLOCKED && strstr(st.reason, "backend does not answer");
 }
 
-/* Open SCOs count in full and less when a round of uploads has sealed them: that may lift a block
- * that was just reached, so it counts when nothing is left to seal. */
+/* What is dirty is an estimate between two counts, of which one may lift a block that was just reached:
+ * so it counts when nothing is left to seal. */
 static bool is_blocked_for_good(void)
 {
 	struct pool_status st;

@@ -100,7 +100,7 @@ static void begin(void)
 				   .sco_slots = 128,
 				   .writeback = &writeback,
 				   .new_sco_number = new_number,
-				   .sco_in_use = nothing_to_count,
+				   .batch_is_full = nothing_to_count,
 				   .sco_is_full = nothing_to_count,
 				   .wants_flush = wants_flush,
 				   .wants_seal = wants_seal,
