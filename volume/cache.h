@@ -74,7 +74,7 @@ struct cache_options {
 NODISCARD int cache_open(const struct cache_options *o, struct cache **ret_cache, struct err *e);
 /* Starts and stops the threads of cache_want(). */
 NODISCARD int cache_start(struct cache *c, struct err *e);
-void cache_stop(struct cache *c);
+void cache_stop(struct cache *c); /* fine without any, and without a cache */
 /* Writes down what is there (best effort). Nobody holds anything any more; flash is open. */
 void cache_close(struct cache *c);
 
@@ -109,7 +109,8 @@ bool cache_has(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
  * Have bytes fetched soon, without waiting; `fetched` is called when they are there or failed.
  * ahead: nobody asked for them yet: they come into the small queue as never read, and are left out when
  * the queue is full.
- * Returns: 1 queued, 0 all there, -EAGAIN the queue is full (for ahead: half full).
+ * Returns: 1 queued, 0 all there, -EAGAIN the queue is full (for ahead: half full, or flash cannot keep
+ *          what comes).
  */
 int cache_want(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes, size_t len_bytes,
 	       bool ahead);

@@ -37,7 +37,7 @@
 #define WISHES_MAX	    1024u
 /* Changes of slots from which on the map is written before it is closed. */
 #define CACHE_MAP_CHANGES_MUCH 256u
-/* So many slots are taken wherever a write would find room, that what is wanted can be had. */
+/* So many slots are taken where writers keep half of their margin, that what is wanted can be had. */
 #define SLOTS_ALWAYS 64u
 
 enum slot_queue {
@@ -151,6 +151,8 @@ struct cache {
 	struct wish_list urgent, ahead;
 	unsigned int wish_count;
 	uint64_t calm_until_ns; /* a wish failed: none is served before */
+
+	uint64_t unkept_until_ns; /* nothing could be kept: nothing is fetched ahead before */
 
 	uint64_t map_changes; /* since the map was written */
 	uint64_t map_written_ns;

@@ -8,6 +8,7 @@
  * has read it once.
  */
 #include "volume/cache_impl.h"
+#include "volume/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ static int try_oldest(struct cache *c, struct slot_list *list, bool last_chance,
 	uint32_t id = list->tail;
 	struct slot *s = slot_at(c, id);
 
-	if (s->pins > 0) {
+	if (s->pins > 0 && !MUTANT(MUTANT_HELD_EVICTED)) {
 		cache_move(c, id, (enum slot_queue)s->queue);
 		return -EBUSY;
 	}

@@ -95,8 +95,10 @@ static uint32_t roomiest_dir(struct cache *c, uint32_t dirs, uint32_t slots_with
 			continue;
 		room_bytes = flash_dir_room_bytes(flash, dir);
 		margin_bytes = flash_dir_margin_bytes(flash, dir, sco_bytes);
-		if (slots_with_blocks >= SLOTS_ALWAYS)
-			room_bytes -= min_u64(room_bytes, margin_bytes);
+		/* Half of it is the writers' in any case: on small flash nothing else may give it. */
+		if (slots_with_blocks < SLOTS_ALWAYS)
+			margin_bytes /= 2;
+		room_bytes -= min_u64(room_bytes, margin_bytes);
 		if (room_bytes > most_bytes) {
 			most_bytes = room_bytes;
 			best = dir;
@@ -198,9 +200,11 @@ static uint32_t get_chunk(struct cache *c, const struct cache_fetch *f, uint32_t
 	if (id != SLOT_NONE || !is_free)
 		return id;
 	new = cache_take_slot(c);
-	if (new == SLOT_NONE)
-		return SLOT_NONE;
 	GUARD(&c->lock);
+	if (new == SLOT_NONE) {
+		c->unkept_until_ns = env_now_mono_ns(c->o.env) + FULL_NS;
+		return SLOT_NONE;
+	}
 	return bind_chunk(c, f, chunk, new);
 }
 

@@ -150,6 +150,8 @@ int cache_want(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
 		return on_its_way;
 	if (join_wish(&c->urgent, s, at, end) || (ahead && join_wish(&c->ahead, s, at, end)))
 		return 1;
+	if (ahead && c->unkept_until_ns && env_now_mono_ns(c->o.env) < c->unkept_until_ns)
+		return -EAGAIN;
 	if (c->wish_count >= (ahead ? AHEAD_WISHES_MAX : WISHES_MAX))
 		return -EAGAIN;
 	push_wish(c, ahead ? &c->ahead : &c->urgent, s, at, end);
@@ -290,6 +292,8 @@ void cache_stop(struct cache *c)
 {
 	struct cache_worker *workers;
 
+	if (!c)
+		return;
 	mutex_lock(&c->lock);
 	c->worker_count = 0; /* nobody is kicked any more */
 	workers = c->workers;

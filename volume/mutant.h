@@ -38,6 +38,7 @@ enum mutant {
 	MUTANT_CONDEMNED_BY_CUT = 22, /* what dies while a root is put goes with the next */
 	MUTANT_MARK_LOST = 23,	      /* a root takes marks that came behind its cut */
 	MUTANT_EVICT_UNSAVED = 24,    /* a file goes before its row says that the backend has it */
+	MUTANT_HELD_EVICTED = 26,     /* a chunk that a reader holds makes room for another */
 	MUTANT_COUNT
 };
 

@@ -1,6 +1,7 @@
 /* Blocks and labels: SCO header and index, entry blocks, ring, cache label. */
 #include "common/crc32c.h"
 #include "golden_batch.h"
+#include "golden_cache.h"
 #include "golden_check.h"
 #include "golden_index.h"
 #include "golden_ring.h"
@@ -92,6 +93,24 @@ static const struct cache_label cache_label = {
 	.created_ns = INT64_C(1700000000000000001),
 };
 
+static const struct cache_map_header cache_map_header = {
+	.features = { .compat = ALL_COMPAT },
+	.pool = POOL,
+	.index = 2,
+	.slot_count = 0x0123456,
+};
+
+#define MAP_SLOT 0x0012345u
+static const struct cache_map_entry cache_map_entry = {
+	.sco = SCO,
+	.version = 3,
+	.chunk = 0x2345,
+	.present = 0xf001,
+	.kind = CACHE_MAP_CHUNK,
+	.main = 1,
+	.frequency = 2,
+};
+
 #define CHUNK 2u
 struct chunk {
 	struct slot_record records[SLOTS_PER_CHUNK];
@@ -126,6 +145,7 @@ static const struct chunk slot_chunk = {
 BLOCK_CODEC(sco_header)
 BLOCK_CODEC(sco_footer)
 BLOCK_CODEC(ring_header)
+BLOCK_CODEC(cache_map_header)
 
 #define LABEL_CODEC(name, bytes)                                                                   \
 	static int name##_to_buf(const void *value, struct buf *out)                               \
@@ -142,6 +162,22 @@ BLOCK_CODEC(ring_header)
 	}
 LABEL_CODEC(ring_record, RING_RECORD_BYTES)
 LABEL_CODEC(cache_label, CACHE_LABEL_BYTES)
+
+static int cache_map_entry_to_buf(const void *value, struct buf *out)
+{
+	uint8_t *p = buf_extend(out, CACHE_MAP_ENTRY_BYTES);
+
+	if (p == NULL)
+		return -ENOMEM;
+	cache_map_entry_encode(value, MAP_SLOT, p);
+	return 0;
+}
+
+static int cache_map_entry_from(const uint8_t *in, size_t len_bytes, void *ret, struct err *e)
+{
+	GOLDEN_EXPECT(len_bytes == CACHE_MAP_ENTRY_BYTES, "an entry of %zu bytes", len_bytes);
+	return cache_map_entry_decode(in, MAP_SLOT, ret, e);
+}
 
 static int slot_chunk_to_buf(const void *value, struct buf *out)
 {
@@ -169,9 +205,14 @@ static int slot_chunk_from(const uint8_t *in, size_t len_bytes, void *ret, struc
 		.decode = n##_from, .is_block = (block),                                           \
 	}
 static const struct golden goldens[] = {
-	GOLDEN(sco_header, sco_header, true),	 GOLDEN(sco_footer, sco_footer, true),
-	GOLDEN(slot_chunk, slot_chunk, true),	 GOLDEN(ring_header, ring_header, true),
-	GOLDEN(ring_record, ring_record, false), GOLDEN(cache_label, cache_label, false),
+	GOLDEN(sco_header, sco_header, true),
+	GOLDEN(sco_footer, sco_footer, true),
+	GOLDEN(slot_chunk, slot_chunk, true),
+	GOLDEN(ring_header, ring_header, true),
+	GOLDEN(ring_record, ring_record, false),
+	GOLDEN(cache_label, cache_label, false),
+	GOLDEN(cache_map_header, cache_map_header, true),
+	GOLDEN(cache_map_entry, cache_map_entry, true),
 };
 
 START_TEST(encoding_gives_the_golden_bytes)

@@ -48,8 +48,9 @@ static void wait_at_gate(void)
 	GUARD(&cf.lock);
 	cf.at_gate++;
 	cond_broadcast(&cf.changed);
-	while (cf.closed_gate)
+	while (cf.closed_gate && cf.may_pass == 0)
 		cond_wait(&cf.changed, &cf.lock, WAIT_FOREVER);
+	cf.may_pass -= cf.closed_gate;
 	cf.at_gate--;
 }
 
@@ -257,6 +258,13 @@ void cf_set_gate(bool closed)
 {
 	GUARD(&cf.lock);
 	cf.closed_gate = closed;
+	cond_broadcast(&cf.changed);
+}
+
+void cf_let_pass(void)
+{
+	GUARD(&cf.lock);
+	cf.may_pass++;
 	cond_broadcast(&cf.changed);
 }
 

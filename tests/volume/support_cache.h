@@ -38,7 +38,8 @@ struct cache_fixture {
 
 	struct mutex lock; /* guards all below */
 	struct cond changed;
-	bool closed_gate; /* GETs wait */
+	bool closed_gate;      /* GETs wait */
+	unsigned int may_pass; /* so many of them go on all the same */
 	unsigned int at_gate;
 
 	struct err e;
@@ -64,6 +65,8 @@ void cf_must_read(const struct cache_sco *s, uint64_t offset_bytes, size_t len_b
 void cf_must_hold(const struct cache_hold *hold, const struct cache_sco *s, uint64_t offset_bytes,
 		  size_t len_bytes);
 void cf_set_gate(bool closed);
+/* One GET passes the closed gate. */
+void cf_let_pass(void);
 /* Wait until so many GETs wait. */
 void cf_await_gate(unsigned int count);
 unsigned int cf_gets(void);

@@ -117,7 +117,7 @@ END_TEST
 START_TEST(what_is_dropped_is_fetched_again)
 {
 	struct cache_sco s = cf_sco(5);
-	struct cache_hold hold;
+	struct cache_hold hold, again;
 
 	cf_must_read(&s, 0, 64 * KIB);
 	cache_drop(cf.cache, &s, 8 * KIB, 4 * KIB);
@@ -130,6 +130,9 @@ START_TEST(what_is_dropped_is_fetched_again)
 	cache_drop(cf.cache, &s, 0, 4 * KIB);
 	cf_must_read(&s, 0, 4 * KIB);
 	cf_must_hold(&hold, &s, 0, 4 * KIB);
+	ck_assert(cache_hold(cf.cache, &s, 0, 4 * KIB, &again));
+	ck_assert_uint_ne(again.offset_bytes, hold.offset_bytes);
+	cache_release(cf.cache, &again);
 	cache_release(cf.cache, &hold);
 	ck_assert_uint_eq(counter_get(&cf.metrics.dropped), 2);
 }

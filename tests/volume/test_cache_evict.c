@@ -202,6 +202,8 @@ END_TEST
 
 START_TEST(full_flash_keeps_a_few_and_reads_go_on)
 {
+	struct cache_sco s;
+
 	/* Writers have all but 1 MiB. */
 	flash_account(cf.flash, 0, 0, SMALL_FLASH - MIB);
 	for (uint64_t n = 0; n < 100; n++)
@@ -214,7 +216,12 @@ START_TEST(full_flash_keeps_a_few_and_reads_go_on)
 		read_chunk(10, n, CACHE_CHUNK_BYTES);
 	ck_assert_uint_eq(count_there(10, 100), 0);
 	ck_assert_uint_eq(cf_gets(), 200);
+	/* What could not be kept is not fetched ahead, until a moment later. */
+	s = cf_sco(10);
+	ck_assert_int_eq(cache_want(cf.cache, &s, 0, MIB, true), -EAGAIN);
 	flash_account(cf.flash, 0, SMALL_FLASH, 0);
+	cf.late_ns = UINT64_C(2) * 1000 * 1000 * 1000;
+	ck_assert_int_eq(cache_want(cf.cache, &s, 0, MIB, true), 1);
 	read_chunk(10, 0, CACHE_CHUNK_BYTES);
 	ck_assert_uint_eq(count_there(10, 1), 1);
 }

@@ -116,17 +116,19 @@ END_TEST
 START_TEST(what_was_given_back_or_forgotten_stays_so)
 {
 	struct cache_status st;
+	uint64_t before;
 
 	read_chunks(0, CHUNKS);
 	cache_forget(cf.cache, 10, 10 * CACHE_CHUNK_BYTES);
 	ck_assert_uint_eq(cache_shrink(cf.cache, 5 * CACHE_CHUNK_BYTES), 5 * CACHE_CHUNK_BYTES);
+	before = cf_allocated_bytes(0);
 	cf_close();
 	cf_open();
 	ck_assert_uint_eq(count_there(), CHUNKS - 10);
 	cache_status(cf.cache, &st);
 	/* Nobody's blocks go back at the start. */
 	ck_assert_uint_eq(st.used_bytes, (CHUNKS - 10) * CACHE_CHUNK_BYTES);
-	ck_assert_uint_le(cf_allocated_bytes(0), st.used_bytes);
+	ck_assert_uint_le(cf_allocated_bytes(0), before - 5 * 32 * KIB);
 	ck_assert_uint_eq(drop_wrong(), 0);
 }
 END_TEST
@@ -244,14 +246,16 @@ END_TEST
 
 START_TEST(an_entry_in_another_slot_is_none)
 {
+	const uint8_t nothing[CACHE_MAP_ENTRY_BYTES] = { 0 };
 	uint8_t bytes[CACHE_MAP_ENTRY_BYTES];
 
 	read_chunks(0, CHUNKS);
 	cf_close();
 	peek(entry_at(3), bytes, sizeof(bytes));
 	poke(entry_at(7), bytes, sizeof(bytes));
+	poke(entry_at(3), nothing, sizeof(nothing));
 	cf_open();
-	ck_assert_uint_eq(count_there(), CHUNKS - 1);
+	ck_assert_uint_eq(count_there(), CHUNKS - 2);
 	ck_assert_uint_eq(drop_wrong(), 0);
 }
 END_TEST

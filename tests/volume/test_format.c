@@ -179,6 +179,15 @@ static void cache_label_random(struct rng *rng, void *value)
 	};
 }
 
+static void cache_map_header_random(struct rng *rng, void *value)
+{
+	*(struct cache_map_header *)value = (struct cache_map_header){
+		.features = random_features(rng),
+		.pool = random_uuid(rng),
+		.slot_count = rng_u32(rng, 0, CACHE_MAP_SLOTS_MAX),
+	};
+}
+
 static void pool_row_random(struct rng *rng, void *value)
 {
 	*(struct pool_row *)value = (struct pool_row){
@@ -371,6 +380,7 @@ FIXED_CODEC(sco_header, BLOCK_BYTES, sco_header_decode(in, ret, e))
 FIXED_CODEC(sco_footer, BLOCK_BYTES, sco_footer_decode(in, ret, e))
 FIXED_CODEC(ring_header, BLOCK_BYTES, ring_header_decode(in, ret, e))
 FIXED_CODEC(ring_record, RING_RECORD_BYTES, ring_record_decode(in, len_bytes, ret, e))
+FIXED_CODEC(cache_map_header, BLOCK_BYTES, cache_map_header_decode(in, ret, e))
 FIXED_CODEC(cache_label, CACHE_LABEL_BYTES, cache_label_decode(in, len_bytes, ret, e))
 
 #define BUF_CODEC(name)                                                                            \
@@ -491,6 +501,7 @@ static const struct codec codecs[] = {
 	HEAD(sco_header, 16),
 	HEAD(sco_footer, 16),
 	HEAD(ring_header, 16),
+	HEAD(cache_map_header, 16),
 	LABEL(ring_record, 0),
 	LABEL(cache_label, 16),
 	ROW(pool_row, 1, NULL),

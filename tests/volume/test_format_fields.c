@@ -73,6 +73,45 @@ static int cache_label_try(struct err *e)
 	return cache_label_decode(bytes, len_bytes, &value, e);
 }
 
+static void cache_map_header_make(void)
+{
+	const struct cache_map_header value = { .index = 1 };
+
+	cache_map_header_encode(&value, bytes);
+	len_bytes = BLOCK_BYTES;
+}
+static int cache_map_header_try(struct err *e)
+{
+	struct cache_map_header value;
+
+	reseal_head(bytes, len_bytes);
+	return cache_map_header_decode(bytes, &value, e);
+}
+
+#define MAP_SLOT 7u
+static void cache_map_entry_make(void)
+{
+	const struct cache_map_entry value = { .sco = 1, .present = 1, .kind = CACHE_MAP_CHUNK };
+
+	cache_map_entry_encode(&value, MAP_SLOT, bytes);
+	len_bytes = CACHE_MAP_ENTRY_BYTES;
+}
+static void cache_map_bare_make(void)
+{
+	const struct cache_map_entry value = { .kind = CACHE_MAP_BARE };
+
+	cache_map_entry_encode(&value, MAP_SLOT, bytes);
+	len_bytes = CACHE_MAP_ENTRY_BYTES;
+}
+static int cache_map_entry_try(struct err *e)
+{
+	struct cache_map_entry value;
+
+	le32_put(bytes, crc32c(MAP_SLOT, bytes + 4, CACHE_MAP_ENTRY_BYTES - 4));
+	return cache_map_entry_decode(bytes, MAP_SLOT, &value, e);
+}
+#define cache_map_bare_try cache_map_entry_try
+
 static uint32_t chunk_number;
 static void slot_chunk_make(void)
 {
@@ -301,6 +340,30 @@ static const struct spoilt cases[] = {
 	CASE(cache_label, 60, 1, 1, ZERO_REST),
 	CASE(cache_label, 72, 1, 1, ZERO_REST),
 	CASE(cache_label, 127, 1, 1, ZERO_REST),
+
+	CASE(cache_map_header, 60, 4, CACHE_MAP_SLOTS_MAX, NULL),
+	CASE(cache_map_header, 60, 4, CACHE_MAP_SLOTS_MAX + 1, "slots"),
+	CASE(cache_map_header, 64, 1, 1, ZERO_REST),
+	CASE(cache_map_header, 4095, 1, 1, ZERO_REST),
+	CASE(cache_map_entry, 8, 8, 0, "impossible chunk"),
+	CASE(cache_map_entry, 8, 8, SCO_NUMBER_MAX, NULL),
+	CASE(cache_map_entry, 8, 8, SCO_NUMBER_MAX + 1, "impossible chunk"),
+	CASE(cache_map_entry, 16, 4, CACHE_MAP_CHUNK_MAX, NULL),
+	CASE(cache_map_entry, 16, 4, CACHE_MAP_CHUNK_MAX + 1, "impossible chunk"),
+	CASE(cache_map_entry, 20, 2, 0, "without bytes"),
+	CASE(cache_map_entry, 22, 1, 0, "unknown kind"),
+	CASE(cache_map_entry, 22, 1, CACHE_MAP_BARE, "bare slot"),
+	CASE(cache_map_entry, 23, 1, 2, "place in the queue"),
+	CASE(cache_map_entry, 24, 1, 3, NULL),
+	CASE(cache_map_entry, 24, 1, 4, "place in the queue"),
+	CASE(cache_map_entry, 25, 1, 1, ZERO_REST),
+	CASE(cache_map_entry, 31, 1, 1, ZERO_REST),
+	CASE(cache_map_bare, 4, 4, 1, "bare slot"),
+	CASE(cache_map_bare, 16, 4, 1, "bare slot"),
+	CASE(cache_map_bare, 20, 2, 1, "bare slot"),
+	CASE(cache_map_bare, 23, 1, 1, "bare slot"),
+	CASE(cache_map_bare, 24, 1, 1, "bare slot"),
+	CASE(cache_map_bare, 25, 1, 1, ZERO_REST),
 
 	/* Records of 16 bytes from 16 on: META, RAW, LZ4, REF, DEAD; the sixth is unused. */
 	CASE(slot_chunk, 4, 4, 1, "chunk 1 where 0"),

@@ -198,7 +198,7 @@ def log(data, f):
     return entries
 
 
-# --- 5, 6: ring.id, label ----------------------------------------------------------------------
+# --- 5, 6: ring.id, label, chunks.map ----------------------------------------------------------
 
 RingId = namedtuple("RingId", "pool ring_bytes nonce uid clean boot_id path")
 
@@ -215,6 +215,30 @@ def label(data):
     no_features(data, 16, "label")
     zero(data[60:64] + data[72:], "label")
     return struct.unpack_from("<16sI", data, 40)
+
+
+def chunk_map(data, pool, index):
+    """6.1: numbers of slots and what they hold, (SCO, version, chunk, blocks), None for nothing."""
+    block(data[:4096], b"VPCHUNKS", 4096, "chunks.map")
+    no_features(data, 16, "chunks.map")
+    zero(data[64:4096], "chunks.map")
+    need(struct.unpack_from("<16sI", data, 40) == (pool, index), "chunks.map: of another pool or place")
+    (count,) = struct.unpack_from("<I", data, 60)
+    for slot in range(count):
+        entry = data[4096 + 32 * slot : 4128 + 32 * slot].ljust(32, b"\0")
+        if not any(entry):
+            continue
+        (sum_, version, sco, chunk, blocks, kind, main, frequency) = struct.unpack_from("<IIQIHBBB", entry)
+        what = f"chunks.map: slot {slot}"
+        need(sum_ == crc_from(slot, entry[4:]), what + ": bad checksum")
+        zero(entry[25:], what)
+        if kind == 0x56:
+            zero(entry[4:22] + entry[23:], what)
+            yield slot, None
+            continue
+        need(kind == 0x35 and blocks and main < 2 and frequency < 4, what)
+        need(1 <= sco <= SCO_MAX and chunk < 1 << 14, what + ": impossible chunk")
+        yield slot, (sco, version, chunk, blocks)
 
 
 # --- 7: rows -----------------------------------------------------------------------------------

@@ -159,10 +159,26 @@ class Walk:
                 f.need(f.label(file.read()) == (self.pool_row.pool, index), "of another pool or place")
             except f.Bad as bad:
                 self.say(f"cache '{directory}': label: {bad}")
+        self.look_at_chunks(index, directory)
         for name in sorted(set(os.listdir(directory)) - {"label", "sco", "chunks", "chunks.map"}):
             self.say(f"cache: '{name}' is nobody's")
         for name in sorted(os.listdir(os.path.join(directory, "sco"))):
             self.look_at_sco_file(index, os.path.join(directory, "sco", name), name)
+
+    def look_at_chunks(self, index, directory):
+        """Of a closed pool the map says what is there. Whether the bytes are right is for those who read."""
+        path = os.path.join(directory, "chunks")
+        if not os.path.exists(path + ".map"):
+            return
+        size, chunks = os.path.getsize(path), set()
+        with open(path + ".map", "rb") as file:
+            try:
+                for slot, held in f.chunk_map(file.read(), self.pool_row.pool, index):
+                    f.need(not held or held[0:3:2] not in chunks, f"chunks.map: slot {slot}: a second one")
+                    f.need(not held or slot << 16 < size, f"chunks.map: slot {slot}: behind the end")
+                    chunks.add(held and held[0:3:2])
+            except f.Bad as bad:
+                self.say(f"cache '{directory}': {bad}")
 
     def look_at_sco_file(self, index, path, name):
         parts = SCO_FILE.fullmatch(name)
