@@ -37,7 +37,8 @@
 #define WISHES_MAX	    1024u
 /* Changes of slots from which on the map is written before it is closed. */
 #define CACHE_MAP_CHANGES_MUCH 256u
-/* So many slots are taken wherever a write would find room, that what is wanted can be had. */
+/* So many slots, but no more than half of the margin, are taken wherever a write would find room, that
+ * what is wanted can be had. */
 #define SLOTS_ALWAYS 64u
 
 enum slot_queue {

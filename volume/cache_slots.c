@@ -89,13 +89,16 @@ static uint32_t roomiest_dir(struct cache *c, uint32_t dirs, uint32_t slots_with
 	uint32_t best = c->dir_count;
 
 	for (uint32_t dir = 0; dir < c->dir_count; dir++) {
-		uint64_t room_bytes, margin_bytes;
+		uint64_t room_bytes, margin_bytes, always_bytes;
 
 		if (!(dirs >> dir & 1))
 			continue;
 		room_bytes = flash_dir_room_bytes(flash, dir);
 		margin_bytes = flash_dir_margin_bytes(flash, dir, sco_bytes);
-		if (slots_with_blocks >= SLOTS_ALWAYS)
+		/* On small flash these few would be all of it. */
+		always_bytes =
+			min_u64((uint64_t)SLOTS_ALWAYS * CACHE_CHUNK_BYTES, margin_bytes / 2);
+		if ((uint64_t)slots_with_blocks * CACHE_CHUNK_BYTES >= always_bytes)
 			room_bytes -= min_u64(room_bytes, margin_bytes);
 		if (room_bytes > most_bytes) {
 			most_bytes = room_bytes;

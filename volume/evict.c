@@ -174,6 +174,7 @@ struct round {
 	uint64_t room_bytes[FLASH_DIRS_MAX], margin_bytes[FLASH_DIRS_MAX];
 	unsigned int evicted;
 	bool aging; /* chances are given up without need */
+	bool spared; /* something may go that was read */
 	bool held, not_saved, not_rooted;
 };
 
@@ -266,7 +267,9 @@ static void try_one(struct round *r, const struct candidate *c)
 	if (!s)
 		return;
 	verdict = judge(p, s);
-	if (verdict == MAY_GO && is_due(r, s, c->dir)) {
+	if (verdict == MAY_GO && !is_due(r, s, c->dir)) {
+		r->spared = true;
+	} else if (verdict == MAY_GO) {
 		uint64_t len_bytes = s->file_bytes;
 
 		verdict = evict(p, s);
@@ -289,6 +292,7 @@ static void go_round(struct round *r)
 	if (r->aging)
 		p->evict_aged_ns = now_ns;
 	for (unsigned int pass = 0; pass <= SCO_READS_MAX && any_is(r, is_narrow); pass++) {
+		r->spared = false;
 		for (size_t i = 0; i < r->count; i++) {
 			const struct candidate *c = &r->candidates[(first + i) % r->count];
 
@@ -301,7 +305,7 @@ static void go_round(struct round *r)
 			if (!any_is(r, is_narrow))
 				return;
 		}
-		if (!any_is(r, is_short))
+		if (!any_is(r, is_short) || !r->spared)
 			return;
 	}
 }
