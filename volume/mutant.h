@@ -27,16 +27,17 @@ enum mutant {
 	MUTANT_NO_WAL_SYNC = 11,	 /* a sync does not sync the names */
 	MUTANT_PAYLOAD_UNVERIFIED = 12,	 /* replay does not verify young clusters */
 	MUTANT_ROOT_BEFORE_SCO = 13,	 /* a root is committed before its SCOs are stored */
-	MUTANT_CONDEMNED_EARLY = 14,  /* a condemned object goes with the root that condemns it */
-	MUTANT_TRUNCATE_TAIL = 15,    /* the rest of the last cluster is not zeroed */
-	MUTANT_NUMBER_REUSE = 16,     /* SCO numbers start below the high-water mark */
-	MUTANT_MAP_BEFORE_SLOT = 17,  /* a direct write is published, then written */
-	MUTANT_NO_SEAL_SYNC = 18,     /* a sealed SCO's index is not synced */
-	MUTANT_MOVE_BLINDLY = 19,     /* the cleaner does not look whether the place still holds */
-	MUTANT_MOVE_UNVERIFIED = 20,  /* the cleaner gives damaged bytes a new checksum */
-	MUTANT_NO_REWRITE_SYNC = 21,  /* recovery does not sync what it wrote from the ring */
-	MUTANT_CONDEMNED_BY_CUT = 22, /* what dies while a root is put goes with the next */
-	MUTANT_MARK_LOST = 23,	      /* a root takes marks that came behind its cut */
+	MUTANT_CONDEMNED_EARLY = 14,   /* a condemned object goes with the root that condemns it */
+	MUTANT_TRUNCATE_TAIL = 15,     /* the rest of the last cluster is not zeroed */
+	MUTANT_NUMBER_REUSE = 16,      /* SCO numbers start below the high-water mark */
+	MUTANT_MAP_BEFORE_SLOT = 17,   /* a direct write is published, then written */
+	MUTANT_NO_SEAL_SYNC = 18,      /* a sealed SCO's index is not synced */
+	MUTANT_MOVE_BLINDLY = 19,      /* the cleaner does not look whether the place still holds */
+	MUTANT_MOVE_UNVERIFIED = 20,   /* the cleaner gives damaged bytes a new checksum */
+	MUTANT_NO_REWRITE_SYNC = 21,   /* recovery does not sync what it wrote from the ring */
+	MUTANT_CONDEMNED_BY_CUT = 22,  /* what dies while a root is put goes with the next */
+	MUTANT_MARK_LOST = 23,	       /* a root takes marks that came behind its cut */
+	MUTANT_RESTORED_TOO_MUCH = 24, /* a restore keeps entries that its root does not count */
 	MUTANT_COUNT
 };
 

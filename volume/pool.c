@@ -1,8 +1,9 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "volume/io.h"
-#include "volume/pool_impl.h"
+#include "volume/pool_life.h"
 #include "volume/recovery.h"
+#include "volume/restore_impl.h"
 
 #include "backend/backend.h"
 
@@ -11,7 +12,6 @@
 #include <string.h>
 
 #define WRITEBACK_DEPTH 16u
-#define POOL_NAME	"pool.json"
 /* Cleaning needs room for what it moves before it frees anything. */
 #define RESERVE_SCOS 2u
 /* Where nothing is configured they leave so much more: the metadata's log and tables while they are
@@ -76,7 +76,7 @@ void pool_options_default(struct pool_options *o, const char *dir)
 
 /* --- parts that create and open share ----------------------------------------------------------- */
 
-static void pool_free(struct pool *p)
+void pool_free(struct pool *p)
 {
 	if (!p)
 		return;
@@ -231,8 +231,7 @@ static int open_meta(struct pool *p, struct err *e)
 	return r;
 }
 
-static int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool,
-		    struct err *e)
+int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool, struct err *e)
 {
 	struct pool *p = calloc(1, sizeof(*p));
 	int r;
@@ -255,7 +254,7 @@ static int pool_new(struct env *env, const struct pool_options *o, struct pool *
 	return 0;
 }
 
-static int put_pool_row(struct pool *p, const struct pool_row *row, struct err *e)
+int pool_put_row(struct pool *p, const struct pool_row *row, struct err *e)
 {
 	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
 	struct row_key key = row_key_u64(ROW_POOL, 0);
@@ -277,7 +276,7 @@ static int put_pool_row(struct pool *p, const struct pool_row *row, struct err *
 	return r;
 }
 
-static int get_pool_row(struct pool *p, struct pool_row *ret_row, struct err *e)
+int pool_get_row(struct pool *p, struct pool_row *ret_row, struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_POOL, 0);
 	struct buf value;
@@ -302,7 +301,7 @@ static uint64_t users_reserve_bytes(struct pool *p, uint32_t sco_bytes)
 	return bytes + RESERVE_SCOS * (uint64_t)sco_bytes;
 }
 
-static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
+int pool_open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
 {
 	struct flash_dir_option dirs[POOL_CACHE_DIRS_MAX];
 
@@ -372,6 +371,15 @@ static int mark_backend(struct pool *p, struct err *e)
 	}
 }
 
+int pool_check_sco_bytes(const struct pool_options *o, struct err *e)
+{
+	if (o->sco_bytes % CLUSTER_BYTES || o->sco_bytes / CLUSTER_BYTES < SCO_SLOTS_MIN ||
+	    o->sco_bytes / CLUSTER_BYTES > SCO_SLOTS_MAX + 1u)
+		return err_set(e, -EINVAL, "SCOs of %" PRIu64 " bytes are not possible",
+			       o->sco_bytes);
+	return 0;
+}
+
 int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 {
 	struct pool_row row = { .sco_bytes = (uint32_t)o->sco_bytes };
@@ -379,14 +387,12 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 	bool marked = false;
 	int r;
 
-	if (o->sco_bytes % CLUSTER_BYTES || o->sco_bytes / CLUSTER_BYTES < SCO_SLOTS_MIN ||
-	    o->sco_bytes / CLUSTER_BYTES > SCO_SLOTS_MAX + 1u)
-		return err_set(e, -EINVAL, "SCOs of %" PRIu64 " bytes are not possible",
-			       o->sco_bytes);
-	r = pool_new(env, o, &p, e);
+	r = pool_check_sco_bytes(o, e);
+	if (r == 0)
+		r = pool_new(env, o, &p, e);
 	if (r < 0)
 		return r;
-	r = get_pool_row(p, &row, e);
+	r = pool_get_row(p, &row, e);
 	if (r != -ENOENT) {
 		r = r < 0 ? r : err_set(e, -EEXIST, "'%s' holds a pool already", o->dir);
 		pool_free(p);
@@ -398,7 +404,7 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 				 .sco_bytes = (uint32_t)o->sco_bytes,
 				 .created_ns = env_now_real_ns(env) };
 	if (r == 0)
-		r = open_flash(p, row.sco_bytes, true, e);
+		r = pool_open_flash(p, row.sco_bytes, true, e);
 	if (r == 0)
 		r = ring_create_record(env, p->dir, &p->uuid, e);
 	if (r == 0)
@@ -413,7 +419,7 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 		marked = r == 0;
 	}
 	if (r == 0) /* last: with it the pool is there */
-		r = put_pool_row(p, &row, e);
+		r = pool_put_row(p, &row, e);
 	if (r < 0 && marked)
 		(void)!backend_delete(p->backend, POOL_NAME, NULL); /* else it counts as taken */
 	pool_free(p);
@@ -478,7 +484,7 @@ static int load_rows(struct pool *p, struct err *e)
 	return r;
 }
 
-static void init_locks(struct pool *p)
+void pool_init_locks(struct pool *p)
 {
 	mutex_init(&p->counters_lock, 0);
 	mutex_init(&p->objects_lock, LOCK_OBJECTS);
@@ -564,7 +570,7 @@ static int start_jobs(struct pool *p, struct err *e)
 }
 
 /* Everything that recovery made, given up or at the end. */
-static void close_parts(struct pool *p, bool clean)
+void pool_close_parts(struct pool *p, bool clean)
 {
 	while (p->dropped) {
 		struct dropped_layer *d = p->dropped;
@@ -591,7 +597,7 @@ static void close_parts(struct pool *p, bool clean)
 	bounce_free_all(p);
 }
 
-static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
+int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 {
 	struct ring_options ro = {
 		.pool_dir = p->dir,
@@ -604,7 +610,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	};
 	int r;
 
-	r = open_flash(p, row->sco_bytes, false, e);
+	r = pool_open_flash(p, row->sco_bytes, false, e);
 	if (r == 0)
 		r = open_caches(p, e);
 	if (r < 0)
@@ -627,7 +633,21 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
 	capacity_counted(p, 0);
-	return start_jobs(p, e);
+	return 0;
+}
+
+/* What a restore left that was cut off is no pool. */
+static int refuse_unfinished(struct pool *p, struct err *e)
+{
+	struct root_row root;
+	int r = restore_get_mark(p, &root, e);
+
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? r :
+		       err_set(e, -EUCLEAN,
+			       "the restore of '%s' was cut off: remove it and restore again",
+			       p->dir);
 }
 
 int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool, struct err *e)
@@ -639,22 +659,29 @@ int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_p
 	r = pool_new(env, o, &p, e);
 	if (r < 0)
 		return r;
-	r = get_pool_row(p, &row, e);
+	r = pool_get_row(p, &row, e);
 	if (r < 0) {
 		if (r == -ENOENT)
 			err_set(e, r, "'%s' holds no pool", o->dir);
 		pool_free(p);
 		return r;
 	}
+	r = refuse_unfinished(p, e);
+	if (r < 0) {
+		pool_free(p);
+		return r;
+	}
 	p->uuid = row.pool;
 	p->epoch = ++row.epoch;
-	init_locks(p);
+	pool_init_locks(p);
 	/* Durable before the first write of this process: no two ever share an epoch. */
-	r = put_pool_row(p, &row, e);
+	r = pool_put_row(p, &row, e);
 	if (r == 0)
-		r = open_rest(p, &row, e);
+		r = pool_open_parts(p, &row, e);
+	if (r == 0)
+		r = start_jobs(p, e);
 	if (r < 0) {
-		close_parts(p, false);
+		pool_close_parts(p, false);
 		pool_free(p);
 		return err_wrap(e, r, "pool '%s'", o->dir);
 	}
@@ -714,7 +741,7 @@ int pool_close(struct pool *p, struct err *e)
 	if (r == 0)
 		drop_unused_scos(p);
 	metrics_remove(&p->registry, &p->metrics_group);
-	close_parts(p, r == 0);
+	pool_close_parts(p, r == 0);
 	pool_free(p);
 	return r;
 }

@@ -123,6 +123,8 @@ struct pool {
 	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
 	uint64_t checkpoint_begun, checkpoint_counted;
 
+	struct restore_plan *restoring; /* while a pool is restored (restore.c), else NULL */
+
 	/* Upload (upload.c). Guarded by checkpoint_lock: */
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */
 	uint64_t root_epoch;  /* of that */
