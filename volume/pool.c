@@ -659,14 +659,12 @@ int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_p
 	r = pool_new(env, o, &p, e);
 	if (r < 0)
 		return r;
-	r = pool_get_row(p, &row, e);
-	if (r < 0) {
+	r = refuse_unfinished(p, e);
+	if (r == 0) {
+		r = pool_get_row(p, &row, e);
 		if (r == -ENOENT)
 			err_set(e, r, "'%s' holds no pool", o->dir);
-		pool_free(p);
-		return r;
 	}
-	r = refuse_unfinished(p, e);
 	if (r < 0) {
 		pool_free(p);
 		return r;

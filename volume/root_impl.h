@@ -23,6 +23,7 @@ struct changed_area {
 struct stream_cut {
 	bool damaged;
 	lsn_t checkpoint_lsn;	  /* what the view's rows show of it */
+	lsn_t mark;		  /* of its layers that are frozen, the newest: the map has to show it */
 	struct manifest manifest; /* owned; its map is root.c's */
 };
 
