@@ -320,6 +320,8 @@ int config_check(const struct config *config, struct err *e)
 	if (config->cache.dir.count > 0 && config->cache.reserve_bytes >= cache_bytes)
 		return err_set(e, -EINVAL,
 			       "[cache] reserve: not less than all of [cache] dir together");
+	if ((config->cache.fetch_min_bytes & (config->cache.fetch_min_bytes - 1)) != 0)
+		return err_set(e, -EINVAL, "[cache] fetch_min: not a power of two");
 	if (config->cache.checkpoint_interval_ns < config->cache.flush_interval_ns)
 		return err_set(e, -EINVAL,
 			       "[cache] checkpoint_interval: shorter than [cache] flush_interval");

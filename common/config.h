@@ -56,6 +56,9 @@ struct config {
 		uint64_t checkpoint_interval_ns;
 		uint64_t reserve_bytes; /* 0: automatic */
 		uint64_t clean_target_percent;
+		uint64_t fetch_min_bytes;
+		uint64_t fetches_max;
+		uint64_t read_ahead_bytes; /* 0: none */
 	} cache;
 	struct {
 		char url[CONFIG_STRING_BYTES]; /* empty: `objects` in the pool directory */

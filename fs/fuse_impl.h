@@ -66,6 +66,8 @@ struct fs_worker {
 
 /* Threads for operations that may wait for room. */
 #define FS_HELPERS 2u
+/* Threads for requests that wait for the store; made when there are that many. */
+#define FS_FETCHERS 16u
 
 struct fs_session {
 	struct ns *ns;
@@ -107,6 +109,13 @@ struct fs_session {
 	struct fs_slow *slow_head, *slow_tail; /* for the helpers */
 	unsigned int slow_inline;	       /* run by workers */
 	bool slow_end;
+	struct fs_fetch *fetches;    /* requests that wait for the store, the oldest first */
+	unsigned int fetches_queued; /* of these, that no thread has yet */
+	unsigned int fetchers;	     /* threads that there are */
+	unsigned int fetchers_idle;
+	struct thread *fetcher[FS_FETCHERS];
+	struct cond fetch_more;
+	bool fetch_end;
 	struct fs_buffer *interrupted; /* parked writes; the oldest INTERRUPT first */
 	uint64_t interrupts;	       /* so far: their serial numbers */
 
@@ -200,6 +209,31 @@ NODISCARD int fs_slow_init(struct fs_session *s);
 void fs_slow_done(struct fs_session *s);
 /* Run a copy of job, here or by a helper. By a worker. */
 void fs_slow_start(const struct fs_slow *job);
+
+/* --- fuse_fetch.c ------------------------------------------------------------------------------ */
+
+/*
+ * Have a read done by a thread that may wait for the store. By a worker, which answers nothing then; its
+ * hold on the object goes over.
+ */
+struct fs_fetch_read {
+	fuse_req_t req;
+	uint64_t ino;
+	struct object *object;
+	uint64_t offset_bytes;
+	size_t len_bytes;
+	uint64_t start_ns;
+	int reply_fd;
+};
+void fs_fetch_read(struct fs_session *s, const struct fs_fetch_read *read);
+/* Whether an operation merges with what only the store has; then a copy of it is run there. */
+bool fs_fetch_slow(struct fs_session *s, const struct fs_slow *job);
+/* As fs_interrupts_look(), of these. */
+int fs_fetches_look(struct fs_session *s);
+/* Nobody waits for the store any more: all that do are answered with an error. */
+void fs_fetches_cancel(struct fs_session *s);
+/* The threads end; none is waited for. */
+void fs_fetch_done(struct fs_session *s);
 
 /* --- fuse_reply.c ------------------------------------------------------------------------------ */
 

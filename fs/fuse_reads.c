@@ -1,6 +1,7 @@
 /*
  * Reads that a worker has in flight. It goes on receiving requests meanwhile, without waiting for
- * them, and answers what is done; it sleeps only until the first of its own reads is there, for any
+ * them, and answers what is done; what only the store has goes to threads that may wait for it
+ * (fuse_fetch.c). It sleeps only until the first of its own reads is there, for any
  * worker that has none sleeps in read(2) of the channel and takes what comes.
  */
 #include "common/log.h"
@@ -125,6 +126,18 @@ static void answer(struct fs_reads *rs, struct fs_read *read)
 	struct fs_session *s = rs->session;
 	ssize_t n = read->read.result;
 
+	if (read->read.needs_fetch) {
+		fs_fetch_read(s, &(struct fs_fetch_read){ .req = read->req,
+							  .ino = read->ino,
+							  .object = read->read.object,
+							  .offset_bytes = read->read.offset_bytes,
+							  .len_bytes = read->read.len_bytes,
+							  .start_ns = read->start_ns,
+							  .reply_fd = read->reply_fd });
+		put_free(rs, read);
+		rs->in_flight--;
+		return;
+	}
 	proto_enter(read->reply_fd, NULL);
 	if (n < 0) {
 		fs_reply_code(read->req, "read", read->ino, (int)n, NULL);

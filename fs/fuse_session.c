@@ -56,6 +56,10 @@ static const struct metric_def metric_defs[] = {
 		       "Writes that had to wait for room."),
 	METRIC_COUNTER(struct fs_session_metrics, interrupted_writes, "requests",
 		       "Writes that waited for room until their caller was killed."),
+	METRIC_COUNTER(struct fs_session_metrics, fetched_reads, "requests",
+		       "Reads of what only the backend had."),
+	METRIC_COUNTER(struct fs_session_metrics, interrupted_reads, "requests",
+		       "Requests that waited for the backend until their caller was killed."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, read_ns, "Time of one READ."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, write_ns, "Time of one WRITE."),
 };
@@ -371,6 +375,7 @@ int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_opti
 	cond_init(&s->buffer_back);
 	cond_init(&s->all_answered);
 	cond_init(&s->slow_more);
+	cond_init(&s->fetch_more);
 	s->metrics_group = (struct metrics_group){
 		.name = "fuse",
 		.defs = metric_defs,
@@ -485,6 +490,7 @@ static void give_up_waits(struct fs_session *s)
 	log_warning("fs: stopping while requests wait for room, which fail now: parked=%u",
 		    in_flight(s));
 	pool_cancel_waits(s->pool);
+	fs_fetches_cancel(s);
 }
 
 /* Workers that wait for a request are sent away; the others end theirs first. */
@@ -507,6 +513,12 @@ static void dismiss_workers(struct fs_session *s, uint64_t give_up_ns)
 			thread_join(TAKE_PTR(s->worker[i].thread));
 }
 
+/* -1: for ever. */
+static int shorter_ms(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 int fs_session_run(struct fs_session *s, struct err *e)
 {
 	uint64_t give_up_ns;
@@ -515,7 +527,7 @@ int fs_session_run(struct fs_session *s, struct err *e)
 
 	r = r < 0 ? err_set(e, r, "starting threads: %s", err_name(r)) : start_workers(s, e);
 	while (r == 0 && running(s) == s->threads && !is_set(&s->stop))
-		wait_wake(s, fs_interrupts_look(s));
+		wait_wake(s, shorter_ms(fs_interrupts_look(s), fs_fetches_look(s)));
 	if (r == 0 && is_set(&s->stop))
 		detach(s);
 	give_up_ns = clock_mono_ns() + STOP_ROOM_NS;
@@ -532,6 +544,7 @@ int fs_session_run(struct fs_session *s, struct err *e)
 	} else {
 		fs_slow_done(s);
 	}
+	fs_fetch_done(s);
 	if (r == 0 && is_set(&s->failed))
 		r = err_set(e, -EIO, "the channel of '%s' broke", s->mountpoint);
 	return r;
@@ -580,6 +593,7 @@ void fs_session_close(struct fs_session *s)
 		return;
 	fs_buffers_free(s);
 	cond_done(&s->slow_more);
+	cond_done(&s->fetch_more);
 	cond_done(&s->all_answered);
 	cond_done(&s->buffer_back);
 	mutex_done(&s->lock);

@@ -83,6 +83,8 @@ void fs_slow_start(const struct fs_slow *job)
 	struct fs_session *s = fs_session_of(job->req);
 	struct fs_slow *copy;
 
+	if (fs_fetch_slow(s, job))
+		return;
 	if (enter_inline(s)) {
 		struct fs_slow here = *job;
 

@@ -93,6 +93,9 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	o->timeout_ns = config->backend.timeout_ns;
 	o->clean_target_percent = (unsigned int)config->cache.clean_target_percent;
 	o->parked_max = (unsigned int)config->fuse.parked_max;
+	o->fetch_min_bytes = (uint32_t)config->cache.fetch_min_bytes;
+	o->fetches_max = (unsigned int)config->cache.fetches_max;
+	o->read_ahead_bytes = config->cache.read_ahead_bytes;
 	return add_cache_dirs(s, e);
 }
 

@@ -49,10 +49,14 @@ struct cache_metrics {
 	struct histogram fetch_ns;
 };
 
+extern const struct metric_def cache_metric_defs[];
+extern const size_t cache_metric_def_count;
+
 struct cache_options {
 	struct env *env;
 	struct flash *flash;
 	struct uuid pool;
+	uint64_t sco_bytes;	  /* of a new SCO; 0: 16 MiB. Room for some is left to writers */
 	uint32_t fetch_min_bytes; /* 4 KiB .. CACHE_CHUNK_BYTES, a power of two */
 	unsigned int fetches_max; /* threads that serve cache_want(); 0: none, cache_step() does */
 	/* The store, opened if need be. Errors: what opening it says; -ESHUTDOWN it is being closed. */
@@ -71,7 +75,7 @@ NODISCARD int cache_open(const struct cache_options *o, struct cache **ret_cache
 /* Starts and stops the threads of cache_want(). */
 NODISCARD int cache_start(struct cache *c, struct err *e);
 void cache_stop(struct cache *c);
-/* Writes down what is there (best effort). Nobody holds anything any more. */
+/* Writes down what is there (best effort). Nobody holds anything any more; flash is open. */
 void cache_close(struct cache *c);
 
 /*
@@ -105,11 +109,12 @@ bool cache_has(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
  * Have bytes fetched soon, without waiting; `fetched` is called when they are there or failed.
  * ahead: nobody asked for them yet: they come into the small queue as never read, and are left out when
  * the queue is full.
- * Returns: 1 queued, 0 all there, -EAGAIN the queue is full.
+ * Returns: 1 queued, 0 all there, -EAGAIN the queue is full (for ahead: half full).
  */
 int cache_want(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes, size_t len_bytes,
 	       bool ahead);
-/* Serve one wish. Returns: 0 did something, WAIT_FOREVER nothing is wanted. For a simulator. */
+/* Serve one wish, or write the map down. Returns: 0 did something; else how long there is nothing to do,
+ * unless something is wanted before. For a simulator, where there are no threads. */
 uint64_t cache_step(void *cache);
 
 /* Bytes that the caller has, of a SCO whose file goes: its index, say. Best effort. Multiples of 4 KiB,

@@ -103,6 +103,10 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 		report_sco(k, s, "file", e.message);
 		return;
 	}
+	if (r == -ENODATA && sco_load_footer(k->pool->scos, s, &e) < 0) { /* its salt is there */
+		report_sco(k, s, "footer", e.message);
+		return;
+	}
 	if (look_at_header(k, s, block) < 0 || sco_life(k->pool->scos, s) != SCO_LIFE_SEALED)
 		return;
 	r = sco_read_footer(&bytes, s->file_bytes, &footer, &e);

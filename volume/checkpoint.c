@@ -690,5 +690,6 @@ uint64_t checkpointer_step(void *arg)
 	}
 	log_trouble_over(&p->checkpoint_trouble, CHECKPOINT_TROUBLE);
 	job_kick(&p->cleaner);
+	job_kick(&p->evictor);
 	return pool_option(p, checkpoint_interval_ns);
 }

@@ -1,6 +1,16 @@
+#include "volume/absent.h"
 #include "volume/pool_impl.h"
 
 #include <stdio.h>
+
+/* Since when somebody waits for the backend: uploads, or reads. */
+static int64_t failed_since_ns(struct pool *p)
+{
+	int64_t uploads = __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED);
+	int64_t reads = absent_since_ns(p);
+
+	return uploads && reads ? (uploads < reads ? uploads : reads) : uploads + reads;
+}
 
 static void uuid_format(const struct uuid *uuid, char ret_text[37])
 {
@@ -17,7 +27,7 @@ void pool_describe(struct pool *p, struct pool_description *ret_description)
 {
 	struct pool_description d = {
 		.backend_url = p->options.backend_url,
-		.backend_failed_ns = __atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED),
+		.backend_failed_ns = failed_since_ns(p),
 		.fenced = __atomic_load_n(&p->fenced, __ATOMIC_RELAXED),
 		.flash_full =
 			!flash_has_room(p->flash, (uint64_t)p->world.sco_slots * CLUSTER_BYTES),

@@ -208,19 +208,51 @@ uint64_t flash_used_bytes(struct flash *flash)
 	return sum;
 }
 
+static uint64_t dir_size_bytes(struct flash *flash, unsigned int index)
+{
+	const struct flash_dir *d = &flash->dirs[index];
+	struct env_space space;
+
+	if (d->size_bytes)
+		return d->size_bytes;
+	return env_space(flash->env, d->path, &space) == 0 ? space.total_bytes : 0;
+}
+
 uint64_t flash_size_bytes(struct flash *flash)
 {
 	uint64_t sum = 0;
 
-	for (unsigned int i = 0; i < flash->dir_count; i++) {
-		struct env_space space;
-
-		if (flash->dirs[i].size_bytes)
-			sum += flash->dirs[i].size_bytes;
-		else if (env_space(flash->env, flash->dirs[i].path, &space) == 0)
-			sum += space.total_bytes;
-	}
+	for (unsigned int i = 0; i < flash->dir_count; i++)
+		sum += dir_size_bytes(flash, i);
 	return sum;
+}
+
+uint64_t flash_dir_room_bytes(struct flash *flash, uint32_t dir)
+{
+	struct flash_dir *d = &flash->dirs[dir];
+	struct env_space space;
+	uint64_t used_bytes, room_bytes;
+
+	mutex_lock(&flash->lock);
+	used_bytes = d->failed ? UINT64_MAX : d->used_bytes;
+	mutex_unlock(&flash->lock);
+	if (used_bytes == UINT64_MAX || env_space(flash->env, d->path, &space) < 0)
+		return 0;
+	room_bytes = space.free_bytes - min_u64(space.free_bytes, flash->reserve_bytes);
+	if (d->size_bytes == 0)
+		return room_bytes;
+	return min_u64(room_bytes, d->size_bytes - min_u64(d->size_bytes, used_bytes));
+}
+
+/* Of a directory, left to writers by what could be fetched again. */
+#define MARGIN_PART 8u
+#define MARGIN_SCOS 8u
+
+uint64_t flash_dir_margin_bytes(struct flash *flash, uint32_t dir, uint64_t sco_bytes)
+{
+	uint64_t size_bytes = dir_size_bytes(flash, dir);
+
+	return min_u64(max_u64(size_bytes / MARGIN_PART, MARGIN_SCOS * sco_bytes), size_bytes / 2);
 }
 
 /* --- files ------------------------------------------------------------------------------------- */

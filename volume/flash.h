@@ -139,6 +139,13 @@ NODISCARD int flash_list(struct flash *flash,
 /* Whether a user's write may take len_bytes more now. */
 bool flash_has_room(struct flash *flash, uint64_t len_bytes);
 bool flash_dir_has_room(struct flash *flash, uint32_t dir, uint64_t len_bytes);
+/* What users' writes may still take of a directory now; 0 if it failed. Asks the filesystem. */
+uint64_t flash_dir_room_bytes(struct flash *flash, uint32_t dir);
+/*
+ * Room of a directory that what is only a copy leaves to writers: an eighth of it, or eight SCOs, but
+ * not more than half. sco_bytes: of a new SCO. Asks the filesystem.
+ */
+uint64_t flash_dir_margin_bytes(struct flash *flash, uint32_t dir, uint64_t sco_bytes);
 uint64_t flash_used_bytes(struct flash *flash);
 uint64_t flash_size_bytes(struct flash *flash);
 

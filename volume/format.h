@@ -254,6 +254,39 @@ void cache_label_encode(const struct cache_label *l, uint8_t out[CACHE_LABEL_BYT
 NODISCARD int cache_label_decode(const uint8_t *in, size_t len_bytes, struct cache_label *ret_label,
 				 struct err *e);
 
+/* DIR/chunks.map, what lies in the slots of DIR/chunks: a header block, then entries (section 6.1). */
+#define CACHE_MAP_ENTRY_BYTES 32u
+#define CACHE_MAP_SLOTS_MAX   ((UINT32_C(1) << 28) - 1)
+#define CACHE_MAP_CHUNK_MAX   ((UINT32_C(1) << 14) - 1)
+struct cache_map_header {
+	struct features features;
+	struct uuid pool;
+	uint32_t index;	     /* of the directory in the pool */
+	uint32_t slot_count; /* entries that follow */
+};
+void cache_map_header_encode(const struct cache_map_header *h, uint8_t block[BLOCK_BYTES]);
+NODISCARD int cache_map_header_decode(const uint8_t block[BLOCK_BYTES],
+				      struct cache_map_header *ret_header, struct err *e);
+
+enum cache_map_kind {
+	CACHE_MAP_CHUNK = 0x35,
+	CACHE_MAP_BARE = 0x56, /* nothing, and no blocks of the file */
+};
+struct cache_map_entry {
+	uint64_t sco; /* of a bare slot all is 0 */
+	uint32_t version;
+	uint32_t chunk;
+	uint16_t present; /* blocks that are there: not 0 */
+	uint8_t kind;
+	uint8_t main; /* 1: it was read again */
+	uint8_t frequency;
+};
+void cache_map_entry_encode(const struct cache_map_entry *entry, uint32_t slot,
+			    uint8_t out[CACHE_MAP_ENTRY_BYTES]);
+/* Errors: -ENODATA all zeros: nothing is known of the slot. */
+NODISCARD int cache_map_entry_decode(const uint8_t in[CACHE_MAP_ENTRY_BYTES], uint32_t slot,
+				     struct cache_map_entry *ret_entry, struct err *e);
+
 /* --- Rows (FORMAT.md section 7) ---------------------------------------------------------------- */
 
 #define ROW_KEY_BYTES_MAX 32u

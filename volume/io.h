@@ -7,11 +7,11 @@
 #include "volume/object.h"
 
 /*
- * Read and verify clusters of one page into aligned memory: zeros where nothing is mapped.
- * Errors:   -EBADMSG damaged (the map was looked up again and said the same), -EIO.
+ * As object_read(), but what is not here is fetched only if may_fetch.
+ * Errors:   NEEDS_FETCH (absent.h), as of object_read().
  */
-NODISCARD int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst,
-			   struct err *e);
+NODISCARD ssize_t io_read(struct object *o, uint64_t offset_bytes, void *dst, size_t len_bytes,
+			  bool may_fetch, struct err *e);
 
 /* What the map says of some clusters of one page. */
 struct io_places {
@@ -33,6 +33,9 @@ struct io_run {
  * with none held. */
 NODISCARD int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count,
 			   struct io_run *runs, struct err *e);
+/* Whether the run at i, of an absent SCO, is in the cache with all it takes to verify it. */
+bool io_run_is_near(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
+		    unsigned int count);
 /* Checksums of the run at i. Errors: as of sco_index_crcs(). */
 NODISCARD int io_run_crcs(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
 			  unsigned int count, uint32_t *ret_crcs, struct err *e);
@@ -40,7 +43,8 @@ NODISCARD int io_run_crcs(struct pool *p, struct sco *s, const struct io_places 
 NODISCARD int io_verify(struct pool *p, const struct sco *s, uint32_t slot, unsigned int count,
 			const uint32_t *crcs, const uint8_t *bytes, struct err *e);
 
-/* One cluster, and where it was. dst: aligned. */
+/* One cluster, and where it was. dst: aligned. The gate is held: NEEDS_FETCH (absent.h) of what is not
+ * here. */
 NODISCARD int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret_loc,
 			      struct err *e);
 

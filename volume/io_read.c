@@ -1,5 +1,6 @@
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/absent.h"
 #include "volume/io.h"
 #include "volume/pool_impl.h"
 
@@ -128,16 +129,54 @@ int io_run_crcs(struct pool *p, struct sco *s, const struct io_places *m, unsign
 	return 0;
 }
 
+/* What the file has, or gave last time, is no good. */
+static bool is_damage(int r)
+{
+	return r == -EBADMSG || r == -EUCLEAN || r == -EIO;
+}
+
+/* Told once a start of each SCO. */
+static void tell_damage(struct sco *s, const struct err *e)
+{
+	if (!__atomic_exchange_n(&s->told_damage, true, __ATOMIC_RELAXED))
+		log_warning("volume: damaged here, read from the backend instead: stream=%u "
+			    "sco=%" PRIu64 ": %s",
+			    s->stream, s->number, e ? e->message : "");
+}
+
+bool io_run_is_near(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
+		    unsigned int count)
+{
+	return absent_is_near(p, s, loc_slot(m->locs[i]), count, all_known(m, i, count));
+}
+
 static int read_run(struct pool *p, struct sco *s, const struct io_places *m, unsigned int i,
-		    unsigned int count, uint8_t *dst, struct err *e)
+		    unsigned int count, uint8_t *dst, bool may_fetch, struct err *e)
 {
 	uint32_t crcs[PAGE_CLUSTERS];
 	uint32_t slot = loc_slot(m->locs[i]);
-	int r = io_run_crcs(p, s, m, i, count, crcs, e);
+	bool absent = sco_is_absent(p->scos, s);
+	int r, again;
 
+	if (absent && !may_fetch && !io_run_is_near(p, s, m, i, count))
+		return err_set(e, NEEDS_FETCH, "SCO %" PRIu64 " is on the backend", s->number);
+	r = io_run_crcs(p, s, m, i, count, crcs, e);
+	if (r < 0)
+		return r;
+	r = fetch_slots(p, s, slot, count, dst, e);
 	if (r == 0)
-		r = fetch_slots(p, s, slot, count, dst, e);
-	return r == 0 ? io_verify(p, s, slot, count, crcs, dst, e) : r;
+		r = io_verify(p, s, slot, count, crcs, dst, e);
+	if (!is_damage(r) || !sco_has_copy(p->scos, s))
+		return r;
+	if (!may_fetch)
+		return err_set(e, NEEDS_FETCH, "SCO %" PRIu64 " is damaged here", s->number);
+	if (!absent)
+		tell_damage(s, e);
+	again = sco_read_again(p->scos, s, (uint64_t)slot * CLUSTER_BYTES,
+			       (size_t)count * CLUSTER_BYTES, dst, e);
+	if (again == -ENOENT || again == -EUCLEAN) /* nor has the backend */
+		return r;
+	return again < 0 ? again : io_verify(p, s, slot, count, crcs, dst, e);
 }
 
 unsigned int io_run_length(const struct io_places *m, unsigned int i, unsigned int count)
@@ -149,6 +188,15 @@ unsigned int io_run_length(const struct io_places *m, unsigned int i, unsigned i
 	       (place ? m->locs[i + n] == m->locs[i] + n : !loc_is_place(m->locs[i + n])))
 		n++;
 	return n;
+}
+
+/* For the evictor: who is read stays a little longer. Lost counts don't matter. */
+static void note_read(struct sco *s)
+{
+	uint8_t reads = __atomic_load_n(&s->reads, __ATOMIC_RELAXED);
+
+	if (reads < SCO_READS_MAX)
+		__atomic_store_n(&s->reads, (uint8_t)(reads + 1), __ATOMIC_RELAXED);
 }
 
 int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count, struct io_run *runs,
@@ -168,6 +216,7 @@ int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count, 
 			break;
 		}
 		held++;
+		note_read(run->sco);
 		run->file = NULL;
 		r = sco_file(p->scos, run->sco, &run->file, e);
 		if (r == -ENODATA) /* it is absent */
@@ -179,7 +228,7 @@ int io_hold_runs(struct pool *p, const struct io_places *m, unsigned int count, 
 }
 
 static int read_looked_up(struct pool *p, const struct io_places *m, unsigned int count,
-			  uint8_t *dst, struct err *e)
+			  uint8_t *dst, bool may_fetch, struct err *e)
 {
 	struct io_run runs[PAGE_CLUSTERS];
 	int held = io_hold_runs(p, m, count, runs, e), run = 0, r = 0;
@@ -191,7 +240,7 @@ static int read_looked_up(struct pool *p, const struct io_places *m, unsigned in
 
 		n = io_run_length(m, i, count);
 		if (loc_is_place(m->locs[i]))
-			r = read_run(p, runs[run++].sco, m, i, n, to, e);
+			r = read_run(p, runs[run++].sco, m, i, n, to, may_fetch, e);
 		else
 			memset(to, 0, (size_t)n * CLUSTER_BYTES);
 	}
@@ -213,7 +262,20 @@ int io_look_up(struct object *o, uint64_t first, unsigned int count, struct io_p
 	return r;
 }
 
-int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst, struct err *e)
+/* Not what is wrong with the data, but that nobody has them now. */
+static bool is_out_of_reach(int r)
+{
+	return r == NEEDS_FETCH || r == STORE_AWAY || r == -ESHUTDOWN || r == -ENOMEM;
+}
+
+/*
+ * Read and verify clusters of one page into aligned memory: zeros where nothing is mapped.
+ * Returns:  0, and in *ret_first, where it is not NULL, where the first was.
+ * Errors:   -EBADMSG damaged (the map was looked up again and said the same), -EIO, and those of
+ *           absent.h.
+ */
+static int read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *dst,
+		     bool may_fetch, loc_t *ret_first, struct err *e)
 {
 	struct io_places m, before;
 	int r = 0;
@@ -227,9 +289,11 @@ int io_read_page(struct object *o, uint64_t first, unsigned int count, uint8_t *
 		 * data first. It is damage only if the map insists. */
 		if (again && memcmp(m.locs, before.locs, count * sizeof(m.locs[0])) == 0)
 			break;
-		r = read_looked_up(o->pool, &m, count, dst, e);
-		if (r == 0)
-			return 0;
+		r = read_looked_up(o->pool, &m, count, dst, may_fetch, e);
+		if (r == 0 && ret_first)
+			*ret_first = m.locs[0];
+		if (r == 0 || is_out_of_reach(r))
+			return r;
 		before = m;
 	}
 	log_error("volume: read failed: object=%" PRIu64 " cluster=%" PRIu64 " count=%u: %s", o->id,
@@ -246,7 +310,7 @@ int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret
 		r = map_lookup(o->pool->map, o->layer, cluster, 1, m.locs, m.crcs, m.known, e);
 		if (r < 0)
 			return r;
-		r = read_looked_up(o->pool, &m, 1, dst, e);
+		r = read_looked_up(o->pool, &m, 1, dst, false, e);
 		if (r == 0) {
 			*ret_loc = m.locs[0];
 			return 0;
@@ -260,7 +324,7 @@ int io_read_cluster(struct object *o, uint64_t cluster, uint8_t *dst, loc_t *ret
 
 /* Part of one page: whole clusters straight into the caller's memory, the rest by a bounce. */
 static int read_part(struct object *o, uint64_t offset, uint8_t *dst, size_t len, struct bounce *b,
-		     struct err *e)
+		     bool may_fetch, struct err *e)
 {
 	uint64_t first = offset >> CLUSTER_SHIFT;
 	size_t skip = offset % CLUSTER_BYTES;
@@ -268,14 +332,15 @@ static int read_part(struct object *o, uint64_t offset, uint8_t *dst, size_t len
 	int r;
 
 	if (skip == 0 && len % CLUSTER_BYTES == 0 && (uintptr_t)dst % ENV_DIRECT_ALIGN == 0)
-		return io_read_page(o, first, count, dst, e);
-	r = io_read_page(o, first, count, b->mem, e);
+		return read_page(o, first, count, dst, may_fetch, NULL, e);
+	r = read_page(o, first, count, b->mem, may_fetch, NULL, e);
 	if (r == 0)
 		memcpy(dst, b->mem + skip, len);
 	return r;
 }
 
-ssize_t object_read(struct object *o, uint64_t offset, void *dst, size_t len, struct err *e)
+ssize_t io_read(struct object *o, uint64_t offset, void *dst, size_t len, bool may_fetch,
+		struct err *e)
 {
 	uint64_t size = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
 	struct pool *p = o->pool;
@@ -301,7 +366,7 @@ ssize_t object_read(struct object *o, uint64_t offset, void *dst, size_t len, st
 			n -= n % CLUSTER_BYTES;
 		else
 			n = (size_t)min_u64(n, BOUNCE_BYTES - CLUSTER_BYTES - skip);
-		r = read_part(o, at, to, n, b, e);
+		r = read_part(o, at, to, n, b, may_fetch, e);
 		done += n;
 	}
 	bounce_put(p, b);
@@ -310,6 +375,61 @@ ssize_t object_read(struct object *o, uint64_t offset, void *dst, size_t len, st
 	counter_inc(&p->metrics.reads);
 	counter_add(&p->metrics.read_bytes, len);
 	return (ssize_t)len;
+}
+
+ssize_t object_read(struct object *o, uint64_t offset, void *dst, size_t len, struct err *e)
+{
+	return io_read(o, offset, dst, len, true, e);
+}
+
+int io_fetch(struct object *o, uint64_t cluster, struct io_fetched *f, struct err *e)
+{
+	int r;
+
+	f->valid = false;
+	f->cluster = cluster;
+	if (!f->bounce)
+		f->bounce = bounce_get(o->pool);
+	if (!f->bounce)
+		return err_set(e, -ENOMEM, "fetching");
+	r = read_page(o, cluster, 1, f->bounce->mem, true, &f->loc, e);
+	f->valid = r == 0;
+	return r;
+}
+
+void io_fetched_done(struct pool *p, struct io_fetched *f)
+{
+	if (f->bounce)
+		bounce_put(p, TAKE_PTR(f->bounce));
+	f->valid = false;
+}
+
+bool object_is_near(struct object *o, uint64_t offset, uint64_t len)
+{
+	uint64_t at = offset >> CLUSTER_SHIFT, end = div_up_u64(offset + len, CLUSTER_BYTES);
+	struct pool *p = o->pool;
+	struct io_places m;
+	bool near = true;
+
+	while (near && at < end) {
+		uint64_t page_end = round_up_u64(at + 1, PAGE_CLUSTERS);
+		unsigned int count = (unsigned int)(min_u64(page_end, end) - at);
+
+		if (io_look_up(o, at, count, &m, NULL) < 0)
+			return true; /* whoever reads it is told why */
+		for (unsigned int i = 0, n; near && i < count; i += n) {
+			struct sco *s = NULL;
+
+			n = io_run_length(&m, i, count);
+			if (loc_is_place(m.locs[i]))
+				s = sco_get(p->scos, loc_sco(m.locs[i]));
+			if (s && sco_is_absent(p->scos, s))
+				near = io_run_is_near(p, s, &m, i, n);
+			sco_unref(p->scos, s);
+		}
+		at += count;
+	}
+	return near;
 }
 
 int object_seek(struct object *o, uint64_t offset, bool data, uint64_t *ret_offset, struct err *e)

@@ -1,5 +1,6 @@
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/absent.h"
 #include "volume/io.h"
 #include "volume/pool_impl.h"
 
@@ -182,12 +183,24 @@ static int change_counted(struct object *o, const struct change *c, struct err *
 
 /* --- writes ------------------------------------------------------------------------------------ */
 
+/* The cluster to merge with. The map says whether what was fetched still counts. */
+static int merge_source(struct object *o, uint64_t cluster, struct io_fetched *fetched,
+			uint8_t *dst, loc_t *ret_loc, struct err *e)
+{
+	if (!fetched || !fetched->valid || fetched->cluster != cluster)
+		return io_read_cluster(o, cluster, dst, ret_loc, e);
+	memcpy(dst, fetched->bounce->mem, CLUSTER_BYTES);
+	*ret_loc = fetched->loc;
+	return 0;
+}
+
 /*
  * Part of one cluster: merge with what is there; again if somebody was faster (every race lost is
- * somebody's write done, so this ends). src NULL: zeros, which never make the object longer.
+ * somebody's write done, so this ends). src NULL: zeros, which never make the object longer. fetched:
+ * what was got for it, if anything. Errors: NEEDS_FETCH.
  */
 static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, size_t len,
-			 struct err *e)
+			 struct io_fetched *fetched, struct err *e)
 {
 	struct pool *p = o->pool;
 	struct bounce *b = bounce_get(p);
@@ -204,7 +217,7 @@ static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, 
 	while (r == -ESTALE) {
 		rwlock_read_lock(&o->gate);
 		r = o->deleted ? err_set(e, -EBADF, "object %" PRIu64 " was deleted", o->id) :
-				 io_read_cluster(o, c.first, b->mem, &c.expect, e);
+				 merge_source(o, c.first, fetched, b->mem, &c.expect, e);
 		rwlock_read_unlock(&o->gate);
 		if (r < 0)
 			break;
@@ -214,8 +227,11 @@ static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, 
 			memset(b->mem + offset % CLUSTER_BYTES, 0, len);
 		c.src = is_zero(b->mem) ? NULL : b->mem;
 		r = src ? change_counted(o, &c, e) : change_clusters(o, &c, e);
-		if (r == -ESTALE)
+		if (r == -ESTALE) {
 			counter_inc(&p->metrics.merges_raced);
+			if (fetched)
+				fetched->valid = false;
+		}
 	}
 	bounce_put(p, b);
 	if (r == -EBADF)
@@ -252,7 +268,7 @@ static int write_clusters(struct object *o, uint64_t offset, const uint8_t *src,
 
 /* Go on with a write. *progress counts bytes done. */
 static int write_some(struct object *o, uint64_t offset, const uint8_t *src, size_t len,
-		      size_t *progress, struct err *e)
+		      size_t *progress, struct io_fetched *fetched, struct err *e)
 {
 	while (*progress < len) {
 		uint64_t at = offset + *progress;
@@ -262,7 +278,7 @@ static int write_some(struct object *o, uint64_t offset, const uint8_t *src, siz
 		if (in || left < CLUSTER_BYTES) {
 			size_t n = (size_t)min_u64(left, CLUSTER_BYTES - in);
 
-			r = write_partial(o, at, src + *progress, n, e);
+			r = write_partial(o, at, src + *progress, n, fetched, e);
 			if (r < 0)
 				return r;
 			*progress += n;
@@ -313,6 +329,7 @@ static int check_range(uint64_t offset, uint64_t len, struct err *e)
 int object_write(struct object *o, uint64_t offset, const void *src, size_t len, struct err *e)
 {
 	struct pool *p = o->pool;
+	struct io_fetched fetched = { 0 };
 	uint64_t delay, start_ns = 0;
 	size_t progress = 0;
 	int r = check_range(offset, len, e);
@@ -326,7 +343,13 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		uint64_t generation = pool_room_generation(p);
 
 		if (delay == 0 && !map_is_full(p)) {
-			r = write_some(o, offset, src, len, &progress, e);
+			r = write_some(o, offset, src, len, &progress, &fetched, e);
+			if (r == NEEDS_FETCH) {
+				r = io_fetch_waiting(o, (offset + progress) >> CLUSTER_SHIFT,
+						     &fetched, e);
+				if (r == 0)
+					continue;
+			}
 			if (!must_wait(r))
 				break;
 		}
@@ -343,6 +366,7 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		if (delay && !pool_must_block(p) && clock_mono_ns() - start_ns >= delay)
 			delay = 0;
 	}
+	io_fetched_done(p, &fetched);
 	if (start_ns)
 		histogram_record(&p->metrics.write_wait_ns, clock_mono_ns() - start_ns);
 	if (r == 0) {
@@ -362,15 +386,16 @@ static ssize_t failed_result(const struct volume_request *r, int code)
 	return code == CAPACITY_REACHED ? -ENOSPC : code;
 }
 
-static int try_request(struct volume_request *r)
+static int try_request(struct volume_request *r, struct io_fetched *fetched)
 {
 	struct pool *p = r->object->pool;
 	struct err e = { 0 };
 	int rc;
 
 	if (!r->write) {
-		r->result = object_read(r->object, r->offset_bytes, r->buf, r->len_bytes, &e);
-		return 0;
+		r->result = io_read(r->object, r->offset_bytes, r->buf, r->len_bytes,
+				    fetched != NULL, &e);
+		return r->result == NEEDS_FETCH || r->result == STORE_AWAY ? (int)r->result : 0;
 	}
 	rc = check_range(r->offset_bytes, r->len_bytes, &e);
 	if (rc == 0)
@@ -391,7 +416,10 @@ static int try_request(struct volume_request *r)
 	}
 	if (map_is_full(p) || (r->resume_ns && pool_must_block(p)))
 		return -EAGAIN;
-	rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes, &r->progress_bytes, &e);
+	rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes, &r->progress_bytes,
+			fetched, &e);
+	if (rc == NEEDS_FETCH)
+		return rc;
 	if (must_wait(rc))
 		return -EAGAIN;
 	r->result = rc < 0 ? failed_result(r, rc) : (ssize_t)r->len_bytes;
@@ -402,7 +430,7 @@ static int try_request(struct volume_request *r)
 	return 0;
 }
 
-int io_request_step(struct volume_request *r)
+int io_request_step(struct volume_request *r, struct io_fetched *fetched)
 {
 	int rc;
 
@@ -410,8 +438,8 @@ int io_request_step(struct volume_request *r)
 		r->result = failed_result(r, -EINTR);
 		return 0;
 	}
-	rc = try_request(r);
-	if (rc == -EAGAIN && pool_waits_are_cancelled(r->object->pool)) {
+	rc = try_request(r, fetched);
+	if (rc < 0 && pool_waits_are_cancelled(r->object->pool)) {
 		r->result = failed_result(r, -ESHUTDOWN);
 		return 0;
 	}
@@ -532,21 +560,31 @@ static int grow(struct object *o, uint64_t size, struct err *e)
 	return r;
 }
 
-/* Zeros over part of a cluster, waiting for room where there is none. */
+/* Zeros over part of a cluster, waiting for room where there is none, and for what it merges with. */
 static int zero_partial(struct object *o, uint64_t offset, size_t len, struct err *e)
 {
+	struct io_fetched fetched = { 0 };
 	int r;
 
 	for (;;) {
 		uint64_t generation = pool_room_generation(o->pool);
 
-		r = write_partial(o, offset, NULL, len, e);
+		r = write_partial(o, offset, NULL, len, &fetched, e);
+		if (r == NEEDS_FETCH) {
+			r = io_fetch_waiting(o, offset >> CLUSTER_SHIFT, &fetched, e);
+			if (r == 0)
+				continue;
+		}
 		if (!must_wait(r))
-			return r;
-		if (pool_waits_are_cancelled(o->pool))
-			return pool_cancelled(e);
+			break;
+		if (pool_waits_are_cancelled(o->pool)) {
+			r = pool_cancelled(e);
+			break;
+		}
 		pool_wait_room(o->pool, generation, UINT64_MAX);
 	}
+	io_fetched_done(o->pool, &fetched);
+	return r;
 }
 
 /* Whole clusters [first, last), in pieces that a count of 32 bits holds. */
@@ -610,8 +648,8 @@ int object_zero(struct object *o, uint64_t offset, uint64_t len, bool extend, st
 }
 
 /* The last cluster of a truncated object with its rest zeroed; *ret_keep: it has bytes. */
-static int truncated_tail(struct object *o, uint64_t size, uint8_t *mem, loc_t *ret_loc,
-			  bool *ret_keep, struct err *e)
+static int truncated_tail(struct object *o, uint64_t size, struct io_fetched *fetched, uint8_t *mem,
+			  loc_t *ret_loc, bool *ret_keep, struct err *e)
 {
 	size_t in = size % CLUSTER_BYTES;
 	int r;
@@ -620,7 +658,7 @@ static int truncated_tail(struct object *o, uint64_t size, uint8_t *mem, loc_t *
 	*ret_loc = LOC_UNMAPPED;
 	if (in == 0)
 		return 0;
-	r = io_read_cluster(o, size >> CLUSTER_SHIFT, mem, ret_loc, e);
+	r = merge_source(o, size >> CLUSTER_SHIFT, fetched, mem, ret_loc, e);
 	if (r < 0)
 		return r;
 	if (!MUTANT(MUTANT_TRUNCATE_TAIL))
@@ -686,7 +724,8 @@ static int truncate_locked(struct object *o, struct stream *stream, uint64_t siz
 }
 
 /* -ESTALE: somebody changed the tail meanwhile, -EXDEV: the class; again then. */
-static int try_truncate(struct object *o, uint64_t size, struct bounce *b, struct err *e)
+static int try_truncate(struct object *o, uint64_t size, struct bounce *b,
+			struct io_fetched *fetched, struct err *e)
 {
 	struct stream *stream;
 	struct reservation res;
@@ -696,7 +735,7 @@ static int try_truncate(struct object *o, uint64_t size, struct bounce *b, struc
 	int r;
 
 	rwlock_read_lock(&o->gate);
-	r = o->deleted ? -EBADF : truncated_tail(o, size, b->mem, &before, &keep, e);
+	r = o->deleted ? -EBADF : truncated_tail(o, size, fetched, b->mem, &before, &keep, e);
 	rwlock_read_unlock(&o->gate);
 	if (r < 0)
 		return r;
@@ -718,8 +757,10 @@ static int try_truncate(struct object *o, uint64_t size, struct bounce *b, struc
 		r = size % CLUSTER_BYTES ? map_lookup(o->pool->map, o->layer, size >> CLUSTER_SHIFT,
 						      1, &now, &unused_crc, unused_known, e) :
 					   0;
-		if (r == 0 && size % CLUSTER_BYTES && now != before)
+		if (r == 0 && size % CLUSTER_BYTES && now != before) {
 			r = -ESTALE;
+			fetched->valid = false;
+		}
 		if (r == 0)
 			r = truncate_locked(o, stream, size, keep, &res, &crc, e);
 	}
@@ -730,6 +771,7 @@ static int try_truncate(struct object *o, uint64_t size, struct bounce *b, struc
 
 int object_truncate(struct object *o, uint64_t size, struct err *e)
 {
+	struct io_fetched fetched = { 0 };
 	struct bounce *b;
 	int r = check_range(size, 0, e);
 
@@ -738,11 +780,19 @@ int object_truncate(struct object *o, uint64_t size, struct err *e)
 	b = bounce_get(o->pool);
 	if (!b)
 		return err_set(e, -ENOMEM, "truncating");
-	do
+	do {
 		r = size >= __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE) ?
 			    grow(o, size, e) :
-			    try_truncate(o, size, b, e);
-	while (r == -ESTALE || r == -EXDEV);
+			    try_truncate(o, size, b, &fetched, e);
+		if (r == NEEDS_FETCH) {
+			r = io_fetch_waiting(o, size >> CLUSTER_SHIFT, &fetched, e);
+			if (r == 0)
+				r = -ESTALE;
+			else if (r == -ESTALE) /* not again: it is the object that was deleted */
+				r = -EBADF;
+		}
+	} while (r == -ESTALE || r == -EXDEV);
+	io_fetched_done(o->pool, &fetched);
 	bounce_put(o->pool, b);
 	capacity_freed(o->pool);
 	if (r == -EBADF)

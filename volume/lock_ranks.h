@@ -15,6 +15,7 @@ enum lock_rank {
 	LOCK_STREAM = 80,      /* tail of a stream: batches, places */
 	LOCK_SCO_TABLE = 90,   /* SCOs by number */
 	LOCK_INDEX_CACHE = 95, /* index chunks of sealed SCOs */
+	LOCK_CACHE = 97,       /* chunks of SCOs that lie on the backend only, fetches, wishes */
 	LOCK_FLASH = 100,      /* space, stock and files of a cache directory */
 	LOCK_WRITEBACK = 110,  /* queue of closed batches */
 	LOCK_RING = 120,       /* free frames */

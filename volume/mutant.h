@@ -37,7 +37,8 @@ enum mutant {
 	MUTANT_NO_REWRITE_SYNC = 21,   /* recovery does not sync what it wrote from the ring */
 	MUTANT_CONDEMNED_BY_CUT = 22,  /* what dies while a root is put goes with the next */
 	MUTANT_MARK_LOST = 23,	       /* a root takes marks that came behind its cut */
-	MUTANT_RESTORED_TOO_MUCH = 24, /* a restore keeps entries that its root does not count */
+	MUTANT_EVICT_UNSAVED = 24,     /* a file goes before its row says that the backend has it */
+	MUTANT_RESTORED_TOO_MUCH = 25, /* a restore keeps entries that its root does not count */
 	MUTANT_COUNT
 };
 

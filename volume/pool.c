@@ -1,5 +1,7 @@
 #include "common/config.h"
 #include "common/log.h"
+#include "volume/absent.h"
+#include "volume/evict.h"
 #include "volume/io.h"
 #include "volume/pool_life.h"
 #include "volume/recovery.h"
@@ -36,6 +38,8 @@ static const struct metric_def pool_metric_defs[] = {
 	METRIC_COUNTER(struct pool_metrics, scos_sealed, "SCOs", "SCOs sealed."),
 	METRIC_COUNTER(struct pool_metrics, scos_deleted, "SCOs", "Dead SCOs removed."),
 	METRIC_COUNTER(struct pool_metrics, scos_uploaded, "SCOs", "SCOs put to the backend."),
+	METRIC_COUNTER(struct pool_metrics, scos_evicted, "SCOs",
+		       "Files of SCOs removed that the backend has."),
 	METRIC_COUNTER(struct pool_metrics, scos_resealed, "SCOs",
 		       "SCOs of dead processes copied."),
 	METRIC_COUNTER(struct pool_metrics, clean_clusters, "clusters",
@@ -70,6 +74,9 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.uploads_max = (unsigned int)c->backend.uploads_max,
 		.clean_target_percent = (unsigned int)c->cache.clean_target_percent,
 		.parked_max = (unsigned int)c->fuse.parked_max,
+		.fetch_min_bytes = (uint32_t)c->cache.fetch_min_bytes,
+		.fetches_max = (unsigned int)c->cache.fetches_max,
+		.read_ahead_bytes = c->cache.read_ahead_bytes,
 	};
 	free(c);
 }
@@ -176,7 +183,8 @@ static int open_backend_locked(struct pool *p, struct err *e)
 {
 	struct backend_options bo = {
 		.copy_mode = (enum backend_copy_mode)p->options.backend_copy,
-		.concurrency_max = p->options.uploads_max,
+		/* Reads find a turn, however many uploads there are. */
+		.concurrency_max = p->options.uploads_max + 2 * p->options.fetches_max,
 		.attempts_max = p->options.attempts_max,
 		.timeout_ns = p->options.timeout_ns,
 	};
@@ -506,10 +514,8 @@ static int open_caches(struct pool *p, struct err *e)
 	int r;
 
 	r = sco_table_open(p->env, p->flash, &p->scos);
-	if (r == 0) {
-		p->scos->read_object = absent_read;
-		p->scos->read_arg = p;
-	}
+	if (r == 0)
+		r = absent_open(p, e);
 	if (r == 0)
 		r = sco_index_open(p->scos, p->options.metadata_cache_bytes / 8, &p->index);
 	if (r == 0)
@@ -522,6 +528,10 @@ static int open_caches(struct pool *p, struct err *e)
 
 static void stop_jobs(struct pool *p)
 {
+	job_stop(&p->evictor);
+	for (unsigned int i = 0; i < POOL_FETCHERS; i++)
+		job_stop(&p->fetchers[i]);
+	cache_stop(p->cache);
 	job_stop(&p->cleaner);
 	clean_reader_stop(&p->clean_reader);
 	job_stop(&p->uploader);
@@ -536,12 +546,15 @@ static void stop_jobs(struct pool *p)
 
 static int start_jobs(struct pool *p, struct err *e)
 {
-	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer, &p->preparer,
-			       &p->checkpointer, &p->uploader, &p->cleaner };
+	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,  &p->preparer,
+			       &p->checkpointer, &p->uploader, &p->cleaner, &p->evictor };
+	struct err unused;
 	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(jobs); i++)
 		job_init(jobs[i]); /* they kick each other from their first step on */
+	for (size_t i = 0; i < POOL_FETCHERS; i++)
+		job_init(&p->fetchers[i]);
 	r = writeback_start(&p->writeback);
 
 	if (r == 0)
@@ -562,6 +575,12 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = clean_reader_start(&p->clean_reader);
 	if (r == 0)
 		r = job_start(&p->cleaner, "cleaner", cleaner_step, p);
+	if (r == 0)
+		r = job_start(&p->evictor, "evictor", evictor_step, p);
+	for (unsigned int i = 0; i < POOL_FETCHERS && r == 0; i++)
+		r = job_start(&p->fetchers[i], "fetcher", fetcher_step, p);
+	if (r == 0)
+		r = cache_start(p->cache, &unused);
 	if (r < 0) {
 		stop_jobs(p);
 		return err_set(e, r, "starting threads");
@@ -594,6 +613,8 @@ void pool_close_parts(struct pool *p, bool clean)
 	if (p->index)
 		clean_reader_done(&p->clean_reader);
 	sco_table_close(p->scos);
+	if (p->cache)
+		cache_close(p->cache);
 	bounce_free_all(p);
 }
 
@@ -688,6 +709,11 @@ int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_p
 						   .def_count = ARRAY_SIZE(pool_metric_defs),
 						   .values = &p->metrics };
 	metrics_add(&p->registry, &p->metrics_group);
+	p->cache_group = (struct metrics_group){ .name = "cache",
+						 .defs = cache_metric_defs,
+						 .def_count = cache_metric_def_count,
+						 .values = &p->cache_metrics };
+	metrics_add(&p->registry, &p->cache_group);
 	*ret_pool = p;
 	return 0;
 }
@@ -734,10 +760,13 @@ int pool_close(struct pool *p, struct err *e)
 	r = drain(p, e);
 	stop_jobs(p);
 	(void)room_resume_step(p); /* what was parked is told so */
-	if (r == 0)		   /* writes between the two, by cleaning */
+	while (fetcher_step(p) == 0)
+		continue;
+	if (r == 0) /* writes between the two, by cleaning */
 		r = drain(p, e);
 	if (r == 0)
 		drop_unused_scos(p);
+	metrics_remove(&p->registry, &p->cache_group);
 	metrics_remove(&p->registry, &p->metrics_group);
 	pool_close_parts(p, r == 0);
 	pool_free(p);

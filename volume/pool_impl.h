@@ -5,6 +5,7 @@
 #define VOLUME_POOL_IMPL_H
 
 #include "common/log.h"
+#include "volume/cache.h"
 #include "volume/clean_read.h"
 #include "volume/job.h"
 #include "volume/map.h"
@@ -21,6 +22,9 @@
 /* Numbers are taken from blocks below a durable high-water mark (DESIGN section 3). */
 #define COUNTER_BLOCK 4096u
 #define COUNTERS      8u
+
+/* Threads for requests that wait for the store. */
+#define POOL_FETCHERS 4u
 
 struct counter_block {
 	uint64_t next, limit;
@@ -45,7 +49,7 @@ struct pool_metrics {
 	struct counter writes, write_bytes, reads, read_bytes, syncs;
 	struct counter direct_writes, merges_raced, parked, throttled;
 	struct counter checkpoints, checkpoint_pages, checkpoint_entries;
-	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed;
+	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed, scos_evicted;
 	struct counter clean_clusters, roots, crc_failures;
 	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
 };
@@ -66,6 +70,8 @@ struct pool {
 	bool own_backend;
 	struct ring *ring;
 	struct flash *flash;
+	struct cache *cache; /* what was fetched of absent SCOs */
+	struct cache_metrics cache_metrics;
 	struct sco_table *scos;
 	struct sco_index *index;
 	struct map *map;
@@ -73,7 +79,7 @@ struct pool {
 	struct stream_world world;
 	struct pool_metrics metrics;
 	struct metrics_registry registry;
-	struct metrics_group metrics_group;
+	struct metrics_group metrics_group, cache_group;
 
 	struct mutex counters_lock; /* unranked; commits to meta while held: numbers are rare */
 	struct counter_block counters[COUNTERS];
@@ -93,14 +99,16 @@ struct pool {
 	uint64_t room_generation; /* atomic; changed under the lock */
 	struct volume_request *parked_head, *parked_tail;
 	unsigned int parked_count;
-	bool parked_cancelled;	/* perhaps one of them was cancelled */
+	struct volume_request *remote_head, *remote_tail; /* parked, too: they wait for the store */
+	bool parked_cancelled;				  /* perhaps one of them was cancelled */
 	unsigned int waiters;	/* synchronous callers that wait for room */
 	bool waits_cancelled;	/* atomic; never again false */
 	bool uploads_cancelled; /* atomic; the same */
 
 	/* Each told by its job alone. */
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;
-	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer;
+	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer, evictor;
+	struct job fetchers[POOL_FETCHERS];
 	struct clean_reader clean_reader;
 	struct upload_pool upload_pool;
 	bool jobs_running;
@@ -137,9 +145,12 @@ struct pool {
 	uint64_t root_sequence;	   /* of the metadata, when the last root had nothing new to show */
 	unsigned int idle_roots;   /* in turn that had nothing new to show */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
+	int64_t reads_wait_ns;	   /* atomic: the same of reads of absent SCOs */
 	bool fenced;		   /* atomic */
 
 	uint64_t cleaned_ns;	    /* the cleaner's own */
+	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
+	uint64_t evict_asked_ns;    /* the evictor's own */
 	uint64_t relieved_ns;	    /* the flusher's own */
 	uint64_t trimmed_ns;	    /* the flusher's own */
 	bool space_wanted;	    /* atomic: a writer waits for flash */
@@ -233,6 +244,8 @@ uint64_t pool_room_generation(struct pool *p);
 bool pool_waits_are_cancelled(struct pool *p);
 int pool_cancelled(struct err *e);
 uint64_t room_resume_step(void *pool);
+/* Put a request in line that waited for something else so far. */
+void room_park(struct pool *p, struct volume_request *r);
 
 /* stream table (object.c) */
 struct stream *pool_stream(struct pool *p, uint32_t id); /* NULL: unknown */
@@ -246,8 +259,10 @@ NODISCARD int pool_streams(struct pool *p, struct stream ***ret_streams, size_t 
 /* drop.c: layers on their way out */
 NODISCARD int pool_drop_layer(struct pool *p, struct layer *layer, struct err *e);
 
-/* io.c: 0: finished, r->result is set; -EAGAIN: would have to wait, r->resume_ns is set. */
-NODISCARD int io_request_step(struct volume_request *r);
+/* io_write.c: 0: finished, r->result is set; -EAGAIN: would have to wait, r->resume_ns is set;
+ * NEEDS_FETCH, STORE_AWAY: for the store. fetched: NULL where it must not be waited for. */
+struct io_fetched;
+NODISCARD int io_request_step(struct volume_request *r, struct io_fetched *fetched);
 
 void stream_sort(struct stream **list, size_t count); /* by number */
 
@@ -283,8 +298,6 @@ uint64_t cleaner_step(void *pool);
 
 /* Open the backend if it is not open; a pool serves without (pool.c). */
 NODISCARD int pool_open_backend(struct pool *p, struct err *e);
-/* absent.c: sco_read_object_fn. */
-sco_read_object_fn absent_read;
 /* pool_world.c: fill in p->world, when everything that it names is open. */
 void pool_init_world(struct pool *p, const struct pool_row *row);
 

@@ -22,6 +22,7 @@ static void world_sco_is_full(void *arg, uint64_t bytes)
 	struct pool *p = arg;
 
 	(void)__atomic_add_fetch(&p->unchecked_bytes, bytes, __ATOMIC_RELAXED);
+	job_kick(&p->evictor); /* room was taken */
 }
 
 static void world_wants_flush(void *arg)

@@ -2,8 +2,10 @@
  * reader - reads in flight. A read becomes pieces: one for each run of clusters that lie side by
  * side on flash, or for a part of a long one. What is young comes from the ring at once. Each piece
  * is verified when it is there. A read of which anything fails is done again by hand, by
- * object_read(), which knows what is damage and what has only moved meanwhile.
+ * object_read(), which knows what is damage and what has only moved meanwhile. What is on the backend
+ * only is read from the cache; if it is not there, the read ends for somebody who may wait for it.
  */
+#include "volume/absent.h"
 #include "volume/io.h"
 #include "volume/pool_impl.h"
 
@@ -18,6 +20,8 @@ struct piece {
 	struct env_io io;
 	struct volume_read *read;
 	struct sco *sco; /* referenced */
+	bool held;	 /* of an absent one: what is read is in the cache */
+	struct cache_hold hold;
 	uint32_t slot;
 	unsigned int count;
 	uint32_t crcs[PIECE_CLUSTERS];
@@ -38,9 +42,11 @@ static void read_done(struct volume_reader *rd, struct volume_read *q)
 {
 	struct err unused; /* it was logged if it is about damage */
 
-	if (q->by_hand) {
-		q->result = object_read(q->object, q->offset_bytes, q->buf, q->len_bytes, &unused);
-	} else if (q->result > 0) {
+	if (q->by_hand && !q->needs_fetch) {
+		q->result =
+			io_read(q->object, q->offset_bytes, q->buf, q->len_bytes, false, &unused);
+		q->needs_fetch = q->result == NEEDS_FETCH;
+	} else if (!q->needs_fetch && q->result > 0) {
 		counter_inc(&rd->pool->metrics.reads);
 		counter_add(&rd->pool->metrics.read_bytes, (uint64_t)q->result);
 	}
@@ -55,6 +61,19 @@ static void piece_put(struct volume_reader *rd, struct volume_read *q)
 		read_done(rd, q);
 }
 
+static void give_up_piece(struct volume_reader *rd, const struct piece *piece)
+{
+	struct cache_sco name;
+
+	piece->read->by_hand = true;
+	if (!piece->held)
+		return;
+	/* Whoever fetches it next must not get it from there again. */
+	absent_name(rd->pool, piece->sco, &name);
+	cache_drop(rd->pool->cache, &name, (uint64_t)piece->slot * CLUSTER_BYTES,
+		   (size_t)piece->count * CLUSTER_BYTES);
+}
+
 /* False: none was done. */
 static bool take_piece(struct volume_reader *rd, bool wait)
 {
@@ -67,7 +86,9 @@ static bool take_piece(struct volume_reader *rd, bool wait)
 	piece = io->owner;
 	if (io->result < 0 || io_verify(rd->pool, piece->sco, piece->slot, piece->count,
 					piece->crcs, io->buf, &unused) < 0)
-		piece->read->by_hand = true;
+		give_up_piece(rd, piece);
+	if (piece->held)
+		cache_release(rd->pool->cache, &piece->hold);
 	sco_unref(rd->pool->scos, piece->sco);
 	piece->next_free = rd->free;
 	rd->free = piece;
@@ -77,9 +98,17 @@ static bool take_piece(struct volume_reader *rd, bool wait)
 
 /* --- starts ------------------------------------------------------------------------------------ */
 
+/* Where to read: the SCO's file, or, where it has none, a place in the cache. */
+struct place {
+	struct env_file *file;
+	uint64_t offset_bytes;
+	const struct cache_hold *hold; /* NULL: none; goes over to the piece, also if it fails */
+};
+
 /* A reference on the SCO goes over to the piece, also if it fails. */
-static int start_piece(struct volume_reader *rd, struct volume_read *q, const struct io_run *run,
-		       uint32_t slot, unsigned int count, const uint32_t *crcs, uint8_t *dst)
+static int start_piece(struct volume_reader *rd, struct volume_read *q, struct sco *s,
+		       const struct place *from, uint32_t slot, unsigned int count,
+		       const uint32_t *crcs, uint8_t *dst)
 {
 	struct piece *piece;
 	int r;
@@ -88,26 +117,40 @@ static int start_piece(struct volume_reader *rd, struct volume_read *q, const st
 		(void)take_piece(rd, true); /* all are in flight */
 	piece = rd->free;
 	piece->io = (struct env_io){
-		.file = run->file,
+		.file = from->file,
 		.is_read = true,
 		.buf = dst,
 		.len_bytes = (size_t)count * CLUSTER_BYTES,
-		.offset_bytes = (uint64_t)slot * CLUSTER_BYTES,
+		.offset_bytes = from->offset_bytes,
 		.owner = piece,
 	};
 	piece->read = q;
-	piece->sco = run->sco;
+	piece->sco = s;
+	piece->held = from->hold != NULL;
+	if (from->hold)
+		piece->hold = *from->hold;
 	piece->slot = slot;
 	piece->count = count;
 	memcpy(piece->crcs, crcs, count * sizeof(*crcs));
 	r = env_ioq_submit(rd->pool->env, rd->ioq, &piece->io);
 	if (r < 0) {
-		sco_unref(rd->pool->scos, run->sco);
+		if (piece->held)
+			cache_release(rd->pool->cache, &piece->hold);
+		sco_unref(rd->pool->scos, s);
 		return r;
 	}
 	rd->free = piece->next_free;
 	q->pieces++;
 	return 0;
+}
+
+static int start_file_piece(struct volume_reader *rd, struct volume_read *q,
+			    const struct io_run *run, uint32_t slot, unsigned int count,
+			    const uint32_t *crcs, uint8_t *dst)
+{
+	struct place from = { .file = run->file, .offset_bytes = (uint64_t)slot * CLUSTER_BYTES };
+
+	return start_piece(rd, q, run->sco, &from, slot, count, crcs, dst);
 }
 
 static int start_pieces(struct volume_reader *rd, struct volume_read *q, const struct io_run *run,
@@ -118,7 +161,8 @@ static int start_pieces(struct volume_reader *rd, struct volume_read *q, const s
 	for (unsigned int i = 0, n; i < count && r == 0; i += n) {
 		n = (unsigned int)min_u64(count - i, PIECE_CLUSTERS);
 		sco_ref(rd->pool->scos, run->sco);
-		r = start_piece(rd, q, run, slot + i, n, crcs + i, dst + (size_t)i * CLUSTER_BYTES);
+		r = start_file_piece(rd, q, run, slot + i, n, crcs + i,
+				     dst + (size_t)i * CLUSTER_BYTES);
 	}
 	return r;
 }
@@ -152,6 +196,44 @@ static int start_young_run(struct volume_reader *rd, struct volume_read *q,
 			    dst + (size_t)(count - old) * CLUSTER_BYTES);
 }
 
+/* Clusters of an absent SCO, one piece a chunk of the cache. -ENODATA: somebody has to fetch them. */
+static int start_absent_run(struct volume_reader *rd, struct volume_read *q, struct sco *s,
+			    uint32_t slot, unsigned int count, const uint32_t *crcs, uint8_t *dst)
+{
+	struct cache_sco name;
+	int r = 0;
+
+	absent_name(rd->pool, s, &name);
+	for (unsigned int i = 0, n; i < count && r == 0; i += n) {
+		uint64_t at = (uint64_t)(slot + i) * CLUSTER_BYTES;
+		struct cache_hold hold;
+		struct place from = { .hold = &hold };
+
+		n = (unsigned int)min_u64(count - i, (CACHE_CHUNK_BYTES - at % CACHE_CHUNK_BYTES) /
+							     CLUSTER_BYTES);
+		if (!cache_hold(rd->pool->cache, &name, at, (size_t)n * CLUSTER_BYTES, &hold))
+			return -ENODATA;
+		from.file = hold.file;
+		from.offset_bytes = hold.offset_bytes;
+		sco_ref(rd->pool->scos, s);
+		r = start_piece(rd, q, s, &from, slot + i, n, crcs + i,
+				dst + (size_t)i * CLUSTER_BYTES);
+	}
+	return r;
+}
+
+static int start_known_run(struct volume_reader *rd, struct volume_read *q,
+			   const struct io_run *run, uint32_t slot, unsigned int count,
+			   const uint32_t *crcs, uint8_t *dst)
+{
+	if (!run->file)
+		return start_absent_run(rd, q, run->sco, slot, count, crcs, dst);
+	/* Sealed once it stays so while we hold our reference. */
+	if (run->sco->frame_of_slot)
+		return start_young_run(rd, q, run, slot, count, crcs, dst);
+	return start_pieces(rd, q, run, slot, count, crcs, dst);
+}
+
 /* The run's reference goes with this. */
 static int start_run(struct volume_reader *rd, struct volume_read *q, const struct io_run *run,
 		     const struct io_places *m, unsigned int i, unsigned int count, uint8_t *dst)
@@ -159,14 +241,17 @@ static int start_run(struct volume_reader *rd, struct volume_read *q, const stru
 	uint32_t crcs[PAGE_CLUSTERS];
 	uint32_t slot = loc_slot(m->locs[i]);
 	struct err unused;
-	int r = run->file ? io_run_crcs(rd->pool, run->sco, m, i, count, crcs, &unused) : -ENODATA;
+	int r = 0;
 
-	/* Sealed once it stays so while we hold our reference. */
-	if (r == 0 && !run->sco->frame_of_slot && count <= PIECE_CLUSTERS)
-		return start_piece(rd, q, run, slot, count, crcs, dst);
+	if (!run->file && !io_run_is_near(rd->pool, run->sco, m, i, count))
+		r = -ENODATA;
 	if (r == 0)
-		r = run->sco->frame_of_slot ? start_young_run(rd, q, run, slot, count, crcs, dst) :
-					      start_pieces(rd, q, run, slot, count, crcs, dst);
+		r = io_run_crcs(rd->pool, run->sco, m, i, count, crcs, &unused);
+	if (r == 0 && run->file && !run->sco->frame_of_slot && count <= PIECE_CLUSTERS)
+		return start_file_piece(rd, q, run, slot, count, crcs, dst);
+	if (r == 0)
+		r = start_known_run(rd, q, run, slot, count, crcs, dst);
+	q->needs_fetch |= r == -ENODATA;
 	sco_unref(rd->pool->scos, run->sco);
 	return r;
 }
@@ -227,6 +312,7 @@ void volume_read_start(struct volume_reader *rd, struct volume_read *q)
 	q->result = (ssize_t)len_bytes;
 	q->by_hand =
 		q->offset_bytes % CLUSTER_BYTES != 0 || (uintptr_t)q->buf % ENV_DIRECT_ALIGN != 0;
+	q->needs_fetch = false;
 	q->pieces = 1; /* ours */
 	if (len_bytes > 0 && !q->by_hand && start_pages(rd, q, len_bytes) < 0)
 		q->by_hand = true;

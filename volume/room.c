@@ -3,6 +3,7 @@
  * `room`; requests that must not hold up their thread are parked and resumed in order.
  */
 #include "common/log.h"
+#include "volume/absent.h"
 #include "volume/pool_impl.h"
 
 #include <string.h>
@@ -44,6 +45,7 @@ void pool_cancel_waits(struct pool *p)
 {
 	__atomic_store_n(&p->waits_cancelled, true, __ATOMIC_RELEASE);
 	pool_made_room(p);
+	fetchers_kick(p);
 }
 
 bool pool_waits_are_cancelled(struct pool *p)
@@ -60,6 +62,7 @@ void pool_want_space(struct pool *p)
 {
 	__atomic_store_n(&p->space_wanted, true, __ATOMIC_RELEASE);
 	job_kick(&p->flusher);
+	job_kick(&p->evictor);
 }
 
 void pool_wait_room(struct pool *p, uint64_t generation, uint64_t limit_ns)
@@ -249,6 +252,16 @@ static struct volume_request *take_parked(struct pool *p, uint64_t now_ns, uint6
 	return NULL;
 }
 
+static void append_locked(struct pool *p, struct volume_request *r)
+{
+	r->next = NULL;
+	if (p->parked_tail)
+		p->parked_tail->next = r;
+	else
+		p->parked_head = r;
+	p->parked_tail = r;
+}
+
 static int park(struct pool *p, struct volume_request *r, bool front)
 {
 	GUARD(&p->room_lock);
@@ -263,14 +276,19 @@ static int park(struct pool *p, struct volume_request *r, bool front)
 		if (!p->parked_tail)
 			p->parked_tail = r;
 	} else {
-		r->next = NULL;
-		if (p->parked_tail)
-			p->parked_tail->next = r;
-		else
-			p->parked_head = r;
-		p->parked_tail = r;
+		append_locked(p, r);
 	}
 	return 0;
+}
+
+void room_park(struct pool *p, struct volume_request *r)
+{
+	mutex_lock(&p->room_lock);
+	p->parked_count++;
+	p->parked_cancelled |= r->cancelled;
+	append_locked(p, r);
+	mutex_unlock(&p->room_lock);
+	job_kick(&p->resumer);
 }
 
 int volume_submit(struct volume_request *r)
@@ -279,11 +297,13 @@ int volume_submit(struct volume_request *r)
 	int rc;
 
 	r->resume_ns = 0;
-	rc = io_request_step(r);
+	rc = io_request_step(r, NULL);
 	if (rc == 0)
 		return 1;
 	if (r->parking)
 		r->parking(r);
+	if (rc == NEEDS_FETCH)
+		return fetchers_park(p, r);
 	rc = park(p, r, false);
 	if (rc < 0)
 		return rc;
@@ -300,6 +320,7 @@ void volume_cancel(struct volume_request *r)
 	p->parked_cancelled = true;
 	mutex_unlock(&p->room_lock);
 	job_kick(&p->resumer);
+	fetchers_kick(p);
 }
 
 uint64_t room_resume_step(void *arg)
@@ -310,8 +331,14 @@ uint64_t room_resume_step(void *arg)
 	struct volume_request *r;
 
 	while ((r = take_parked(p, now_ns, &next_ns))) {
-		if (io_request_step(r) == 0) {
+		int rc = io_request_step(r, NULL);
+
+		if (rc == 0) {
 			r->done(r);
+			continue;
+		}
+		if (rc == NEEDS_FETCH) { /* nobody stands behind it any more */
+			fetchers_take_over(p, r);
 			continue;
 		}
 		/* Back to its place in the line: those behind it would not get room either. */

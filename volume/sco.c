@@ -237,16 +237,17 @@ static int read_object(struct sco_table *t, struct sco *s, uint64_t offset_bytes
 	return r < 0 ? err_wrap(e, r, "SCO %" PRIu64 " on the backend", s->number) : 0;
 }
 
+bool sco_has_copy(struct sco_table *t, const struct sco *s)
+{
+	GUARD(&t->lock);
+	return s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED &&
+	       (s->absent || !(s->row_flags & SCO_LINKED));
+}
+
 int sco_read_again(struct sco_table *t, struct sco *s, uint64_t offset_bytes, size_t len_bytes,
 		   void *dst, struct err *e)
 {
-	bool has_copy;
-
-	mutex_lock(&t->lock);
-	has_copy = s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED &&
-		   (s->absent || !(s->row_flags & SCO_LINKED));
-	mutex_unlock(&t->lock);
-	if (!has_copy)
+	if (!sco_has_copy(t, s))
 		return err_set(e, -ENODATA, "SCO %" PRIu64 " has no second copy", s->number);
 	return read_object(t, s, offset_bytes, len_bytes, dst, true, e);
 }

@@ -69,6 +69,9 @@ struct sco {
 	/* Its file is gone, its bytes are on the backend. Whoever holds a reference sees no change: a
 	 * file goes when nobody else has one. */
 	bool absent;
+	bool rooted;	     /* a root that this process committed, or found needless, names it */
+	uint8_t reads;	     /* atomic: for the evictor, at most SCO_READS_MAX */
+	bool told_damage;    /* atomic: the log has it */
 	uint32_t stuck;	     /* the cleaner's: live slots + 1 when it could move none of them */
 	uint64_t cleaned_in; /* the cleaner's: checkpoints begun when all was moved; 0: never */
 	uint64_t touched;    /* clock of open files */
@@ -98,6 +101,8 @@ struct sco_table {
 };
 
 #define SCO_OPEN_FILES_MAX 768u
+/* A SCO that was read is passed over by the evictor so many times at most. */
+#define SCO_READS_MAX 3u
 
 NODISCARD int sco_table_open(struct env *env, struct flash *flash, struct sco_table **ret_table);
 void sco_table_close(struct sco_table *t);
@@ -134,6 +139,8 @@ NODISCARD int sco_read_raw(struct sco_table *t, struct sco *s, uint64_t offset_b
  */
 NODISCARD int sco_read_again(struct sco_table *t, struct sco *s, uint64_t offset_bytes,
 			     size_t len_bytes, void *dst, struct err *e);
+/* Whether there is one. */
+bool sco_has_copy(struct sco_table *t, const struct sco *s);
 /* Whether it has no file. The caller holds a reference: it stays so. */
 bool sco_is_absent(struct sco_table *t, const struct sco *s);
 /* The open file, opened if needed; valid while the caller holds its reference. -ENODATA: it is

@@ -265,6 +265,21 @@ static int chunk_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_
 	return r;
 }
 
+bool sco_index_span(struct sco_index *x, const struct sco *s, uint32_t slot, uint32_t count,
+		    uint64_t *ret_offset_bytes, size_t *ret_len_bytes)
+{
+	uint32_t first = slot / SLOTS_PER_CHUNK, end = (slot + count - 1) / SLOTS_PER_CHUNK + 1;
+	uint32_t chunks = (uint32_t)div_up_u64(s->next_slot, SLOTS_PER_CHUNK);
+
+	if (all_cached(x, s, first, end - first))
+		return false;
+	first = first / AROUND_CHUNKS * AROUND_CHUNKS;
+	end = (uint32_t)min_u64(round_up_u64(end, AROUND_CHUNKS), max_u64(chunks, end));
+	*ret_offset_bytes = s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES;
+	*ret_len_bytes = (size_t)(end - first) * BLOCK_BYTES;
+	return true;
+}
+
 int sco_index_load(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count, struct err *e)
 {
 	uint32_t first = slot / SLOTS_PER_CHUNK, end = (slot + count - 1) / SLOTS_PER_CHUNK + 1;

@@ -22,6 +22,10 @@ void sco_index_close(struct sco_index *x);
  */
 NODISCARD int sco_index_crcs(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
 			     uint32_t *ret_crcs, struct err *e);
+/* The bytes of the table that sco_index_crcs() may read for these slots; false: they are in RAM. Where
+ * the table is must be known (sco_load_footer()). */
+bool sco_index_span(struct sco_index *x, const struct sco *s, uint32_t slot, uint32_t count,
+		    uint64_t *ret_offset_bytes, size_t *ret_len_bytes);
 /* Have the chunks of these slots in the cache, with few reads. Errors, threads: as above. */
 NODISCARD int sco_index_load(struct sco_index *x, struct sco *s, uint32_t slot, uint32_t count,
 			     struct err *e);

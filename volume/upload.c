@@ -3,6 +3,7 @@
  * put what is sealed, checkpoint and settle what the root is to show, put what that lacks, root. Names
  * carry the epoch, so a repeated put is harmless and two owners never overwrite each other.
  */
+#include "volume/evict.h"
 #include "volume/root_impl.h"
 
 #include "common/crc32c.h"
@@ -325,14 +326,21 @@ static int commit(struct root_builder *b, struct err *e)
 		r = upload_check_owner(p, e);
 	if (r == 0)
 		r = root_put_parts(b, e);
-	if (r < 0 || is_needless(b))
+	if (r < 0)
 		return r;
+	if (is_needless(b)) {
+		evict_note_root(b);
+		return 0;
+	}
 	r = root_put(b, e);
 	if (r == 0) {
 		GUARD(&p->checkpoint_lock);
 		r = root_commit(b, e);
 	}
-	return r == 0 ? clean_up(p, e) : r;
+	if (r < 0)
+		return r;
+	evict_note_root(b);
+	return clean_up(p, e);
 }
 
 int upload_round(struct pool *p, struct err *e)

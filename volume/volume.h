@@ -52,6 +52,11 @@ struct pool_options {
 	unsigned int
 		clean_target_percent; /* space used, in percent of live data, that cleaning holds */
 	unsigned int parked_max;
+	/* What is on the backend only: bytes that come at least with one request (4 KiB to 64 KiB, a
+	 * power of two), requests at the same time, and how far ahead of a reader. */
+	uint32_t fetch_min_bytes;
+	unsigned int fetches_max; /* 0: no threads of its own (a simulator) */
+	uint64_t read_ahead_bytes;
 	/* A ring of a dead process that is missing or does not fit is given up, and with it what was
 	 * acknowledged and not yet on flash; else pool_open() refuses. */
 	bool give_up_ring;
@@ -140,13 +145,15 @@ NODISCARD int object_delete(struct pool *p, uint64_t id, struct err *e);
 NODISCARD int object_set_class(struct object *o, enum object_class class, struct err *e);
 
 /* Read up to len_bytes; fewer only at the end of the object. Fast when dst and offset are aligned
- * to 4096. Returns bytes or negative. */
+ * to 4096. What is on the backend only is fetched. Returns bytes or negative: -EREMOTEIO the store,
+ * which alone has it, does not answer now. */
 NODISCARD ssize_t object_read(struct object *o, uint64_t offset_bytes, void *dst, size_t len_bytes,
 			      struct err *e);
 
 /*
- * Write; extends the object if needed. Waits while the ring or the flash is full; never fails for
- * that. Aligned writes of 64 KiB and more go to flash without a copy.
+ * Write; extends the object if needed. Waits while the ring or the flash is full, or the store away
+ * that alone has a cluster of which a part is written; never fails for that. Aligned writes of 64 KiB
+ * and more go to flash without a copy.
  * Errors:   -EFBIG; -ENOSPC it would bring the pool over its capacity: at once, and only for what
  *           held nothing before; a failed write may have changed part of its range.
  */
@@ -161,6 +168,9 @@ NODISCARD int object_sync(struct object *o, struct err *e);
 /* First byte >= offset of data (or of a hole); -ENXIO behind the end, as lseek(2). */
 NODISCARD int object_seek(struct object *o, uint64_t offset_bytes, bool data,
 			  uint64_t *ret_offset_bytes, struct err *e);
+
+/* Whether the clusters of this range are here, or nowhere: nobody would have to wait for the store. */
+bool object_is_near(struct object *o, uint64_t offset_bytes, uint64_t len_bytes);
 
 struct object_stat {
 	uint64_t id;
@@ -230,6 +240,9 @@ struct volume_read {
 	void *owner;
 	/* Bytes: fewer only at the end of the object; or negative, as of object_read(). When reaped. */
 	ssize_t result;
+	/* When reaped: something of it is on the backend only. result says nothing; whoever may wait
+	 * for the store calls object_read(). */
+	bool needs_fetch;
 
 	bool by_hand; /* private from here on */
 	unsigned int pieces;

@@ -50,6 +50,9 @@ START_TEST(empty_file_gives_the_defaults)
 	ck_assert_uint_eq(config.cache.checkpoint_interval_ns, 30 * NS_PER_SEC);
 	ck_assert_uint_eq(config.cache.reserve_bytes, 0);
 	ck_assert_uint_eq(config.cache.clean_target_percent, 143);
+	ck_assert_uint_eq(config.cache.fetch_min_bytes, 16 * KIB);
+	ck_assert_uint_eq(config.cache.fetches_max, 8);
+	ck_assert_uint_eq(config.cache.read_ahead_bytes, 8 * MIB);
 	ck_assert_str_eq(config.backend.url, "");
 	ck_assert_int_eq(config.backend.copy, CONFIG_COPY_LINK);
 	ck_assert_uint_eq(config.backend.upload_interval_ns, 60 * NS_PER_SEC);
@@ -257,6 +260,8 @@ START_TEST(rules_between_keys_are_checked)
 		       "x.conf: [cache] dirty_limit: more than all of [cache] dir together");
 	assert_refused("[cache]\nreserve = 1G\ndir = /a:1G\n", -EINVAL,
 		       "x.conf: [cache] reserve: not less than all of [cache] dir together");
+	assert_refused("[cache]\nfetch_min = 24K\n", -EINVAL,
+		       "x.conf: [cache] fetch_min: not a power of two");
 	assert_refused("[cache]\nflush_interval = 5s\ncheckpoint_interval = 2s\n", -EINVAL,
 		       "x.conf: [cache] checkpoint_interval: shorter than [cache] flush_interval");
 	setup();

@@ -146,7 +146,21 @@ static void set_faults(struct world *w)
 
 /* --- checking ---------------------------------------------------------------------------------- */
 
-#define READS 8u
+#define READS	   8u
+#define READ_TRIES 20u
+
+/* What is on the backend only comes when it answers. */
+static ssize_t read_waiting(struct world *w, struct object *open, uint64_t offset, void *dst,
+			    size_t len, struct err *e)
+{
+	ssize_t n = object_read(open, offset, dst, len, e);
+
+	for (unsigned int i = 0; n == -EREMOTEIO && i < READ_TRIES; i++) {
+		sim_sleep_ns(w->sim, 1000000);
+		n = object_read(open, offset, dst, len, e);
+	}
+	return n;
+}
 
 /* All of an object into w->buf, in some reads of different lengths at the same time. */
 static ssize_t read_in_flight(struct world *w, struct object *open, struct err *e)
@@ -169,9 +183,13 @@ static ssize_t read_in_flight(struct world *w, struct object *open, struct err *
 		at += len;
 		rest -= len;
 	}
-	while ((done = volume_read_reap(rd, true)))
+	while ((done = volume_read_reap(rd, true))) {
+		if (done->needs_fetch)
+			done->result = read_waiting(w, open, done->offset_bytes, done->buf,
+						    done->len_bytes, e);
 		if (total >= 0)
 			total = done->result < 0 ? done->result : total + done->result;
+	}
 	volume_reader_close(rd);
 	return total;
 }
@@ -199,7 +217,7 @@ static void check_object(struct world *w, struct world_object *o)
 	if (st.size_bytes > MODEL_BYTES)
 		fail(w, "size", (int)(st.size_bytes >> 20), NULL);
 	n = sim_rand(w->sim, 2) ? read_in_flight(w, open, &e) :
-				  object_read(open, 0, w->buf, MODEL_BYTES, &e);
+				  read_waiting(w, open, 0, w->buf, MODEL_BYTES, &e);
 	if (n < 0 || (uint64_t)n != st.size_bytes)
 		fail(w, "reading it all", (int)n, &e);
 	if (!model_accept(&o->model, w->buf, st.size_bytes, w->power_cut))

@@ -75,7 +75,7 @@ START_TEST(files_that_the_backend_has_may_be_gone)
 	remove_all_files();
 	pool_fixture_open_quiet();
 	expect_disk(id, 1);
-	ck_assert_uint_eq(flash_used_bytes(pf.pool->flash), 0);
+	ck_assert_uint_gt(pool_fixture_counter("fetches"), 0);
 	pool_fixture_restart();
 	expect_disk(id, 1);
 }
@@ -140,6 +140,68 @@ START_TEST(a_dead_absent_sco_is_buried_with_its_object)
 }
 END_TEST
 
+/* --- eviction ---------------------------------------------------------------------------------- */
+
+#define CACHE_BYTES (16 * MIB)
+#define LARGE_BYTES (4 * CACHE_BYTES)
+#define PIECE_BYTES (4 * MIB)
+
+static void begin_small(void)
+{
+	static char path[PATH_BYTES];
+
+	begin();
+	pf.options.cache[0].path = pool_path(path, "cache");
+	pf.options.cache[0].size_bytes = CACHE_BYTES;
+	pf.options.cache_count = 1;
+	pf.options.reserve_bytes = 4 * KIB;
+}
+
+static uint64_t make_large(void)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+
+	for (uint64_t at = 0; at < LARGE_BYTES; at += PIECE_BYTES) {
+		void *mem = pattern_mem(PIECE_BYTES, at);
+
+		write_bytes(o, at, mem, PIECE_BYTES);
+		free(mem);
+	}
+	object_close(o);
+	return id;
+}
+
+static void expect_large(uint64_t id)
+{
+	struct object *o = get_object(id);
+
+	for (uint64_t at = 0; at < LARGE_BYTES; at += PIECE_BYTES) {
+		void *mem = pattern_mem(PIECE_BYTES, at);
+
+		expect_bytes(o, at, mem, PIECE_BYTES);
+		free(mem);
+	}
+	object_close(o);
+}
+
+START_TEST(a_pool_holds_more_than_its_flash)
+{
+	uint64_t id;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	id = make_large();
+	ck_assert_uint_le(flash_used_bytes(pf.pool->flash), CACHE_BYTES);
+	ck_assert_uint_le(tree_bytes(pf.options.cache[0].path), CACHE_BYTES + MIB);
+	ck_assert_uint_ge(pool_fixture_counter("scos_evicted"), 3 * CACHE_BYTES / MIB);
+	expect_large(id);
+	pool_fixture_restart();
+	expect_large(id);
+	ck_assert_uint_le(tree_bytes(pf.options.cache[0].path), CACHE_BYTES + MIB);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_cache");
@@ -151,6 +213,10 @@ int main(void)
 	tcase_add_test(t, files_that_the_backend_has_may_be_gone);
 	tcase_add_test(t, a_damaged_file_that_the_backend_has_too_is_replaced);
 	tcase_add_test(t, a_dead_absent_sco_is_buried_with_its_object);
+	suite_add_tcase(s, t);
+	t = tcase_create("eviction");
+	pool_fixture_add(t, begin_small);
+	tcase_add_test(t, a_pool_holds_more_than_its_flash);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

@@ -248,6 +248,7 @@ END_TEST
 START_TEST(every_generation_can_be_restored)
 {
 	struct rng r = { 100 + (uint64_t)_i };
+	uint64_t synced[OBJECTS];
 
 	open_fresh();
 	make_objects();
@@ -264,8 +265,10 @@ START_TEST(every_generation_can_be_restored)
 		}
 		sync_backend();
 		im = take_images();
+		memcpy(synced, ids, sizeof(ids));
 		change_all(&r, (unsigned int)rng_below(&r, 40));
 		restore_and_open();
+		memcpy(ids, synced, sizeof(ids));
 		expect_images(&im);
 		expect_sound();
 	}
@@ -413,10 +416,8 @@ START_TEST(where_the_newest_root_is_not_whole_the_one_before_counts)
 	newest = restored.root;
 	lose_machine();
 	last_object(path, parts[_i / 2]);
-	if (_i % 2)
+	if (_i % 2 || strstr(path, "/sco/")) /* bytes of SCOs are looked at when they are read */
 		ck_assert_int_eq(unlink(path), 0);
-	else if (strstr(path, "/sco/"))
-		flip_bit(path, file_size(path) - 4096 + 20, 3);
 	else
 		flip_bit(path, file_size(path) / 2, 3);
 	restore();

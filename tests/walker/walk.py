@@ -159,7 +159,7 @@ class Walk:
                 f.need(f.label(file.read()) == (self.pool_row.pool, index), "of another pool or place")
             except f.Bad as bad:
                 self.say(f"cache '{directory}': label: {bad}")
-        for name in sorted(set(os.listdir(directory)) - {"label", "sco"}):
+        for name in sorted(set(os.listdir(directory)) - {"label", "sco", "chunks", "chunks.map"}):
             self.say(f"cache: '{name}' is nobody's")
         for name in sorted(os.listdir(os.path.join(directory, "sco"))):
             self.look_at_sco_file(index, os.path.join(directory, "sco", name), name)
