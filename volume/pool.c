@@ -187,6 +187,7 @@ static int open_backend_locked(struct pool *p, struct err *e)
 		.concurrency_max = p->options.uploads_max + 2 * p->options.fetches_max,
 		.attempts_max = p->options.attempts_max,
 		.timeout_ns = p->options.timeout_ns,
+		.must_exist = p->store_must_exist,
 	};
 	struct backend *b = p->options.backend;
 	int r = 0;

@@ -68,6 +68,7 @@ struct pool {
 	struct mutex backend_lock; /* unranked; while the store is opened */
 	struct backend *backend;   /* atomic until it is open, then constant */
 	bool own_backend;
+	bool store_must_exist; /* it is not made where there is none; set before it is opened */
 	struct ring *ring;
 	struct flash *flash;
 	struct cache *cache; /* what was fetched of absent SCOs */

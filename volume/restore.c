@@ -310,6 +310,7 @@ static int try_root(struct restore *rs, const struct store_root *at, bool *ret_n
 	if (r < 0)
 		return r;
 	pool_init_locks(p);
+	p->store_must_exist = true;
 	p->uuid = rs->row.pool;
 	free(rs->plan.targets);
 	rs->plan = (struct restore_plan){ 0 };
@@ -396,6 +397,7 @@ static int look(struct restore *rs, bool first, struct err *e)
 
 	if (r < 0)
 		return r;
+	p->store_must_exist = true;
 	r = restore_get_mark(p, &mark, e);
 	again = r == 0;
 	if (r == -ENOENT)
