@@ -142,6 +142,9 @@ static int sync_names(const struct store_file *f, const char *name, struct err *
 
 		*slash = '\0';
 		r = env_sync_dir(f->env, path);
+		if (is_root && (r == -ENOENT || r == -ENOTDIR))
+			return err_set(e, -EAGAIN, "'%s' is gone: is its filesystem mounted?",
+				       path);
 		/* A directory that is gone holds nothing that could come back; its parent says so. */
 		if (r < 0 && (is_root || (r != -ENOENT && r != -ENOTDIR)))
 			return err_set(e, file_house_code(r), "making names in '%s' durable: %s",

@@ -100,6 +100,8 @@ int absent_read(void *arg, const struct sco *s, uint64_t offset_bytes, size_t le
 		cache_drop(p->cache, &name, offset_bytes, len_bytes);
 	near = cache_has(p->cache, &name, offset_bytes, len_bytes);
 	r = cache_read(p->cache, &name, offset_bytes, len_bytes, dst, &why);
+	if (r == -ENOENT) /* it may have been away just then: it is damage if the store insists */
+		r = cache_read(p->cache, &name, offset_bytes, len_bytes, dst, &why);
 	switch (r) {
 	case 0:
 		if (!near)

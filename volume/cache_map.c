@@ -29,7 +29,8 @@ struct map_load {
 	struct cache *c;
 	uint32_t dir;
 	struct cache_dir *d;
-	uint32_t slot_count;		    /* that map and file bear out */
+	uint32_t slot_count; /* that map and file bear out */
+	uint64_t file_bytes;
 	uint32_t unknown_from, unknown_end; /* slots whose blocks are to be given back */
 	uint64_t chunks;
 };
@@ -50,6 +51,7 @@ static int load_entry(struct map_load *l, uint32_t index, const uint8_t *bytes)
 	struct cache_map_entry entry = { 0 };
 	uint32_t id = cache_add_slot(c, l->dir);
 	bool known = cache_map_entry_decode(bytes, index, &entry, NULL) == 0;
+	int r;
 
 	if (id == SLOT_NONE)
 		return -ENOMEM;
@@ -59,7 +61,8 @@ static int load_entry(struct map_load *l, uint32_t index, const uint8_t *bytes)
 		cache_bind(c, id, entry.sco, entry.chunk, entry.version,
 			   entry.main ? SLOT_MAIN : SLOT_SMALL);
 		slot_at(c, id)->frequency = entry.frequency & SLOT_FREQUENCY_MAX;
-		cache_set_present(c, id, entry.present);
+		slot_at(c, id)->present = entry.present;
+		c->present_blocks += (uint64_t)__builtin_popcount(entry.present);
 		cache_count_blocks(c, id, true);
 		l->chunks++;
 		return 0;
@@ -72,8 +75,7 @@ static int load_entry(struct map_load *l, uint32_t index, const uint8_t *bytes)
 		l->unknown_end++;
 		return 0;
 	}
-	int r = give_back_unknown(l);
-
+	r = give_back_unknown(l);
 	l->unknown_from = index;
 	l->unknown_end = index + 1;
 	return r;
@@ -103,8 +105,11 @@ static int load_header(struct map_load *l, uint8_t *block)
 	struct env_stat st;
 	struct err e = { 0 };
 	ssize_t got = env_pread(c->o.env, l->d->map, block, BLOCK_BYTES, 0);
-	int r;
+	int r = env_stat(c->o.env, l->d->file, &st);
 
+	if (r < 0)
+		return r;
+	l->file_bytes = st.size_bytes;
 	if (got <= 0)
 		return (int)got;
 	memset(block + got, 0, BLOCK_BYTES - (size_t)got);
@@ -116,11 +121,8 @@ static int load_header(struct map_load *l, uint8_t *block)
 			 c->o.flash->dirs[l->dir].path, e.message);
 		return 0;
 	}
-	r = env_stat(c->o.env, l->d->file, &st);
-	if (r < 0)
-		return r;
 	l->slot_count =
-		(uint32_t)min_u64(h.slot_count, div_up_u64(st.size_bytes, CACHE_CHUNK_BYTES));
+		(uint32_t)min_u64(h.slot_count, div_up_u64(l->file_bytes, CACHE_CHUNK_BYTES));
 	if (l->slot_count > 0)
 		l->d->map_slot_count = h.slot_count;
 	return 0;
@@ -130,13 +132,15 @@ static int load_header(struct map_load *l, uint8_t *block)
 static int cut_end(struct map_load *l)
 {
 	struct cache_dir *d = l->d;
+	uint64_t end_bytes;
 
 	while (d->slot_count > 0 &&
 	       slot_at(l->c, slot_id(l->dir, d->slot_count - 1))->queue == SLOT_BARE) {
 		cache_move(l->c, slot_id(l->dir, d->slot_count - 1), SLOT_BUSY);
 		d->slot_count--;
 	}
-	return env_truncate(l->c->o.env, d->file, (uint64_t)d->slot_count * CACHE_CHUNK_BYTES);
+	end_bytes = (uint64_t)d->slot_count * CACHE_CHUNK_BYTES;
+	return l->file_bytes > end_bytes ? env_truncate(l->c->o.env, d->file, end_bytes) : 0;
 }
 
 static int load(struct cache *c, uint32_t dir)

@@ -116,8 +116,10 @@ static uint32_t grow_locked(struct cache *c, uint32_t dir, uint64_t now_ns)
 		cache_move(c, id, SLOT_BUSY);
 	else if (!d->cutting)
 		id = cache_add_slot(c, dir);
-	if (id != SLOT_NONE)
+	if (id != SLOT_NONE) {
 		cache_count_blocks(c, id, true);
+		cache_mark_changed(c, id);
+	}
 	return id;
 }
 
@@ -161,12 +163,9 @@ static uint32_t pin_chunk(struct cache *c, const struct cache_fetch *f, uint32_t
 	return !f->forgotten && id != SLOT_NONE && cache_pin(c, id) ? id : SLOT_NONE;
 }
 
-/* No chunk of this version or a newer one is there. */
 static bool is_place_free(struct cache *c, const struct cache_fetch *f, uint32_t chunk)
 {
-	uint32_t id = cache_find(c, f->sco.sco, chunk);
-
-	return !f->forgotten && (id == SLOT_NONE || slot_at(c, id)->version < f->sco.version);
+	return !f->forgotten && cache_find_version(c, &f->sco, chunk) == SLOT_NONE;
 }
 
 static uint32_t bind_chunk(struct cache *c, const struct cache_fetch *f, uint32_t chunk,
@@ -180,7 +179,7 @@ static uint32_t bind_chunk(struct cache *c, const struct cache_fetch *f, uint32_
 		return pin_chunk(c, f, chunk);
 	}
 	if (old != SLOT_NONE)
-		cache_take_out(c, old); /* of an older version */
+		cache_take_out(c, old); /* of another version */
 	cache_bind(c, new, f->sco.sco, chunk, f->sco.version,
 		   cache_queue_for(c, f->sco.sco, chunk));
 	return cache_pin(c, new) ? new : SLOT_NONE;
@@ -296,21 +295,46 @@ static uint32_t take_for_shrink(struct cache *c)
 	return cache_evict(c);
 }
 
-/* Returns whether its blocks are gone. */
-static bool punch(struct cache *c, uint32_t id)
+static int compare_ids(const void *a, const void *b)
 {
-	uint32_t dir = slot_dir(id);
-	int r = env_punch(c->o.env, c->dirs[dir].file, slot_offset(id), CACHE_CHUNK_BYTES);
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Slots of one directory side by side. Returns whether their blocks are gone. */
+static bool punch(struct cache *c, uint32_t first, unsigned int count)
+{
+	uint32_t dir = slot_dir(first);
+	int r = env_punch(c->o.env, c->dirs[dir].file, slot_offset(first),
+			  (uint64_t)count * CACHE_CHUNK_BYTES);
 
 	if (r < 0)
 		cache_fail_dir(c, dir, r, "giving a chunk's room back");
 	GUARD(&c->lock);
 	if (r < 0 || c->dirs[dir].failed)
 		return false;
-	cache_move(c, id, SLOT_BARE);
-	cache_mark_changed(c, id);
-	cache_count_blocks(c, id, false);
+	for (uint32_t id = first; id < first + count; id++) {
+		cache_move(c, id, SLOT_BARE);
+		cache_mark_changed(c, id);
+		cache_count_blocks(c, id, false);
+	}
 	return true;
+}
+
+/* Returns how many. */
+static unsigned int punch_all(struct cache *c, uint32_t *ids, unsigned int count)
+{
+	unsigned int given = 0, run;
+
+	qsort(ids, count, sizeof(*ids), compare_ids);
+	for (unsigned int i = 0; i < count; i += run) {
+		/* The last number of a directory is no slot's, so a run stays in one. */
+		for (run = 1; i + run < count && ids[i + run] == ids[i] + run;)
+			run++;
+		given += punch(c, ids[i], run) ? run : 0;
+	}
+	return given;
 }
 
 /* Bare slots at the end of a file are cut off. */
@@ -347,7 +371,7 @@ uint64_t cache_shrink(struct cache *c, uint64_t len_bytes)
 
 	while (given_bytes < len_bytes) {
 		uint32_t ids[SHRINK_STEP];
-		unsigned int count = 0, given = 0;
+		unsigned int count = 0, given;
 
 		mutex_lock(&c->lock);
 		while (count < SHRINK_STEP && given_bytes + count * CACHE_CHUNK_BYTES < len_bytes) {
@@ -357,8 +381,7 @@ uint64_t cache_shrink(struct cache *c, uint64_t len_bytes)
 			count++;
 		}
 		mutex_unlock(&c->lock);
-		for (unsigned int i = 0; i < count; i++)
-			given += punch(c, ids[i]);
+		given = punch_all(c, ids, count);
 		given_bytes += (uint64_t)given * CACHE_CHUNK_BYTES;
 		if (given == 0)
 			break;

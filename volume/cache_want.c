@@ -94,19 +94,30 @@ static bool join_wish(struct wish_list *list, const struct cache_sco *s, uint64_
 static void trim(struct cache *c, const struct cache_sco *s, bool ahead, uint64_t *offset_bytes,
 		 uint64_t end_bytes, bool *ret_on_its_way)
 {
+	uint64_t at = *offset_bytes, chunk;
+
 	*ret_on_its_way = false;
-	for (uint64_t at = *offset_bytes; at < end_bytes; at += CACHE_BLOCK_BYTES) {
+	while (at < end_bytes) {
+		uint16_t missing = cache_blocks(at, end_bytes, &chunk);
+		uint32_t id = cache_find_version(c, s, chunk);
 		struct cache_fetch *f;
 
-		if (!cache_block_is_there(c, s, at)) {
-			f = cache_find_fetch(c, s, at);
-			if (!f)
-				return;
-			f->wanted |= !ahead;
-			*ret_on_its_way = true;
+		if (id != SLOT_NONE)
+			missing &= (uint16_t)~slot_at(c, id)->present;
+		if (!missing) {
+			at = (chunk + 1) * CACHE_CHUNK_BYTES;
+			continue;
 		}
-		*offset_bytes = at + CACHE_BLOCK_BYTES;
+		at = chunk * CACHE_CHUNK_BYTES +
+		     (uint64_t)__builtin_ctz(missing) * CACHE_BLOCK_BYTES;
+		f = cache_find_fetch(c, s, at);
+		if (!f)
+			break;
+		f->wanted |= !ahead;
+		*ret_on_its_way = true;
+		at = f->end_bytes;
 	}
+	*offset_bytes = at;
 }
 
 static void kick_idle(struct cache *c)
@@ -200,6 +211,8 @@ static uint64_t serve_wish(struct cache *c)
 		return pause_ns;
 	}
 	f = begin_wish(c, urgent ? &c->urgent : &c->ahead);
+	if (c->wish_count > 0)
+		kick_idle(c);
 	mutex_unlock(&c->lock);
 	if (!f && urgent && c->o.fetched)
 		c->o.fetched(c->o.arg);
@@ -225,8 +238,12 @@ static uint64_t work(void *arg)
 {
 	struct cache_worker *w = arg;
 	struct cache *c = w->cache;
-	uint64_t pause_ns = w == c->workers ? cache_step(c) : serve_wish(c);
+	uint64_t pause_ns;
 
+	mutex_lock(&c->lock);
+	w->idle = false;
+	mutex_unlock(&c->lock);
+	pause_ns = w == c->workers ? cache_step(c) : serve_wish(c);
 	if (pause_ns == 0)
 		return 0;
 	GUARD(&c->lock);

@@ -180,23 +180,37 @@ static int chunks_decode(const struct sco *s, uint32_t first, uint32_t count, co
 	return r;
 }
 
+/* Into blocks, which have room for them. The footer was loaded. */
+static int chunks_fetch(struct sco_index *x, struct sco *s, uint32_t first, uint32_t count,
+			uint8_t *blocks, struct chunk **ret_chunks, struct err *e)
+{
+	uint64_t at = s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES;
+	size_t len_bytes = (size_t)count * BLOCK_BYTES;
+	struct err why = { 0 };
+	int again, r = sco_read_raw(x->scos, s, at, len_bytes, blocks, e);
+
+	if (r == 0)
+		r = chunks_decode(s, first, count, blocks, ret_chunks, e);
+	if (r != -EBADMSG && r != -EUCLEAN && r != -EIO)
+		return r;
+	again = sco_read_again(x->scos, s, at, len_bytes, blocks, &why);
+	if (again == 0)
+		return chunks_decode(s, first, count, blocks, ret_chunks, e);
+	/* Nobody has another, or one that is any better. */
+	if (again == -ENODATA || again == -ENOENT || again == -EUCLEAN)
+		return r;
+	return err_set(e, again, "%s", why.message);
+}
+
 /* Chunks [first, first + count) in one read; the caller's, to insert or free. */
 static int chunks_read(struct sco_index *x, struct sco *s, uint32_t first, uint32_t count,
 		       struct chunk **ret_chunks, struct err *e)
 {
-	size_t len_bytes = (size_t)count * BLOCK_BYTES;
-	uint8_t *blocks = direct_alloc(len_bytes);
-	uint64_t at;
+	uint8_t *blocks = direct_alloc((size_t)count * BLOCK_BYTES);
 	int r = blocks ? sco_load_footer(x->scos, s, e) : err_set(e, -ENOMEM, "reading");
 
-	at = s->table_offset_bytes + (uint64_t)first * BLOCK_BYTES;
 	if (r == 0)
-		r = sco_read_raw(x->scos, s, at, len_bytes, blocks, e);
-	if (r == 0)
-		r = chunks_decode(s, first, count, blocks, ret_chunks, e);
-	if ((r == -EBADMSG || r == -EUCLEAN || r == -EIO) &&
-	    sco_read_again(x->scos, s, at, len_bytes, blocks, NULL) == 0)
-		r = chunks_decode(s, first, count, blocks, ret_chunks, e);
+		r = chunks_fetch(x, s, first, count, blocks, ret_chunks, e);
 	free(blocks);
 	return r < 0 ? err_wrap(e, r, "index of SCO %" PRIu64, s->number) : 0;
 }

@@ -40,7 +40,7 @@ static int read_checked(const struct sco_bytes *b, uint64_t offset_bytes, size_t
 	if (b->file || (r != -EBADMSG && r != -EUCLEAN))
 		return r;
 	again = sco_read_again(b->scos, b->sco, offset_bytes, len_bytes, dst, NULL);
-	if (again == -ENODATA)
+	if (again == -ENODATA || again == -ENOENT)
 		return r;
 	return again < 0 ? err_set(e, again, "reading it on the backend") : check(arg, dst, e);
 }

@@ -169,6 +169,8 @@ static int print_totals(const struct world_totals *t, uint64_t seeds)
 		{ "SCOs deleted", t->scos_deleted },
 		{ "SCOs uploaded", t->scos_uploaded },
 		{ "SCOs resealed", t->scos_resealed },
+		{ "SCOs evicted", t->scos_evicted },
+		{ "ranges fetched", t->fetches },
 		{ "clusters moved", t->clean_clusters },
 		{ "merges raced", t->merges_raced },
 	};

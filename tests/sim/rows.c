@@ -5,17 +5,22 @@
 #include <string.h>
 #include <uthash.h>
 
+/* Faults of the store. */
+#define HEAD_TRIES 20u
+
 struct counted {
 	uint64_t sco;
 	uint64_t named; /* by page rows */
 	bool has_row, has_file;
-	uint32_t live; /* as its row says */
+	uint32_t live;	 /* as its row says */
+	bool on_backend; /* its row says so, and its object is there with its length */
 	UT_hash_handle hh;
 };
 
 struct walk {
 	struct counted *scos;
 	bool bad;
+	struct backend *backend;
 };
 
 static struct counted *counted(struct walk *w, uint64_t sco)
@@ -54,6 +59,22 @@ static int page_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 	return 0;
 }
 
+static bool is_on_backend(struct backend *b, uint64_t stream, uint64_t sco,
+			  const struct sco_row *row)
+{
+	char name[OBJECT_NAME_MAX + 1];
+	struct backend_object object;
+	int r = -EAGAIN;
+
+	if (row->state != SCO_SEALED || !(row->flags & SCO_UPLOADED))
+		return false;
+	object_name_sco(name, (uint32_t)stream, sco, row->version, row->object_epoch);
+	for (unsigned int i = 0; i < HEAD_TRIES && r < 0 && r != -ENOENT; i++)
+		r = backend_head(b, name, &object, NULL);
+	/* A store that is down keeps what it has. */
+	return r == 0 ? object.len_bytes == row->file_bytes : r != -ENOENT;
+}
+
 static int sco_row_seen(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 			size_t value_bytes)
 {
@@ -71,6 +92,7 @@ static int sco_row_seen(void *arg, const uint8_t *key, size_t key_bytes, const u
 	c = counted(w, sco);
 	c->has_row = true;
 	c->live = row.live_slots;
+	c->on_backend = is_on_backend(w->backend, stream, sco, &row);
 	return 0;
 }
 
@@ -102,7 +124,8 @@ static void judge(struct walk *w)
 	struct counted *c, *next;
 
 	HASH_ITER (hh, w->scos, c, next) {
-		bool good = c->has_file && (c->has_row ? c->named == c->live : c->named == 0);
+		bool good = (c->has_file || c->on_backend) &&
+			    (c->has_row ? c->named == c->live : c->named == 0);
 
 		/* A dead one may have lost its file before its row, or its row before its file. */
 		if (!good && c->named == 0 && c->live == 0)
@@ -111,7 +134,9 @@ static void judge(struct walk *w)
 			fprintf(stderr,
 				"SCO %" PRIu64 ": %" PRIu64 " clusters named, row says %u%s%s\n",
 				c->sco, c->named, c->live, c->has_row ? "" : ", no row",
-				c->has_file ? "" : ", no file");
+				c->has_file   ? "" :
+				c->on_backend ? ", absent" :
+						", no file and no object");
 			w->bad = true;
 		}
 		HASH_DEL(w->scos, c);
@@ -125,7 +150,7 @@ bool rows_agree(struct env *env, struct meta *meta, const struct pool_options *o
 	struct row_key pages_end = { .bytes = { ROW_PAGE + 1 }, .len_bytes = 1 };
 	struct row_key scos = { .bytes = { ROW_SCO }, .len_bytes = 1 };
 	struct row_key scos_end = { .bytes = { ROW_SCO + 1 }, .len_bytes = 1 };
-	struct walk w = { 0 };
+	struct walk w = { .backend = o->backend };
 	int r;
 
 	r = meta_iterate(meta, META_STATE, &pages, &pages_end, page_row, &w, NULL);

@@ -11,7 +11,8 @@
 
 /*
  * Of a pool that was closed: every SCO row counts as many live slots as page rows name, every SCO
- * named has a row and a file, every file has a row, every page row decodes. Says what does not.
+ * named has a row and a file, or is on the backend, every file has a row, every page row decodes. Says
+ * what does not.
  */
 NODISCARD bool rows_agree(struct env *env, struct meta *meta, const struct pool_options *o);
 

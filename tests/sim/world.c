@@ -44,6 +44,7 @@ struct world {
 	unsigned int steps;   /* of the client, over all processes */
 	bool lazy; /* this process hardly syncs: much is at stake in a power cut, over many SCOs */
 	bool classes;		    /* objects change class */
+	bool small;		    /* flash is smaller than what lives */
 	struct world_object *hasty; /* the next process only writes to this one, and dies */
 	bool sync_fails; /* where there are faults, in all processes: what only a file has may be lost */
 	bool power_cut, in_open, faulty, verbose;
@@ -87,6 +88,16 @@ static void choose_options(struct world *w)
 	o->clean_target_percent = 101 + (unsigned int)sim_rand(s, 60);
 	o->grace_time_ns = 1;
 	o->reserve_bytes = 4096;
+	/* A small cache: what is on the backend leaves it. */
+	w->small = sim_rand(s, 3) == 0;
+	if (w->small) {
+		o->sco_bytes = 131072;
+		o->cache[0].size_bytes = o->sco_bytes * (12 + sim_rand(s, 12));
+		o->fetch_min_bytes = 4096u << sim_rand(s, 5);
+		o->fetches_max = (unsigned int)sim_rand(s, 4);
+		o->checkpoint_interval_ns = min_u64(o->checkpoint_interval_ns, 100000000);
+		o->upload_interval_ns = min_u64(o->upload_interval_ns, 100000000);
+	}
 	o->map_piece_bytes = 100;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
 	o->cache[0].path = "/pool/cache";
@@ -108,7 +119,7 @@ static void open_backend(struct world *w)
 		.cut_read = 1500,
 		.no_space = 500,
 		.delay_ns_max = 200000,
-		.down = sim_rand(w->sim, 8) == 0,
+		.down = sim_rand(w->sim, 8) == 0 && !w->small, /* writers would wait for ever */
 	};
 	struct store *below;
 	struct err e = { 0 };
@@ -554,6 +565,8 @@ static void add_metrics(struct world *w)
 	TOTAL(w, scos_deleted, counter_get(&m->scos_deleted));
 	TOTAL(w, scos_uploaded, counter_get(&m->scos_uploaded));
 	TOTAL(w, scos_resealed, counter_get(&m->scos_resealed));
+	TOTAL(w, scos_evicted, counter_get(&m->scos_evicted));
+	TOTAL(w, fetches, counter_get(&w->pool->cache_metrics.fetches));
 	TOTAL(w, clean_clusters, counter_get(&m->clean_clusters));
 	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
 	TOTAL(w, backend_faults, filter_fault_count(w->fault_store));

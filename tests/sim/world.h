@@ -22,6 +22,7 @@ struct world_totals {
 	uint64_t eio, enospc, backend_faults;
 	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;
 	uint64_t checkpoints, roots, scos_deleted, scos_uploaded, scos_resealed;
+	uint64_t scos_evicted, fetches;
 	uint64_t clean_clusters, merges_raced;
 	uint64_t current[WORLD_CURRENT]; /* seed that a child runs, by its process id */
 };

@@ -12,13 +12,24 @@ struct cache_fixture cf;
 
 /* --- the store --------------------------------------------------------------------------------- */
 
+static uint64_t word(uint64_t seed, uint64_t number)
+{
+	uint64_t z = (seed + number) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return z ^ z >> 29;
+}
+
 static void fill(uint64_t seed, uint64_t offset_bytes, uint8_t *dst, size_t len_bytes)
 {
-	for (size_t i = 0; i < len_bytes; i++) {
-		uint64_t at = offset_bytes + i;
-		uint64_t z = (seed + at / 8) * UINT64_C(0x9e3779b97f4a7c15);
+	size_t i = 0;
 
-		dst[i] = (uint8_t)((z ^ z >> 29) >> at % 8 * 8);
+	while (i < len_bytes) {
+		uint64_t at = offset_bytes + i, w = word(seed, at / 8);
+		size_t skip = (size_t)(at % 8),
+		       n = 8 - skip < len_bytes - i ? 8 - skip : len_bytes - i;
+
+		memcpy(dst + i, (const uint8_t *)&w + skip, n);
+		i += n;
 	}
 }
 
@@ -104,6 +115,11 @@ static ssize_t spoilt_pread(struct env *env, struct env_file *f, void *buf, size
 	return code ? code : env_pread(env_posix(), f, buf, len_bytes, offset_bytes);
 }
 
+static uint64_t late_mono_ns(UNUSED struct env *env)
+{
+	return env_now_mono_ns(env_posix()) + __atomic_load_n(&cf.late_ns, __ATOMIC_RELAXED);
+}
+
 /* --- the fixture ------------------------------------------------------------------------------- */
 
 char *cf_path(unsigned int dir, const char *name)
@@ -167,6 +183,7 @@ void cf_begin(void)
 	cf.ops = *env_posix()->ops;
 	cf.ops.pwrite = spoilt_pwrite;
 	cf.ops.pread = spoilt_pread;
+	cf.ops.now_mono_ns = late_mono_ns;
 	cf.env.ops = &cf.ops;
 	mutex_init(&cf.lock, 0);
 	cond_init(&cf.changed);

@@ -34,6 +34,7 @@ struct cache_fixture {
 	unsigned int fetched; /* calls of cache_options.fetched */
 	int write_code;	      /* writes of chunks fail so; 0: they don't */
 	int read_code;	      /* the same of reads */
+	uint64_t late_ns;     /* its clock goes ahead by so much */
 
 	struct mutex lock; /* guards all below */
 	struct cond changed;

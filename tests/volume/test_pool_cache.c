@@ -2,6 +2,7 @@
 #include "support_pool.h"
 
 #include "backend/backend.h"
+#include "volume/evict.h"
 #include "volume/pool_impl.h"
 
 #include <stdio.h>
@@ -202,6 +203,358 @@ START_TEST(a_pool_holds_more_than_its_flash)
 }
 END_TEST
 
+/* Rounds of checkpoint and root, until the evictor has had its time, too. */
+static void settle(void)
+{
+	sync_backend();
+	checkpoint();
+	sync_backend();
+	job_kick(&pf.pool->evictor);
+}
+
+static uint64_t evicted(void)
+{
+	return pool_fixture_counter("scos_evicted");
+}
+
+static bool some_were_evicted(void *arg)
+{
+	job_kick(&pf.pool->evictor);
+	return evicted() >= *(uint64_t *)arg;
+}
+
+/* 10 MiB of 16: flash is narrow, and nothing waits for room. */
+static uint64_t make_narrow(void)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+
+	for (uint64_t at = 0; at < 10 * MIB; at += MIB) {
+		void *mem = pattern_mem(MIB, at);
+
+		write_bytes(o, at, mem, MIB);
+		free(mem);
+	}
+	object_close(o);
+	return id;
+}
+
+static void expect_narrow(uint64_t id)
+{
+	struct object *o = get_object(id);
+
+	for (uint64_t at = 0; at < 10 * MIB; at += MIB) {
+		void *mem = pattern_mem(MIB, at);
+
+		expect_bytes(o, at, mem, MIB);
+		free(mem);
+	}
+	object_close(o);
+}
+
+/* From now on it is the test that runs it. */
+static void take_evictor(void)
+{
+	job_stop(&pf.pool->evictor);
+	pf.pool->evictor.stopping = false;
+}
+
+/* The evictor runs to its end, as often as it likes. */
+static void let_evictor_run(void)
+{
+	for (unsigned int i = 0; i < 3; i++)
+		(void)evictor_step(pf.pool);
+}
+
+START_TEST(nothing_goes_before_a_checkpoint_and_a_root_have_it)
+{
+	uint64_t id, want = 1;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	take_evictor();
+	id = make_narrow();
+	checkpoint();
+	let_evictor_run();
+	ck_assert_uint_eq(evicted(), 0);
+	sync_backend(); /* a root names them; that they are there is in no flushed row yet */
+	let_evictor_run();
+	for (struct sco *s = pf.pool->scos->by_number; s; s = s->hh.next)
+		ck_assert(!s->absent || s->row_saved == s->row_change);
+	settle();
+	let_evictor_run();
+	ck_assert(some_were_evicted(&want));
+	expect_narrow(id);
+}
+END_TEST
+
+START_TEST(a_fenced_pool_evicts_nothing)
+{
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	take_evictor();
+	(void)make_narrow();
+	settle();
+	__atomic_store_n(&pf.pool->fenced, true, __ATOMIC_RELAXED);
+	let_evictor_run();
+	ck_assert_uint_eq(evicted(), 0);
+	__atomic_store_n(&pf.pool->fenced, false, __ATOMIC_RELAXED);
+	let_evictor_run();
+	ck_assert_uint_gt(evicted(), 0);
+}
+END_TEST
+
+START_TEST(files_that_are_the_backends_objects_stay)
+{
+	pf.options.backend_copy = BACKEND_COPY_LINK;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	take_evictor();
+	(void)make_narrow();
+	settle();
+	let_evictor_run();
+	ck_assert_uint_eq(evicted(), 0);
+}
+END_TEST
+
+START_TEST(an_evicted_file_gives_its_space_back)
+{
+	char path[PATH_BYTES];
+	uint64_t before;
+	size_t files;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	take_evictor();
+	(void)make_narrow();
+	settle();
+	files = sco_count();
+	before = tree_bytes(pool_path(path, "cache/sco"));
+	let_evictor_run();
+	ck_assert_uint_gt(evicted(), 2);
+	ck_assert_uint_eq(sco_count(), files - evicted());
+	ck_assert_uint_le(tree_bytes(path), before - evicted() * (MIB / 2));
+}
+END_TEST
+
+static void write_and_evict(UNUSED int to_parent, void *arg)
+{
+	uint64_t want = 3, id;
+	FILE *f = fopen(arg, "w");
+
+	pool_fixture_open_quiet();
+	id = make_narrow();
+	settle();
+	wait_until(some_were_evicted, &want, 20, "eviction");
+	ck_assert_int_gt(fprintf(f, "%llu", (unsigned long long)id), 0);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+static void create_pool(UNUSED int to_parent, UNUSED void *arg)
+{
+	pool_fixture_create();
+}
+
+static void read_after(UNUSED int to_parent, void *arg)
+{
+	char *text = file_text(arg);
+
+	pool_fixture_open_quiet();
+	expect_narrow(strtoull(text, NULL, 10));
+	free(text);
+	pool_fixture_close();
+}
+
+START_TEST(what_was_evicted_is_there_after_a_crash)
+{
+	char path[PATH_BYTES];
+
+	root_path(path, "id");
+	in_child(create_pool, NULL);
+	in_child_killed(write_and_evict, path);
+	if (_i == 1)
+		pretend_reboot();
+	in_child(read_after, path);
+}
+END_TEST
+
+START_TEST(wrong_bytes_in_the_cache_are_fetched_again)
+{
+	char path[PATH_BYTES];
+	uint64_t id, size;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	id = make_disk(1);
+	pool_fixture_close();
+	remove_all_files();
+	pool_fixture_open_quiet();
+	expect_disk(id, 1);
+	pool_fixture_close();
+	pool_path(path, "cache/chunks");
+	size = file_size(path);
+	ck_assert_uint_ge(size, MIB);
+	for (uint64_t at = 0; at < size; at += 4096)
+		flip_bit(path, at + 100, 1);
+	pool_fixture_open_quiet();
+	expect_disk(id, 1);
+	ck_assert_uint_gt(pool_fixture_counter("dropped"), 0);
+}
+END_TEST
+
+/* --- the backend away -------------------------------------------------------------------------- */
+
+struct waiting_read {
+	uint64_t id;
+	bool done; /* atomic */
+	ssize_t result;
+};
+
+/* As a mount does it. */
+static void read_waiting(void *arg)
+{
+	struct waiting_read *w = arg;
+	struct object *o = get_object(w->id);
+	void *mem = aligned_mem(MIB), *want = pattern_mem(MIB, 1);
+	struct err e = { 0 };
+
+	do
+		w->result = object_read(o, 0, mem, MIB, &e);
+	while (w->result == -EREMOTEIO);
+	ck_assert_msg(w->result == (ssize_t)MIB, "%zd: %s", w->result, e.message);
+	ck_assert_int_eq(memcmp(mem, want, MIB), 0);
+	__atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
+	object_close(o);
+	free(mem);
+	free(want);
+}
+
+static bool reads_wait(UNUSED void *arg)
+{
+	struct pool_description d;
+
+	pool_describe(pf.pool, &d);
+	return d.backend_failed_ns != 0;
+}
+
+static void move_objects(bool away)
+{
+	char here[PATH_BYTES], there[PATH_BYTES];
+
+	pool_path(here, "objects");
+	root_path(there, "objects-away");
+	ck_assert_int_eq(away ? rename(here, there) : rename(there, here), 0);
+}
+
+static bool is_done(void *arg)
+{
+	return __atomic_load_n((bool *)arg, __ATOMIC_ACQUIRE);
+}
+
+static void request_done(struct volume_request *r)
+{
+	__atomic_store_n((bool *)r->owner, true, __ATOMIC_RELEASE);
+}
+
+/* Without anything here, and nobody who looks at the backend by himself. */
+static uint64_t make_absent_disk(void)
+{
+	uint64_t id;
+
+	pf.options.attempts_max = 1;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	id = make_disk(1);
+	pool_fixture_close();
+	remove_all_files();
+	pool_fixture_open_quiet();
+	return id;
+}
+
+START_TEST(reads_wait_for_the_backend_and_go_on_by_themselves)
+{
+	struct waiting_read w = { .id = make_absent_disk() };
+	struct object *o = get_object(w.id);
+	void *mem = pattern_mem(DISK_BYTES, 1);
+	struct thread *t;
+
+	expect_bytes(o, 4 * MIB, (uint8_t *)mem + 4 * MIB, 64 * KIB); /* it is in the cache now */
+	move_objects(true);
+	ck_assert_int_eq(thread_start("read", read_waiting, &w, &t), 0);
+	wait_until(reads_wait, NULL, 20, "a read that waits");
+	expect_bytes(o, 4 * MIB, (uint8_t *)mem + 4 * MIB, 64 * KIB);
+	ck_assert(!is_done(&w.done));
+	move_objects(false);
+	wait_until(is_done, &w.done, 20, "the read");
+	thread_join(t);
+	ck_assert(!reads_wait(NULL));
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
+START_TEST(a_merge_that_waits_for_the_backend_holds_up_nobody)
+{
+	uint64_t id = make_absent_disk();
+	struct object *o = get_object(id), *other = make_object(OBJECT_DISK);
+	uint8_t *mem = pattern_mem(DISK_BYTES, 1);
+	bool done[3] = { false };
+	struct volume_request part[2], whole;
+
+	move_objects(true);
+	for (unsigned int i = 0; i < 2; i++) {
+		part[i] = (struct volume_request){ .object = o,
+						   .write = true,
+						   .offset_bytes = 100 + i * MIB,
+						   .buf = mem + 5 * MIB,
+						   .len_bytes = 1000,
+						   .done = request_done,
+						   .owner = &done[i] };
+		ck_assert_int_eq(volume_submit(&part[i]), 0);
+	}
+	whole = (struct volume_request){ .object = other,
+					 .write = true,
+					 .offset_bytes = 0,
+					 .buf = mem,
+					 .len_bytes = 10000,
+					 .done = request_done,
+					 .owner = &done[2] };
+	ck_assert_int_eq(volume_submit(&whole), 1);
+	ck_assert_int_eq(whole.result, 10000);
+	write_bytes(o, 4096, mem, 4096); /* beside it */
+	wait_until(reads_wait, NULL, 20, "the merge");
+	ck_assert(!is_done(&done[0]));
+	volume_cancel(&part[1]);
+	wait_until(is_done, &done[1], 20, "the merge that was given up");
+	ck_assert_int_eq(part[1].result, -EINTR);
+	move_objects(false);
+	wait_until(is_done, &done[0], 20, "the merge");
+	ck_assert_int_eq(part[0].result, 1000);
+	memcpy(mem + 100, mem + 5 * MIB, 1000);
+	expect_bytes(o, 0, mem, 4096);
+	object_close(o);
+	object_close(other);
+	free(mem);
+}
+END_TEST
+
+START_TEST(a_cut_in_a_cluster_that_is_absent_keeps_its_first_part)
+{
+	uint64_t id = make_absent_disk();
+	struct object *o = get_object(id);
+	void *mem = pattern_mem(DISK_BYTES, 1);
+	struct err e = { 0 };
+
+	ck_assert(!object_is_near(o, 2 * MIB + 100, 1));
+	ck_assert_int_eq(object_truncate(o, 2 * MIB + 100, &e), 0);
+	ck_assert_int_eq(object_zero(o, 100, 5000, false, &e), 0);
+	memset((uint8_t *)mem + 100, 0, 5000);
+	expect_bytes(o, 0, mem, 2 * MIB + 100);
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_cache");
@@ -213,10 +566,19 @@ int main(void)
 	tcase_add_test(t, files_that_the_backend_has_may_be_gone);
 	tcase_add_test(t, a_damaged_file_that_the_backend_has_too_is_replaced);
 	tcase_add_test(t, a_dead_absent_sco_is_buried_with_its_object);
+	tcase_add_test(t, wrong_bytes_in_the_cache_are_fetched_again);
+	tcase_add_test(t, reads_wait_for_the_backend_and_go_on_by_themselves);
+	tcase_add_test(t, a_merge_that_waits_for_the_backend_holds_up_nobody);
+	tcase_add_test(t, a_cut_in_a_cluster_that_is_absent_keeps_its_first_part);
 	suite_add_tcase(s, t);
 	t = tcase_create("eviction");
 	pool_fixture_add(t, begin_small);
 	tcase_add_test(t, a_pool_holds_more_than_its_flash);
+	tcase_add_test(t, nothing_goes_before_a_checkpoint_and_a_root_have_it);
+	tcase_add_test(t, a_fenced_pool_evicts_nothing);
+	tcase_add_test(t, files_that_are_the_backends_objects_stay);
+	tcase_add_test(t, an_evicted_file_gives_its_space_back);
+	tcase_add_loop_test(t, what_was_evicted_is_there_after_a_crash, 0, 2);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
