@@ -47,6 +47,7 @@ detectors() {
 21 sim
 22 unit volume_test_pool_roots what_dies_while_a_root_is_put_stays_until_no_root_needs_it
 23 unit volume_test_pool_roots what_changes_while_a_root_is_put_is_marked_for_the_next_one
+24 sim
 25 unit volume_test_restore entries_behind_the_root_never_come_back
 END
 }

@@ -48,6 +48,10 @@ void io_fetched_done(struct pool *p, struct io_fetched *f);
 NODISCARD int io_fetch_waiting(struct object *o, uint64_t cluster, struct io_fetched *f,
 			       struct err *e);
 
+/* read_ahead.c: these bytes are being read: have what comes next fetched, if that is absent. Does not
+ * wait for the store. */
+void read_ahead(struct object *o, uint64_t offset_bytes, uint64_t len_bytes);
+
 /* fetchers.c: requests that wait for the store. */
 struct volume_request;
 /* Put it in line. Errors: -EBUSY too many requests are parked. */

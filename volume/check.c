@@ -386,6 +386,7 @@ static void look_at_backend(struct check *k)
 	if (!backend && backend_open(k->pool->env, o->backend_url, &bo, &backend, &e) < 0)
 		backend = NULL;
 	look_at_objects(k, backend);
+	k->result->backend_checked &= !k->away;
 	if (backend && backend != o->backend)
 		backend_close(backend);
 }

@@ -29,6 +29,7 @@ struct check {
 	struct check_layer *layers;
 	struct check_sco *scos;
 	struct meta_batch *repairs; /* STATE rows that go at the end */
+	bool away; /* the store does not answer: what only it has is not looked at */
 };
 
 static inline bool bit_get(const uint8_t *map, uint32_t i)

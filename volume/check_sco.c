@@ -1,5 +1,6 @@
 /* check_sco - the part of check that reads SCOs: their headers and indexes, and their clusters. */
 #include "common/crc32c.h"
+#include "volume/absent.h"
 #include "volume/check_impl.h"
 
 #include <stdio.h>
@@ -22,6 +23,13 @@ static void report_sco(struct check *k, const struct sco *s, const char *part, c
 				.severity = POOL_ERROR, .what = what, .sco = s->number });
 }
 
+/* What the store cannot be asked is no damage. */
+static bool is_away(struct check *k, int r)
+{
+	k->away |= r == STORE_AWAY || r == -ESHUTDOWN;
+	return r == STORE_AWAY || r == -ESHUTDOWN;
+}
+
 static int look_at_header(struct check *k, struct sco *s, void *block)
 {
 	struct sco_header h;
@@ -31,6 +39,8 @@ static int look_at_header(struct check *k, struct sco *s, void *block)
 	r = sco_read_raw(k->pool->scos, s, 0, BLOCK_BYTES, block, &e);
 	if (r == 0)
 		r = sco_header_decode(block, &h, &e);
+	if (is_away(k, r))
+		return r;
 	if (r < 0) {
 		report_sco(k, s, "header", e.message);
 		return r;
@@ -69,6 +79,8 @@ static int look_at_table(struct check *k, struct check_sco *cs, const struct sco
 				 BLOCK_BYTES, block, &e);
 		if (r == 0)
 			r = slot_chunk_decode(block, i, s->salt, records, &count, &e);
+		if (is_away(k, r))
+			return r;
 		if (r < 0) {
 			report_sco(k, s, "index", e.message);
 			return r;
@@ -97,19 +109,26 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	int r;
 
 	r = sco_file(k->pool->scos, s, &file, &e);
-	if (r == -ENODATA && !k->options->data)
+	if (r == -ENODATA && (!k->options->data || k->away))
 		return; /* what is not here is looked at there */
 	if (r < 0 && r != -ENODATA) {
 		report_sco(k, s, "file", e.message);
 		return;
 	}
-	if (r == -ENODATA && sco_load_footer(k->pool->scos, s, &e) < 0) { /* its salt is there */
-		report_sco(k, s, "footer", e.message);
-		return;
+	if (r == -ENODATA) { /* the salt, to compare with */
+		r = sco_load_footer(k->pool->scos, s, &e);
+		if (is_away(k, r))
+			return;
+		if (r < 0) {
+			report_sco(k, s, "footer", e.message);
+			return;
+		}
 	}
 	if (look_at_header(k, s, block) < 0 || sco_life(k->pool->scos, s) != SCO_LIFE_SEALED)
 		return;
 	r = sco_read_footer(&bytes, s->file_bytes, &footer, &e);
+	if (is_away(k, r))
+		return;
 	if (r < 0) {
 		report_sco(k, s, "footer", e.message);
 		return;
@@ -117,7 +136,7 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	if (look_at_table(k, cs, &footer, block, records) < 0)
 		return;
 	r = sco_read_log(&bytes, &footer, ignore_entry, NULL, &e);
-	if (r < 0)
+	if (r < 0 && !is_away(k, r))
 		report_sco(k, s, "log", e.message);
 }
 
@@ -161,13 +180,21 @@ static void add_bad(struct data_walk *w, const struct sco *s, uint32_t slot)
 static void compare_run(struct data_walk *w, struct sco *s, uint32_t slot, uint32_t count)
 {
 	struct pool *p = w->k->pool;
+	bool absent = sco_is_absent(p->scos, s);
 	uint32_t crcs[READ_CLUSTERS];
 	struct err e = { 0 };
 	int r;
 
+	if (absent && w->k->away)
+		return;
 	r = sco_index_crcs(p->index, s, slot, count, crcs, &e);
-	if (r == 0)
+	if (r == 0 && absent) /* past the cache: it is the object that is looked at */
+		r = sco_read_again(p->scos, s, (uint64_t)slot * CLUSTER_BYTES,
+				   (size_t)count * CLUSTER_BYTES, w->clusters, &e);
+	else if (r == 0)
 		r = sco_read(p->scos, s, slot, count, w->clusters, &e);
+	if (is_away(w->k, r))
+		return;
 	for (uint32_t i = 0; i < count; i++)
 		if (r < 0 ||
 		    crc32c(0, w->clusters + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])

@@ -142,6 +142,7 @@ static enum verdict evict(struct pool *p, struct sco *s)
 	verdict = judge_locked(t, s, lsn, 1);
 	if (verdict == MAY_GO) {
 		s->absent = true; /* from here on nobody opens it */
+		__atomic_store_n(&t->any_absent, true, __ATOMIC_RELAXED);
 		file = TAKE_PTR(s->file);
 		t->open_files -= file != NULL;
 	}
@@ -169,6 +170,7 @@ struct round {
 	size_t count;
 	uint64_t room_bytes[FLASH_DIRS_MAX], margin_bytes[FLASH_DIRS_MAX];
 	unsigned int evicted;
+	bool spared; /* something may go that was read */
 	bool held, not_saved, not_rooted;
 };
 
@@ -261,7 +263,9 @@ static void try_one(struct round *r, const struct candidate *c)
 	if (!s)
 		return;
 	verdict = judge(p, s);
-	if (verdict == MAY_GO && is_due(r, s, c->dir)) {
+	if (verdict == MAY_GO && !is_due(r, s, c->dir)) {
+		r->spared = true;
+	} else if (verdict == MAY_GO) {
 		uint64_t len_bytes = s->file_bytes;
 
 		verdict = evict(p, s);
@@ -280,6 +284,7 @@ static void go_round(struct round *r)
 	size_t first = hand(r);
 
 	for (unsigned int pass = 0; pass <= SCO_READS_MAX && any_is(r, is_narrow); pass++) {
+		r->spared = false;
 		for (size_t i = 0; i < r->count; i++) {
 			const struct candidate *c = &r->candidates[(first + i) % r->count];
 
@@ -292,7 +297,7 @@ static void go_round(struct round *r)
 			if (!any_is(r, is_narrow))
 				return;
 		}
-		if (!any_is(r, is_short))
+		if (!any_is(r, is_short) || !r->spared)
 			return;
 	}
 }

@@ -246,7 +246,8 @@ static int read_looked_up(struct pool *p, const struct io_places *m, unsigned in
 	}
 	while (held > 0)
 		sco_unref(p->scos, runs[--held].sco);
-	return r;
+	/* What was near has left meanwhile, and the store is not there, either. */
+	return r == STORE_AWAY && !may_fetch ? NEEDS_FETCH : r;
 }
 
 int io_look_up(struct object *o, uint64_t first, unsigned int count, struct io_places *m,

@@ -34,6 +34,12 @@ struct object {
 	lsn_t last_lsn;	 /* of its newest entry in its stream */
 	bool attr_dirty; /* newer than the row */
 
+	/* Atomic, each by itself: for reading ahead (read_ahead.c). Readers that run into each other get
+	 * a little more or less of it. */
+	uint64_t ahead_next_bytes;  /* end of the last read */
+	uint64_t ahead_until_bytes; /* so far was asked for */
+	uint64_t ahead_window_bytes;
+
 	uint64_t mapped_clusters;    /* atomic; changed by checkpoints */
 	uint64_t saved_parent_limit; /* of the live layer's row; the checkpoint's own */
 	lsn_t row_lsn;		     /* of the state row, while recovering */

@@ -1,5 +1,5 @@
 /*
- * pool_life - the steps of making and opening a pool that a restore takes, too (pool.c). Private.
+ * pool_life - the steps of opening a pool (pool.c) that making one and restoring one take, too. Private.
  */
 #ifndef VOLUME_POOL_LIFE_H
 #define VOLUME_POOL_LIFE_H
@@ -13,7 +13,7 @@
 NODISCARD int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool,
 		       struct err *e);
 void pool_free(struct pool *p);
-/* Errors: -EINVAL. */
+/* pool_create.c. Errors: -EINVAL. */
 NODISCARD int pool_check_sco_bytes(const struct pool_options *o, struct err *e);
 /* Durable on return. */
 NODISCARD int pool_put_row(struct pool *p, const struct pool_row *row, struct err *e);
@@ -22,7 +22,8 @@ NODISCARD int pool_get_row(struct pool *p, struct pool_row *ret_row, struct err 
 NODISCARD int pool_open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e);
 /* Before pool_open_parts(). */
 void pool_init_locks(struct pool *p);
-/* Everything but the jobs, recovered; uuid and epoch are set. Ended by pool_close_parts() in any case. */
+/* Everything but the jobs, recovered; uuid and epoch are set. pool_close_parts() ends it, also one that
+ * failed. */
 NODISCARD int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e);
 /* clean: all is durable, the ring holds nothing. No job runs. */
 void pool_close_parts(struct pool *p, bool clean);

@@ -313,6 +313,8 @@ void volume_read_start(struct volume_reader *rd, struct volume_read *q)
 	q->by_hand =
 		q->offset_bytes % CLUSTER_BYTES != 0 || (uintptr_t)q->buf % ENV_DIRECT_ALIGN != 0;
 	q->needs_fetch = false;
+	if (len_bytes > 0)
+		read_ahead(q->object, q->offset_bytes, len_bytes);
 	q->pieces = 1; /* ours */
 	if (len_bytes > 0 && !q->by_hand && start_pages(rd, q, len_bytes) < 0)
 		q->by_hand = true;

@@ -87,6 +87,8 @@ int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_
 		return -ENOMEM;
 	*s = *init;
 	s->refs = 1;
+	if (s->absent)
+		__atomic_store_n(&t->any_absent, true, __ATOMIC_RELAXED);
 	GUARD(&t->lock);
 	HASH_FIND(hh, t->by_number, &s->number, sizeof(s->number), found);
 	if (found) {

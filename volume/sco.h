@@ -95,6 +95,7 @@ struct sco_table {
 	struct sco *by_number;
 	struct sco *unsealed; /* those of the table that are not SEALED */
 	uint32_t open_files;
+	bool any_absent; /* atomic, too: there is one, or was */
 	uint64_t clock;
 	uint64_t live_slots;	  /* sum over all */
 	uint64_t live_here_slots; /* over those that are not absent */

@@ -128,7 +128,7 @@ lose_machine() {
 }
 
 restore_and_mount() {
-	bounded "$vpool" restore "$pool" --backend "file://$store" --sco-size 1M "$@" >"$work/restored"
+	bounded "$vpool" restore "$pool" --backend "file://$store" --sco-size 1M >"$work/restored"
 	write_conf
 	bounded "$vpool" mount "$pool" "$mnt"
 	daemon=$(daemon_of "$mnt")

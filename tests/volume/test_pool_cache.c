@@ -538,6 +538,75 @@ START_TEST(a_merge_that_waits_for_the_backend_holds_up_nobody)
 }
 END_TEST
 
+struct seen {
+	unsigned int damaged;
+};
+
+static void see_problem(void *arg, const struct pool_problem *problem)
+{
+	((struct seen *)arg)->damaged += strstr(problem->what, "damaged") != NULL;
+}
+
+static struct pool_check_result check(struct seen *seen)
+{
+	struct pool_check_options o = { .data = true, .problem = see_problem, .arg = seen };
+	struct pool_check_result result;
+	struct err e = { 0 };
+
+	ck_assert_msg(pool_check(pf.pool, &o, &result, &e) == 0, "%s", e.message);
+	return result;
+}
+
+START_TEST(check_reads_what_is_absent_where_it_is)
+{
+	uint64_t id = make_absent_disk();
+	struct object_stat st;
+	struct object *o = get_object(id);
+	struct seen seen = { 0 };
+	char name[64], dir[PATH_BYTES], path[PATH_BYTES];
+	struct pool_check_result result;
+	struct name_list l;
+
+	object_stat(o, &st);
+	object_close(o);
+	result = check(&seen);
+	ck_assert_uint_eq(result.errors, 0);
+	ck_assert_uint_eq(result.data_bytes, DISK_BYTES);
+	ck_assert(result.backend_checked);
+
+	expect_disk(id, 1); /* the cache has it all, and is not asked */
+	(void)snprintf(name, sizeof(name), "objects/%08x/sco", st.stream);
+	name_list_read(pool_path(dir, name), &l);
+	(void)snprintf(path, sizeof(path), "%.600s/%.500s", dir, l.names[0]);
+	name_list_free(&l);
+	flip_bit(path, 3 * 4096 + 7, 1);
+	result = check(&seen);
+	ck_assert_uint_eq(result.errors, 1);
+	ck_assert_uint_eq(seen.damaged, 1);
+}
+END_TEST
+
+static bool was_read_ahead(UNUSED void *arg)
+{
+	return pool_fixture_counter("ahead_fetches") > 0;
+}
+
+START_TEST(a_reader_that_goes_on_finds_what_comes_next)
+{
+	uint64_t id = make_absent_disk();
+	struct object *o = get_object(id);
+	uint8_t *mem = pattern_mem(DISK_BYTES, 1), *got = aligned_mem(64 * KIB);
+
+	for (unsigned int i = 0; i < 4; i++)
+		ck_assert_int_eq(read_in_flight(o, i * 64 * KIB, got, 64 * KIB), 64 * KIB);
+	wait_until(was_read_ahead, NULL, 20, "reading ahead");
+	ck_assert_int_eq(memcmp(got, mem + 3 * 64 * KIB, 64 * KIB), 0);
+	object_close(o);
+	free(mem);
+	free(got);
+}
+END_TEST
+
 START_TEST(a_cut_in_a_cluster_that_is_absent_keeps_its_first_part)
 {
 	uint64_t id = make_absent_disk();
@@ -569,6 +638,8 @@ int main(void)
 	tcase_add_test(t, wrong_bytes_in_the_cache_are_fetched_again);
 	tcase_add_test(t, reads_wait_for_the_backend_and_go_on_by_themselves);
 	tcase_add_test(t, a_merge_that_waits_for_the_backend_holds_up_nobody);
+	tcase_add_test(t, check_reads_what_is_absent_where_it_is);
+	tcase_add_test(t, a_reader_that_goes_on_finds_what_comes_next);
 	tcase_add_test(t, a_cut_in_a_cluster_that_is_absent_keeps_its_first_part);
 	suite_add_tcase(s, t);
 	t = tcase_create("eviction");

@@ -296,7 +296,7 @@ START_TEST(a_restored_pool_needs_no_backend_to_be_mounted)
 }
 END_TEST
 
-/* --- what cannot be -------------------------------------------------------------------------------- */
+/* --- what cannot be ----------------------------------------------------------------------------- */
 
 struct names {
 	char name[64][BACKEND_NAME_BYTES_MAX + 1];
@@ -492,7 +492,7 @@ START_TEST(where_no_root_is_whole_it_says_why)
 }
 END_TEST
 
-/* --- entries behind the root ------------------------------------------------------------------------ */
+/* --- entries behind the root -------------------------------------------------------------------- */
 
 static struct root newest_root(char name[BACKEND_NAME_BYTES_MAX + 1])
 {
