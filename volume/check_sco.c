@@ -36,9 +36,13 @@ static int look_at_header(struct check *k, struct sco *s, void *block)
 	struct err e = { 0 };
 	int r;
 
-	r = sco_read_raw(k->pool->scos, s, 0, BLOCK_BYTES, block, &e);
-	if (r == 0)
-		r = sco_header_decode(block, &h, &e);
+	if (sco_is_absent(k->pool->scos, s)) {
+		r = sco_read_header(k->pool->scos, s, &h, &e);
+	} else {
+		r = sco_read_raw(k->pool->scos, s, 0, BLOCK_BYTES, block, &e);
+		if (r == 0)
+			r = sco_header_decode(block, &h, &e);
+	}
 	if (is_away(k, r))
 		return r;
 	if (r < 0) {

@@ -375,21 +375,11 @@ static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
 static int load_cut(struct replay *rp, struct sco *s, struct err *e)
 {
 	struct sco_header h;
-	uint8_t *block;
 	int r;
 
 	if (!sco_is_absent(rp->pool->scos, s) || s->last_lsn <= rp->checkpoint_lsn)
 		return 0;
-	r = sco_load_footer(rp->pool->scos, s, e);
-	block = direct_alloc(BLOCK_BYTES);
-	if (r == 0)
-		r = block ? sco_read_raw(rp->pool->scos, s, 0, BLOCK_BYTES, block, e) :
-			    err_set(e, -ENOMEM, "header of a SCO");
-	if (r == 0)
-		r = sco_header_decode(block, &h, e);
-	free(block);
-	if (r == 0 && (h.sco != s->number || h.stream != s->stream || h.salt != s->salt))
-		r = err_set(e, -EUCLEAN, "it is of another SCO");
+	r = sco_read_header(rp->pool->scos, s, &h, e);
 	if (r < 0)
 		return err_wrap(e, r, "header of SCO %" PRIu64, s->number);
 	s->has_cut = h.flags & SCO_FIRST_OF_EPOCH;

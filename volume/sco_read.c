@@ -48,10 +48,28 @@ static int read_checked(const struct sco_bytes *b, uint64_t offset_bytes, size_t
 /* --- footer ------------------------------------------------------------------------------------ */
 
 struct footer_check {
+	const struct sco_bytes *of; /* of this SCO, if it is one of a table */
 	uint64_t file_bytes;
 	struct sco_footer footer;
 	uint32_t crc;
 };
+
+/* Whole, and yet another's: so a cache looks that a power cut mixed up. */
+static int check_owner(const struct footer_check *c, struct err *e)
+{
+	const struct sco_table *t = c->of->scos;
+	const struct sco *s = c->of->sco;
+	const struct sco_footer *f = &c->footer;
+
+	if (!s)
+		return 0;
+	if (memcmp(&f->pool, &t->flash->pool, sizeof(f->pool)) != 0 || f->sco != s->number ||
+	    f->stream != s->stream || f->version != s->version || f->slot_count != s->next_slot ||
+	    (s->footer_crc && c->crc != s->footer_crc))
+		return err_set(e, -EUCLEAN, "the footer of SCO %" PRIu64 " is of another one",
+			       s->number);
+	return 0;
+}
 
 static int check_footer(void *arg, const uint8_t *bytes, struct err *e)
 {
@@ -64,7 +82,7 @@ static int check_footer(void *arg, const uint8_t *bytes, struct err *e)
 		return err_set(e, -EUCLEAN, "footer says %" PRIu64 " bytes, file has %" PRIu64,
 			       c->footer.file_bytes, c->file_bytes);
 	c->crc = crc32c(0, bytes, BLOCK_BYTES);
-	return 0;
+	return check_owner(c, e);
 }
 
 static int read_footer(const struct sco_bytes *b, struct footer_check *c, struct err *e)
@@ -76,6 +94,7 @@ static int read_footer(const struct sco_bytes *b, struct footer_check *c, struct
 		return err_set(e, -ENOMEM, "footer of a SCO");
 	if (c->file_bytes < 2 * BLOCK_BYTES || c->file_bytes % BLOCK_BYTES)
 		return err_set(e, -EUCLEAN, "no sealed SCO has %" PRIu64 " bytes", c->file_bytes);
+	c->of = b;
 	r = read_checked(b, c->file_bytes - BLOCK_BYTES, BLOCK_BYTES, block, check_footer, c, e);
 	return r < 0 ? err_wrap(e, r, "reading a footer") : 0;
 }
@@ -91,19 +110,6 @@ int sco_read_footer(const struct sco_bytes *b, uint64_t file_bytes, struct sco_f
 	return r;
 }
 
-static int is_of(const struct sco_table *t, const struct sco *s, const struct footer_check *c,
-		 struct err *e)
-{
-	const struct sco_footer *f = &c->footer;
-
-	if (memcmp(&f->pool, &t->flash->pool, sizeof(f->pool)) != 0 || f->sco != s->number ||
-	    f->stream != s->stream || f->version != s->version || f->slot_count != s->next_slot ||
-	    (s->salt && f->salt != s->salt) || (s->footer_crc && c->crc != s->footer_crc))
-		return err_set(e, -EUCLEAN, "the footer of SCO %" PRIu64 " is of another one",
-			       s->number);
-	return 0;
-}
-
 int sco_load_footer(struct sco_table *t, struct sco *s, struct err *e)
 {
 	struct sco_bytes b = sco_bytes_of(t, s);
@@ -116,8 +122,6 @@ int sco_load_footer(struct sco_table *t, struct sco *s, struct err *e)
 	if (c.file_bytes == 0)
 		return 0;
 	r = read_footer(&b, &c, e);
-	if (r == 0)
-		r = is_of(t, s, &c, e);
 	if (r < 0)
 		return err_wrap(e, r, "SCO %" PRIu64, s->number);
 	GUARD(&t->lock);
@@ -129,6 +133,41 @@ int sco_load_footer(struct sco_table *t, struct sco *s, struct err *e)
 	s->table_offset_bytes = c.footer.table_offset_bytes;
 	__atomic_store_n(&s->batch_count, c.footer.batch_count, __ATOMIC_RELAXED);
 	return 0;
+}
+
+/* --- header ------------------------------------------------------------------------------------ */
+
+struct header_check {
+	const struct sco_bytes *of;
+	struct sco_header header;
+};
+
+static int check_header(void *arg, const uint8_t *bytes, struct err *e)
+{
+	struct header_check *c = arg;
+	const struct sco *s = c->of->sco;
+	int r = sco_header_decode(bytes, &c->header, e);
+
+	if (r == 0 && (memcmp(&c->header.pool, &c->of->scos->flash->pool, UUID_BYTES) != 0 ||
+		       c->header.sco != s->number || c->header.stream != s->stream ||
+		       c->header.salt != s->salt))
+		return err_set(e, -EUCLEAN, "it is of another container");
+	return r;
+}
+
+int sco_read_header(struct sco_table *t, struct sco *s, struct sco_header *ret_header,
+		    struct err *e)
+{
+	AUTO(freep) uint8_t *block = direct_alloc(BLOCK_BYTES);
+	struct sco_bytes b = sco_bytes_of(t, s);
+	struct header_check c = { .of = &b };
+	int r = block ? sco_load_footer(t, s, e) : err_set(e, -ENOMEM, "header of a SCO");
+
+	if (r == 0)
+		r = read_checked(&b, 0, BLOCK_BYTES, block, check_header, &c, e);
+	if (r == 0)
+		*ret_header = c.header;
+	return r;
 }
 
 /* --- table and log ----------------------------------------------------------------------------- */

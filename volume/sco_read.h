@@ -32,6 +32,10 @@ static inline struct sco_bytes sco_bytes_of(struct sco_table *scos, struct sco *
 NODISCARD int sco_read_footer(const struct sco_bytes *b, uint64_t file_bytes,
 			      struct sco_footer *ret_footer, struct err *e);
 
+/* The header of a sealed SCO: its own, or -EUCLEAN. */
+NODISCARD int sco_read_header(struct sco_table *t, struct sco *s, struct sco_header *ret_header,
+			      struct err *e);
+
 /*
  * Whether the index that a footer describes is whole: a footer may have survived a power cut
  * without what stands before it.
