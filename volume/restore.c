@@ -13,6 +13,7 @@
 #include "volume/mutant.h"
 #include "volume/recovery.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -359,12 +360,25 @@ static int try_roots(struct restore *rs, bool *ret_newer, struct err *e)
 
 /* --- the directory ----------------------------------------------------------------------------- */
 
-static int make_flash(struct restore *rs, struct pool *p, struct err *e)
+/* Of a restore that was cut off: its own, or what a power cut left of it. Another pool's stays. */
+static void drop_label(struct restore *rs, struct pool *p, const char *dir)
 {
-	int r = pool_open_flash(p, rs->row.sco_bytes, true, e);
+	uint8_t bytes[CACHE_LABEL_BYTES];
+	struct cache_label label;
+	struct env_file *f = NULL;
+	char *path = NULL;
+	ssize_t got = -ENOENT;
 
-	/* Of a restore that was cut off. */
-	return r == -EEXIST ? pool_open_flash(p, rs->row.sco_bytes, false, e) : r;
+	if (asprintf(&path, "%s/label", dir) < 0)
+		return;
+	if (env_open(rs->env, path, ENV_READ, &f) == 0) {
+		got = env_pread(rs->env, f, bytes, sizeof(bytes), 0);
+		env_close(rs->env, f);
+	}
+	if (got >= 0 && (cache_label_decode(bytes, (size_t)got, &label, NULL) < 0 ||
+			 memcmp(&label.pool, &p->uuid, sizeof(label.pool)) == 0))
+		(void)env_unlink(rs->env, path); /* else making it anew says why not */
+	free(path);
 }
 
 /* What a pool has besides its rows; the mark comes first. */
@@ -374,8 +388,10 @@ static int begin(struct restore *rs, struct pool *p, bool again, struct err *e)
 	struct root_row mark = { .number = newest->number, .epoch = newest->epoch };
 	int r = restore_set_mark(p, &mark, e);
 
+	for (unsigned int i = 0; again && i < p->options.cache_count; i++)
+		drop_label(rs, p, p->options.cache[i].path);
 	if (r == 0)
-		r = again ? make_flash(rs, p, e) : pool_open_flash(p, rs->row.sco_bytes, true, e);
+		r = pool_open_flash(p, rs->row.sco_bytes, true, e);
 	if (r == 0)
 		r = ring_create_record(rs->env, p->dir, &p->uuid, e);
 	if (r == 0) {
