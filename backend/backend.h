@@ -43,6 +43,7 @@ struct backend_options {
 	uint64_t timeout_ns;	   /* of one call, all tries together; 0: 30 s */
 	uint64_t backoff_first_ns; /* doubled per try, jittered by half; 0: 50 ms */
 	uint64_t backoff_max_ns;   /* 0: 5 s */
+	bool must_exist; /* -ENOENT where there is no store, which else is made (`file:`) */
 };
 
 /* Where the bytes of a put come from: memory, or a range of a file that nobody writes any more. */

@@ -381,14 +381,25 @@ static int sync_root(const struct store_file *f, struct err *e)
 	return 0;
 }
 
-static int prepare(struct store_file *f, struct err *e)
+/* Its directory, which is made unless it has to be there. */
+static int find_root(const struct store_file *f, bool must_exist, struct err *e)
+{
+	int r;
+
+	if (!must_exist)
+		return make_dir(f, f->root, e);
+	r = env_sync_dir(f->env, f->root);
+	return r < 0 ? err_set(e, r, "the backend's directory '%s': %s", f->root, err_name(r)) : 0;
+}
+
+static int prepare(struct store_file *f, bool must_exist, struct err *e)
 {
 	AUTO(file_path_freep) char *tmp = file_path(f, "tmp");
 	int r;
 
 	if (!tmp)
 		return err_set(e, -ENOMEM, "no memory for a path");
-	r = make_dir(f, f->root, e);
+	r = find_root(f, must_exist, e);
 	if (r == 0)
 		r = make_dir(f, tmp, e);
 	if (r < 0)
@@ -430,7 +441,8 @@ int store_file_open(struct env *env, const char *rest, const struct backend_opti
 	f->env = env;
 	f->copy_mode = options->copy_mode;
 	f->root = strndup(rest + 2, root_bytes);
-	r = f->root ? prepare(f, e) : err_set(e, -ENOMEM, "opening 'file:%s'", rest);
+	r = f->root ? prepare(f, options->must_exist, e) :
+		      err_set(e, -ENOMEM, "opening 'file:%s'", rest);
 	if (r < 0) {
 		file_close(&f->store);
 		return r;

@@ -15,7 +15,7 @@
 static const struct cli_verb *const verbs[] = {
 	&cli_verb_create, &cli_verb_mount,  &cli_verb_umount,  &cli_verb_status,
 	&cli_verb_list,	  &cli_verb_info,   &cli_verb_sync,    &cli_verb_check,
-	&cli_verb_stats,  &cli_verb_config, &cli_verb_backend,
+	&cli_verb_stats,  &cli_verb_config, &cli_verb_backend, &cli_verb_restore,
 };
 
 static const struct argp_option common_options[] = {

@@ -22,7 +22,7 @@
 
 enum ns_row_kind {
 	NS_ROW_ENTRY = 'd',
-	NS_ROW_INODE = 'i',
+	NS_ROW_INODE = NAMES_KEY_INODE,
 	NS_ROW_NAME = 'n',
 	NS_ROW_ORPHAN = 'o',
 	NS_ROW_XATTR = 'x',

@@ -27,6 +27,11 @@ bool pool_setup_is_pool(const char *dir)
 	return is_there(dir, POOL_CONF_NAME) || is_there(dir, "meta/CURRENT");
 }
 
+bool pool_setup_is_restoring(const char *dir)
+{
+	return is_there(dir, POOL_RESTORING_NAME);
+}
+
 bool path_is_inside(const char *path, const char *dir)
 {
 	size_t len = strlen(dir);
@@ -132,6 +137,10 @@ int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *
 		r = err_set(e, -errno, "'%s': %s", dir, err_name(-errno));
 	else if (!S_ISDIR(st.st_mode))
 		r = err_set(e, -ENOTDIR, "'%s' is not a directory, so not a pool", dir);
+	else if (pool_setup_is_restoring(dir))
+		r = err_set(e, -EUCLEAN,
+			    "the restore of '%s' did not come to its end: 'vpool restore' it again",
+			    dir);
 	else if (!pool_setup_is_pool(dir))
 		r = err_set(e, -ENOENT, "'%s' holds no pool", dir);
 	if (r == 0) {

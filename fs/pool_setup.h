@@ -10,6 +10,8 @@
 #include "volume/volume.h"
 
 #define POOL_CONF_NAME "vpool.conf"
+/* It is there while a pool is restored. */
+#define POOL_RESTORING_NAME "restore.unfinished"
 
 struct pool_setup {
 	char *dir; /* absolute */
@@ -20,13 +22,15 @@ struct pool_setup {
 
 /* Whether a directory looks like a pool: its configuration or its metadata is there. */
 bool pool_setup_is_pool(const char *dir);
+/* Whether it is what a restore left that was cut off, or is under way. */
+bool pool_setup_is_restoring(const char *dir);
 
 /*
  * Read DIR/vpool.conf.
  *
  * Owns:     dir is copied, absolute; the result is freed by pool_setup_free().
- * Errors:   -ENOENT no pool, or no vpool.conf in it; -EINVAL, -ERANGE with FILE:LINE; what the
- *           reader of the file says.
+ * Errors:   -ENOENT no pool, or no vpool.conf in it; -EUCLEAN its restore did not end; -EINVAL,
+ *           -ERANGE with FILE:LINE; what the reader of the file says.
  */
 NODISCARD int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *e);
 

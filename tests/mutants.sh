@@ -50,6 +50,7 @@ detectors() {
 24 unit volume_test_pool_roots a_root_whose_answer_was_lost_stays_whole_until_two_came_after_it
 25 sim
 26 unit volume_test_cache_evict what_is_held_stays
+27 unit volume_test_restore entries_behind_the_root_never_come_back
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
 END
 }

@@ -567,6 +567,25 @@ void object_name_namespace(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, ui
 void object_name_root(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch);
 void object_name_epoch(char ret_name[OBJECT_NAME_MAX + 1], uint64_t epoch);
 
+enum object_name_kind {
+	NAME_SCO,
+	NAME_MAP,
+	NAME_PIECE,
+	NAME_MANIFEST,
+	NAME_NAMESPACE,
+	NAME_ROOT,
+	NAME_EPOCH
+};
+struct object_name {
+	enum object_name_kind kind;
+	uint32_t stream;  /* 0 where there is none */
+	uint64_t number;  /* of the SCO; else of the root; 0 in a claim */
+	uint32_t version; /* of a SCO; number of a piece */
+	uint64_t epoch;
+};
+/* What a name says that one of the above made; exactly those. Errors: -EINVAL. */
+NODISCARD int object_name_parse(const char *name, struct object_name *ret_name);
+
 /* Cache file names: "<stream>-<sco>-<version>" in hexadecimal of fixed width; the parser takes
  * exactly those. Errors: -EINVAL. */
 #define SCO_FILE_NAME_MAX 63u

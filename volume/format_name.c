@@ -5,12 +5,15 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "volume/format_impl.h"
 
 #define STREAM_DIGITS  8u
 #define SCO_DIGITS     9u
 #define VERSION_DIGITS 8u
+#define PIECE_DIGITS   8u
+#define LONG_DIGITS    16u
 
 /* The widths above, spelt out for printf. */
 #define STREAM_HEX  "%08" PRIx32
@@ -120,5 +123,76 @@ int sco_file_name_parse(const char *name, uint32_t *ret_stream, uint64_t *ret_sc
 	*ret_stream = (uint32_t)stream;
 	*ret_sco = sco;
 	*ret_version = (uint32_t)version;
+	return 0;
+}
+
+/* What stands behind a prefix; NULL: it is not there. */
+static const char *behind(const char *p, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return strncmp(p, prefix, len) == 0 ? p + len : NULL;
+}
+
+/* "<number>-<epoch>" to the end. */
+static bool numbers_parse(const char *p, uint64_t *ret_number, uint64_t *ret_epoch)
+{
+	p = hex_field(p, LONG_DIGITS, '-', ret_number);
+	return p != NULL && hex_field(p, LONG_DIGITS, '\0', ret_epoch) != NULL;
+}
+
+/* Behind "<stream>/". */
+static bool stream_name_parse(const char *name, struct object_name *n)
+{
+	uint64_t version = 0;
+	const char *p;
+
+	p = behind(name, "sco/");
+	if (p != NULL) {
+		n->kind = NAME_SCO;
+		p = hex_field(p, SCO_DIGITS, '-', &n->number);
+		p = p != NULL ? hex_field(p, VERSION_DIGITS, '-', &version) : NULL;
+		n->version = (uint32_t)version;
+		return p != NULL && hex_field(p, LONG_DIGITS, '\0', &n->epoch) != NULL &&
+		       sco_number_is_sound(n->number);
+	}
+	p = behind(name, "piece/");
+	if (p != NULL) {
+		n->kind = NAME_PIECE;
+		p = hex_field(p, LONG_DIGITS, '-', &n->number);
+		p = p != NULL ? hex_field(p, PIECE_DIGITS, '-', &version) : NULL;
+		n->version = (uint32_t)version;
+		return p != NULL && hex_field(p, LONG_DIGITS, '\0', &n->epoch) != NULL;
+	}
+	p = behind(name, "map/");
+	n->kind = p != NULL ? NAME_MAP : NAME_MANIFEST;
+	if (p == NULL)
+		p = behind(name, "manifest/");
+	return p != NULL && numbers_parse(p, &n->number, &n->epoch);
+}
+
+int object_name_parse(const char *name, struct object_name *ret_name)
+{
+	struct object_name n = { .kind = NAME_EPOCH };
+	uint64_t stream;
+	const char *p;
+	bool ok;
+
+	if ((p = behind(name, "epoch/")) != NULL) {
+		ok = hex_field(p, LONG_DIGITS, '\0', &n.epoch) != NULL;
+	} else if ((p = behind(name, "root/")) != NULL) {
+		n.kind = NAME_ROOT;
+		ok = numbers_parse(p, &n.epoch, &n.number);
+	} else if ((p = behind(name, "ns/")) != NULL) {
+		n.kind = NAME_NAMESPACE;
+		ok = numbers_parse(p, &n.number, &n.epoch);
+	} else {
+		p = hex_field(name, STREAM_DIGITS, '/', &stream);
+		ok = p != NULL && stream != 0 && stream_name_parse(p, &n);
+		n.stream = ok ? (uint32_t)stream : 0;
+	}
+	if (!ok)
+		return -EINVAL;
+	*ret_name = n;
 	return 0;
 }

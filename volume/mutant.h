@@ -40,6 +40,7 @@ enum mutant {
 	MUTANT_ROOT_NUMBER_AGAIN = 24, /* a root takes the number of one that came to nothing */
 	MUTANT_EVICT_UNSAVED = 25,     /* a file goes before its row says that the backend has it */
 	MUTANT_HELD_EVICTED = 26,      /* a chunk that a reader holds makes room for another */
+	MUTANT_RESTORED_TOO_MUCH = 27, /* a restore keeps entries that its root does not count */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
 	MUTANT_COUNT
 };

@@ -13,6 +13,9 @@
 #include "volume/volume.h"
 
 #define NAMES_KEY_BYTES_MAX 320u
+/* Keys that begin so are of an inode, whose number follows, big-endian: a restore gives out none of
+ * them again. */
+#define NAMES_KEY_INODE 'i'
 /* Objects that one batch can delete. */
 #define NAMES_DELETES_MAX 4u
 

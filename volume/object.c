@@ -138,7 +138,9 @@ static int load_layers(struct object *o, uint64_t live, struct err *e)
 		layer = r == 0 ? child : NULL;
 		if (layer)
 			own_layer(layer, o->id);
-		o->saved_parent_limit = rows[i].parent_limit_clusters;
+		/* Of a restore it may be younger than the map: have its clusters counted anew. */
+		o->saved_parent_limit =
+			o->pool->restoring ? CLUSTER_MAX : rows[i].parent_limit_clusters;
 	}
 	if (r < 0 && layer)
 		layer_unref(o->pool->map, layer);

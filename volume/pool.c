@@ -3,8 +3,9 @@
 #include "volume/absent.h"
 #include "volume/evict.h"
 #include "volume/io.h"
-#include "volume/pool_impl.h"
+#include "volume/pool_life.h"
 #include "volume/recovery.h"
+#include "volume/restore_impl.h"
 
 #include "backend/backend.h"
 
@@ -13,7 +14,6 @@
 #include <string.h>
 
 #define WRITEBACK_DEPTH 16u
-#define POOL_NAME	"pool.json"
 /* Cleaning needs room for what it moves before it frees anything. */
 #define RESERVE_SCOS 2u
 /* Where nothing is configured they leave so much more: the metadata's log and tables while they are
@@ -83,7 +83,7 @@ void pool_options_default(struct pool_options *o, const char *dir)
 
 /* --- parts that create and open share ----------------------------------------------------------- */
 
-static void pool_free(struct pool *p)
+void pool_free(struct pool *p)
 {
 	if (!p)
 		return;
@@ -189,6 +189,7 @@ static int open_backend_locked(struct pool *p, struct err *e)
 		.concurrency_max = p->options.uploads_max + 2 * p->options.fetches_max,
 		.attempts_max = p->options.attempts_max,
 		.timeout_ns = p->options.timeout_ns,
+		.must_exist = p->store_must_exist,
 	};
 	struct backend *b = p->options.backend;
 	int r = 0;
@@ -243,8 +244,7 @@ static int open_meta(struct pool *p, struct err *e)
 	return r;
 }
 
-static int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool,
-		    struct err *e)
+int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_pool, struct err *e)
 {
 	struct pool *p = calloc(1, sizeof(*p));
 	int r;
@@ -267,7 +267,7 @@ static int pool_new(struct env *env, const struct pool_options *o, struct pool *
 	return 0;
 }
 
-static int put_pool_row(struct pool *p, const struct pool_row *row, struct err *e)
+int pool_put_row(struct pool *p, const struct pool_row *row, struct err *e)
 {
 	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
 	struct row_key key = row_key_u64(ROW_POOL, 0);
@@ -289,7 +289,7 @@ static int put_pool_row(struct pool *p, const struct pool_row *row, struct err *
 	return r;
 }
 
-static int get_pool_row(struct pool *p, struct pool_row *ret_row, struct err *e)
+int pool_get_row(struct pool *p, struct pool_row *ret_row, struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_POOL, 0);
 	struct buf value;
@@ -314,7 +314,7 @@ static uint64_t users_reserve_bytes(struct pool *p, uint32_t sco_bytes)
 	return bytes + RESERVE_SCOS * (uint64_t)sco_bytes;
 }
 
-static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
+int pool_open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
 {
 	struct flash_dir_option dirs[POOL_CACHE_DIRS_MAX];
 
@@ -323,113 +323,6 @@ static int open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err 
 						     p->options.cache[i].size_bytes };
 	return flash_open(p->env, &p->uuid, dirs, p->options.cache_count,
 			  users_reserve_bytes(p, sco_bytes), make, &p->flash, e);
-}
-
-/* --- create ------------------------------------------------------------------------------------ */
-
-static int put_shared_stream(struct pool *p, struct err *e)
-{
-	struct stream_row row = { .class = OBJECT_FILE };
-	struct row_key key = row_key_u64(ROW_STREAM, STREAM_SHARED);
-	struct meta_batch *batch = meta_batch_new(p->meta, META_NAMES);
-	struct buf value;
-	int r = batch ? 0 : -ENOMEM;
-
-	buf_init(&value, 4096);
-	if (r == 0)
-		r = stream_row_encode(&row, &value);
-	if (r == 0)
-		r = meta_batch_put(p->meta, batch, &key, &value);
-	if (r < 0)
-		err_set(e, r, "shared stream");
-	else
-		r = meta_commit(p->meta, batch, META_SYNC, e);
-	if (batch)
-		meta_batch_free(p->meta, batch);
-	buf_done(&value);
-	return r;
-}
-
-/* Say on the backend whose it is; refuse one that is taken. */
-static int mark_backend(struct pool *p, struct err *e)
-{
-	char text[128];
-	int len = 0;
-	struct backend_source source = { .data = text };
-	struct backend_put_result result;
-
-	len += snprintf(text, sizeof(text), "{\"format\":%u,\"uuid\":\"", FORMAT_VERSION);
-	for (unsigned int i = 0; i < UUID_BYTES; i++)
-		len += snprintf(text + len, sizeof(text) - (size_t)len, "%02x", p->uuid.bytes[i]);
-	len += snprintf(text + len, sizeof(text) - (size_t)len, "\"}\n");
-	source.len_bytes = (uint64_t)len;
-	if (backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT) {
-		int r = backend_put(p->backend, POOL_NAME, &source, BACKEND_PUT_IF_ABSENT, &result,
-				    e);
-
-		return r == -EEXIST ? err_set(e, -EEXIST, "backend '%s' holds a pool already",
-					      backend_url(p->backend)) :
-				      r;
-	}
-	{
-		struct backend_object object;
-		int r = backend_head(p->backend, POOL_NAME, &object, e);
-
-		if (r == 0)
-			return err_set(e, -EEXIST, "backend '%s' holds a pool already",
-				       backend_url(p->backend));
-		if (r != -ENOENT)
-			return r;
-		return backend_put(p->backend, POOL_NAME, &source, 0, &result, e);
-	}
-}
-
-int pool_create(struct env *env, const struct pool_options *o, struct err *e)
-{
-	struct pool_row row = { .sco_bytes = (uint32_t)o->sco_bytes };
-	struct pool *p;
-	bool marked = false;
-	int r;
-
-	if (o->sco_bytes % CLUSTER_BYTES || o->sco_bytes / CLUSTER_BYTES < SCO_SLOTS_MIN ||
-	    o->sco_bytes / CLUSTER_BYTES > SCO_SLOTS_MAX + 1u)
-		return err_set(e, -EINVAL, "SCOs of %" PRIu64 " bytes are not possible",
-			       o->sco_bytes);
-	r = pool_new(env, o, &p, e);
-	if (r < 0)
-		return r;
-	r = get_pool_row(p, &row, e);
-	if (r != -ENOENT) {
-		r = r < 0 ? r : err_set(e, -EEXIST, "'%s' holds a pool already", o->dir);
-		pool_free(p);
-		return r;
-	}
-	env_random(env, &p->uuid, sizeof(p->uuid));
-	r = pool_open_backend(p, e);
-	row = (struct pool_row){ .pool = p->uuid,
-				 .sco_bytes = (uint32_t)o->sco_bytes,
-				 .created_ns = env_now_real_ns(env) };
-	if (r == 0)
-		r = open_flash(p, row.sco_bytes, true, e);
-	if (r == 0)
-		r = ring_create_record(env, p->dir, &p->uuid, e);
-	if (r == 0)
-		r = put_shared_stream(p, e);
-	if (r == 0) {
-		r = env_sync_dir(env, p->dir);
-		if (r < 0)
-			err_set(e, r, "syncing '%s'", p->dir);
-	}
-	if (r == 0) {
-		r = mark_backend(p, e);
-		marked = r == 0;
-	}
-	if (r == 0) /* last: with it the pool is there */
-		r = put_pool_row(p, &row, e);
-	if (r < 0 && marked)
-		(void)!backend_delete(p->backend, POOL_NAME, NULL); /* else it counts as taken */
-	pool_free(p);
-	return r;
 }
 
 /* --- open -------------------------------------------------------------------------------------- */
@@ -490,7 +383,7 @@ static int load_rows(struct pool *p, struct err *e)
 	return r;
 }
 
-static void init_locks(struct pool *p)
+void pool_init_locks(struct pool *p)
 {
 	mutex_init(&p->counters_lock, 0);
 	mutex_init(&p->objects_lock, LOCK_OBJECTS);
@@ -587,7 +480,7 @@ static int start_jobs(struct pool *p, struct err *e)
 }
 
 /* Everything that recovery made, given up or at the end. */
-static void close_parts(struct pool *p, bool clean)
+void pool_close_parts(struct pool *p, bool clean)
 {
 	while (p->dropped) {
 		struct dropped_layer *d = p->dropped;
@@ -616,7 +509,7 @@ static void close_parts(struct pool *p, bool clean)
 	bounce_free_all(p);
 }
 
-static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
+int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 {
 	struct ring_options ro = {
 		.pool_dir = p->dir,
@@ -629,7 +522,7 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	};
 	int r;
 
-	r = open_flash(p, row->sco_bytes, false, e);
+	r = pool_open_flash(p, row->sco_bytes, false, e);
 	if (r == 0)
 		r = open_caches(p, e);
 	if (r < 0)
@@ -652,7 +545,21 @@ static int open_rest(struct pool *p, struct pool_row *row, struct err *e)
 	p->capacity_bytes = p->options.capacity_bytes;
 	pool_recount(p);
 	capacity_counted(p, 0);
-	return start_jobs(p, e);
+	return 0;
+}
+
+/* What a restore left that was cut off is no pool. */
+static int refuse_unfinished(struct pool *p, struct err *e)
+{
+	struct root_row root;
+	int r = restore_get_mark(p, &root, e);
+
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? r :
+		       err_set(e, -EUCLEAN,
+			       "the restore of '%s' was cut off: remove it and restore again",
+			       p->dir);
 }
 
 int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_pool, struct err *e)
@@ -664,22 +571,27 @@ int pool_open(struct env *env, const struct pool_options *o, struct pool **ret_p
 	r = pool_new(env, o, &p, e);
 	if (r < 0)
 		return r;
-	r = get_pool_row(p, &row, e);
-	if (r < 0) {
+	r = refuse_unfinished(p, e);
+	if (r == 0) {
+		r = pool_get_row(p, &row, e);
 		if (r == -ENOENT)
 			err_set(e, r, "'%s' holds no pool", o->dir);
+	}
+	if (r < 0) {
 		pool_free(p);
 		return r;
 	}
 	p->uuid = row.pool;
 	p->epoch = ++row.epoch;
-	init_locks(p);
+	pool_init_locks(p);
 	/* Durable before the first write of this process: no two ever share an epoch. */
-	r = put_pool_row(p, &row, e);
+	r = pool_put_row(p, &row, e);
 	if (r == 0)
-		r = open_rest(p, &row, e);
+		r = pool_open_parts(p, &row, e);
+	if (r == 0)
+		r = start_jobs(p, e);
 	if (r < 0) {
-		close_parts(p, false);
+		pool_close_parts(p, false);
 		pool_free(p);
 		return err_wrap(e, r, "pool '%s'", o->dir);
 	}
@@ -747,7 +659,7 @@ int pool_close(struct pool *p, struct err *e)
 		drop_unused_scos(p);
 	metrics_remove(&p->registry, &p->cache_group);
 	metrics_remove(&p->registry, &p->metrics_group);
-	close_parts(p, r == 0);
+	pool_close_parts(p, r == 0);
 	pool_free(p);
 	return r;
 }

@@ -68,6 +68,7 @@ struct pool {
 	struct mutex backend_lock; /* unranked; while the store is opened */
 	struct backend *backend;   /* atomic until it is open, then constant */
 	bool own_backend;
+	bool store_must_exist; /* it is not made where there is none; set before it is opened */
 	struct ring *ring;
 	struct flash *flash;
 	struct cache *cache; /* what was fetched of absent SCOs */
@@ -131,6 +132,8 @@ struct pool {
 	uint64_t stale_percent; /* atomic: of it, what is expected to replace what lives */
 	/* Atomic: number of the last checkpoint that began, and of the last that counted; from 1. */
 	uint64_t checkpoint_begun, checkpoint_counted;
+
+	struct restore_plan *restoring; /* while a pool is restored (restore.c), else NULL */
 
 	/* Upload (upload.c). Guarded by checkpoint_lock: */
 	uint64_t root_number; /* last committed; stored atomically for pool_status() */

@@ -1,4 +1,5 @@
 #include "volume/recovery.h"
+#include "volume/restore_impl.h"
 
 #include "common/log.h"
 
@@ -236,6 +237,10 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 	struct replay rp = { .pool = p, .stream = s, .checkpoint_lsn = checkpoint_lsn };
 	int r;
 
+	rp.limit = UINT64_MAX;
+	/* What the root shows is all of it: no more, and no less. */
+	if (p->restoring)
+		rp.limit = rp.recorded_durable = restore_lsn(p->restoring, s->id);
 	rp.end = checkpoint_lsn;
 	rp.has_ring = old != NULL;
 	rp.ring_epoch = old ? old->header.epoch : 0;
@@ -253,6 +258,9 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 		r = settle_leftovers(&rp, e);
 	if (r == 0)
 		r = recovery_order(&rp, e);
+	if (r == 0 && p->restoring)
+		r = rp.damaged ? err_set(e, -EUCLEAN, "%s", rp.damage) :
+				 restore_note_entries(p->restoring, &rp);
 	if (r == 0 && !rp.damaged)
 		r = recovery_give_up_behind(&rp, e);
 	if (r == 0) {

@@ -22,6 +22,7 @@ struct replay {
 	struct pool *pool;
 	struct stream *stream;
 	lsn_t checkpoint_lsn;
+	lsn_t limit; /* entries above it do not count: of a restore, else none is */
 
 	struct sco **scos; /* all SCOs of the stream, by number; referenced */
 	size_t sco_count;

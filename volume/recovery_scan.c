@@ -336,7 +336,7 @@ static int scan_init(struct scan *sc, struct replay *rp, struct sco *s, lsn_t li
 static void find_limits(const struct replay *rp, lsn_t *limits)
 {
 	for (size_t i = 0; i < rp->sco_count; i++)
-		limits[i] = UINT64_MAX;
+		limits[i] = rp->limit;
 	for (size_t i = 0; i < rp->sco_count; i++) {
 		const struct sco *s = rp->scos[i];
 

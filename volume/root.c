@@ -5,7 +5,8 @@
  *
  * A stream's manifest is written anew when its SCOs changed. SCOs younger than the map that it names
  * are replayed by a restore. A new map (root_map.c) is needed once a SCO left whose log the old one
- * does not cover.
+ * does not cover, or an object left the stream, whose entries nobody replays; and now and then, so that
+ * a restore has not much to replay.
  */
 #include "common/crc32c.h"
 #include "common/log.h"
@@ -17,6 +18,8 @@
 
 /* Largest image, manifest or root that is put in one piece. */
 #define IMAGE_BYTES_MAX ((size_t)4 << 30)
+/* SCOs of a stream that a restore may have to replay: it fetches an index of each. */
+#define REPLAY_SCOS_MAX 64u
 
 /* --- the namespace ----------------------------------------------------------------------------- */
 
@@ -116,6 +119,15 @@ static bool log_has_hole(const struct manifest *m)
 		end = max_u64(end, m->scos[i].last_lsn);
 	}
 	return end < m->lsn;
+}
+
+static bool log_is_long(const struct manifest *m)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < m->sco_count; i++)
+		count += m->scos[i].last_lsn > m->map_lsn;
+	return count > REPLAY_SCOS_MAX;
 }
 
 int root_read_object(struct pool *p, const struct named_object *o, struct buf *out, struct err *e)
@@ -266,7 +278,8 @@ static int new_manifest(struct root_builder *b, struct stream_cut *cut, const st
 
 	new->map = old->map;
 	new->map_lsn = old->map_lsn;
-	if (old->stream == 0 || lost_a_sco(old, new) || log_has_hole(new)) {
+	if (old->stream == 0 || new->map_lsn < cut->mark || lost_a_sco(old, new) ||
+	    log_has_hole(new) || log_is_long(new)) {
 		r = root_map_put(b, cut, &old->map, e);
 		if (r == 0 && new->lsn < new->map_lsn && !cut->damaged)
 			r = err_set(e, -EAGAIN, "stream %u: not all that its map names is stored",
@@ -303,7 +316,8 @@ static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struc
 	rs->stream = cut->manifest.stream;
 	b->new.stream_count++;
 	/* Of a damaged stream not all travels: the root before has what is whole. */
-	if (before && (cut->damaged || same_scos(&old, &cut->manifest))) {
+	if (before &&
+	    (cut->damaged || (same_scos(&old, &cut->manifest) && old.map_lsn >= cut->mark))) {
 		rs->manifest = before->manifest;
 		if (cut->damaged)
 			r = spare_scos(b, &old, e);

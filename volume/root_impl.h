@@ -22,7 +22,8 @@ struct changed_area {
 /* A stream as the root is to show it. */
 struct stream_cut {
 	bool damaged;
-	lsn_t checkpoint_lsn;	  /* what the view's rows show of it */
+	lsn_t checkpoint_lsn; /* what the view's rows show of it */
+	lsn_t mark;	      /* the newest of its layers that are frozen: the map has to show it */
 	struct manifest manifest; /* owned; its map is root.c's */
 };
 

@@ -58,6 +58,25 @@ static int see_object(void *arg, const uint8_t *key, size_t key_bytes, const uin
 	return r;
 }
 
+static int by_stream(const void *a, const void *b)
+{
+	const struct stream_cut *x = a, *y = b;
+
+	return (x->manifest.stream > y->manifest.stream) -
+	       (x->manifest.stream < y->manifest.stream);
+}
+
+static void note_mark(struct root_builder *b, uint32_t stream, lsn_t mark)
+{
+	const struct stream_cut wanted = { .manifest.stream = stream };
+	struct stream_cut *cut = b->stream_count ? bsearch(&wanted, b->streams, b->stream_count,
+							   sizeof(wanted), by_stream) :
+						   NULL;
+
+	if (cut)
+		cut->mark = max_u64(cut->mark, mark);
+}
+
 static int see_layer(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		     size_t value_bytes)
 {
@@ -69,9 +88,10 @@ static int see_layer(void *arg, const uint8_t *key, size_t key_bytes, const uint
 	r = row_key_parse_u64(key, key_bytes, ROW_LAYER, &id);
 	if (r == 0)
 		r = layer_row_decode(value, value_bytes, &row, l->e);
-	if (r < 0)
+	if (r < 0 || row.state != LAYER_FROZEN)
 		return r;
-	return row.state == LAYER_FROZEN ? add_layer(l, id, row.mark_stream) : 0;
+	note_mark(l->b, row.mark_stream, row.mark);
+	return add_layer(l, id, row.mark_stream);
 }
 
 static int by_id(const void *a, const void *b)
@@ -231,6 +251,8 @@ int root_map_pieces(struct pool *p, const struct named_object *map, struct map_p
 			r = rows_image_decode(bytes.data, bytes.len_bytes, &h, see_piece, &l, e);
 		if (r == 0 && h.kind != ROWS_MAP_INDEX)
 			r = err_set(e, -EUCLEAN, "it is no index of a map");
+		if (r == 0 && memcmp(&h.pool, &p->uuid, sizeof(h.pool)) != 0)
+			r = err_set(e, -EUCLEAN, "it is of another pool");
 	}
 	buf_done(&bytes);
 	if (r < 0) {

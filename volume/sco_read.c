@@ -128,6 +128,8 @@ int sco_load_footer(struct sco_table *t, struct sco *s, struct err *e)
 	if (s->table_offset_bytes)
 		return 0;
 	s->salt = c.footer.salt;
+	if (s->epoch != c.footer.epoch) /* a restore knows that of the object only */
+		s->epoch = c.footer.epoch;
 	s->table_offset_bytes = c.footer.table_offset_bytes;
 	__atomic_store_n(&s->batch_count, c.footer.batch_count, __ATOMIC_RELAXED);
 	return 0;

@@ -77,6 +77,36 @@ void pool_options_default(struct pool_options *o, const char *dir);
  */
 NODISCARD int pool_create(struct env *env, const struct pool_options *o, struct err *e);
 
+struct pool_restore_options {
+	/* Now and then while the maps are fetched; may be NULL. */
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+	void *arg;
+};
+
+/* What came of a restore. */
+struct pool_restored {
+	uint64_t root, root_epoch; /* that was restored */
+	int64_t root_created_ns;   /* real time: what was written later is not there */
+	uint64_t roots_skipped;	   /* younger ones that are not whole */
+	uint64_t epoch;		   /* that was claimed */
+	uint64_t objects, streams, scos;
+	uint64_t live_bytes, stored_bytes; /* named by the maps; of all SCOs on the backend */
+	uint64_t fetched_bytes;		   /* of names and maps */
+};
+
+/*
+ * Make a pool in an existing directory from what a backend holds: as its newest root shows it, or the
+ * one before where that is not whole. No data is fetched but the logs that the maps lack. An epoch is
+ * claimed, so another daemon of the pool that still lives stops putting.
+ * Errors:   -EEXIST a pool is there; -ENOENT the backend holds none, or no root; -EUCLEAN, -EBADMSG no
+ *           root is whole; -ESTALE, -EBUSY another daemon is at it; what the env and the backend say.
+ *           What was made by then stays: no pool, but a further call begins anew in it.
+ * Durable:  the pool.
+ */
+NODISCARD int pool_restore(struct env *env, const struct pool_options *o,
+			   const struct pool_restore_options *options,
+			   struct pool_restored *ret_restored, struct err *e);
+
 /*
  * Open a pool: recover what a dead process or a power cut left, claim a new epoch, start the jobs.
  * Errors:   -EBUSY another process has it, -ENOENT no pool or the ring is missing, -EUCLEAN or

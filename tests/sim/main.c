@@ -149,6 +149,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds)
 		{ "power cuts", t->power_cuts },
 		{ "kills", t->kills },
 		{ "crashes inside recovery", t->in_recovery },
+		{ "machines lost and restored", t->machines_lost },
 		{ "effects kept", t->kept },
 		{ "effects dropped", t->dropped },
 		{ "effects torn", t->torn },

@@ -25,7 +25,9 @@ struct world_object {
 	struct object *open;
 	struct model model;
 	bool creation_synced;
-	bool deleting; /* its deletion was not acknowledged */
+	bool deleting;	    /* its deletion was not acknowledged */
+	uint64_t rooted_id; /* when the machine's last root was made sure: which it was, */
+	size_t rooted;	    /* and how many operations it had */
 };
 
 struct world {
@@ -36,6 +38,9 @@ struct world {
 	struct backend *backend;
 	struct store *fault_store;
 	char store_url[48];
+	char dir[32], cache[40]; /* of the machine that is just used */
+	unsigned int machine;	 /* counted from 0 */
+	bool losing; /* all that is here goes when the process ends: the store is left */
 	struct pool *pool;
 	struct world_object objects[OBJECTS];
 	uint64_t generation;
@@ -77,7 +82,9 @@ static void choose_options(struct world *w)
 	/* In some seeds little happens by itself: much that is not durable yet, over many SCOs. */
 	uint64_t slow = sim_rand(s, 3) ? 1 : 30;
 
-	pool_options_default(o, "/pool");
+	(void)snprintf(w->dir, sizeof(w->dir), "/pool");
+	(void)snprintf(w->cache, sizeof(w->cache), "/pool/cache");
+	pool_options_default(o, w->dir);
 	o->sco_bytes = UINT64_C(131072) << sim_rand(s, 3);
 	o->ring_frame_bytes = 16384u << sim_rand(s, 3);
 	o->ring_bytes = 4096 + o->ring_frame_bytes * (4 + sim_rand(s, slow > 1 ? 100 : 20));
@@ -100,7 +107,7 @@ static void choose_options(struct world *w)
 	}
 	o->map_piece_bytes = 100;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
-	o->cache[0].path = "/pool/cache";
+	o->cache[0].path = w->cache;
 	o->cache_count = 1;
 	if (sim_rand(s, 3) == 0) {
 		sim_add_device(s, "/cache2", POOL_BYTES, 0);
@@ -119,7 +126,8 @@ static void open_backend(struct world *w)
 		.cut_read = 1500,
 		.no_space = 500,
 		.delay_ns_max = 200000,
-		.down = sim_rand(w->sim, 8) == 0 && !w->small, /* writers would wait for ever */
+		/* Writers would wait for ever; readers, where flash never had it all. */
+		.down = sim_rand(w->sim, 8) == 0 && !w->small && !w->machine,
 	};
 	struct store *below;
 	struct err e = { 0 };
@@ -143,7 +151,7 @@ static void set_faults(struct world *w)
 {
 	/* A process that starts after a failed fdatasync cannot know that pages it can read are not on
 	 * the disk and never will be: FORMAT.md says what that leaves open. */
-	struct sim_faults f = { .path_prefix = "/pool/cache", .forgets_at_once = true };
+	struct sim_faults f = { .path_prefix = w->cache, .forgets_at_once = true };
 
 	if (w->faulty && sim_rand(w->sim, 3) == 0) {
 		f.eio_write_ppm = 4000;
@@ -355,6 +363,16 @@ static void do_delete(struct world *w, struct world_object *o)
 	TOTAL(w, deletes, 1);
 }
 
+/* All that was acknowledged is in a root: from here on the machine may be lost. */
+static void begin_loss(struct world *w)
+{
+	w->losing = true;
+	for (unsigned int i = 0; i < OBJECTS; i++) {
+		w->objects[i].rooted_id = w->objects[i].id;
+		w->objects[i].rooted = w->objects[i].model.op_count;
+	}
+}
+
 static void do_background(struct world *w, unsigned int which)
 {
 	struct err e = { 0 };
@@ -371,6 +389,8 @@ static void do_background(struct world *w, unsigned int which)
 		w->objects[i].model.synced = w->objects[i].model.op_count;
 		w->objects[i].creation_synced = true;
 	}
+	if (which == 2 && w->process + 1 < PROCESSES && sim_rand(w->sim, 3) == 0)
+		begin_loss(w);
 }
 
 static void checkpoint_beside(void *arg)
@@ -738,6 +758,73 @@ static uint64_t pick(void *arg, uint64_t n)
 	return sim_rand(arg, n + 1);
 }
 
+/* --- a machine that is lost -------------------------------------------------------------------- */
+
+static void restore(void *arg)
+{
+	struct world *w = arg;
+	struct pool_restored restored;
+	struct err e = { 0 };
+	int r = meta_mem_open(w->disk, &w->options.meta, &e);
+
+	if (r < 0)
+		fail(w, "metadata", r, &e);
+	open_backend(w);
+	r = pool_restore(sim_env(w->sim), &w->options, NULL, &restored, &e);
+	if (r < 0)
+		fail(w, "restore", r, &e);
+	if (restored.roots_skipped)
+		fail(w, "the newest root is not whole", (int)restored.roots_skipped, NULL);
+	meta_close(w->options.meta);
+	backend_close(w->backend);
+}
+
+/* Sometimes it is cut off, and begins anew in what that left. */
+static void restore_machine(struct world *w)
+{
+	enum sim_crash kind = sim_rand(w->sim, 2) ? SIM_POWER : SIM_KILL;
+
+	w->faulty = false;
+	sim_crash_cancel(w->sim);
+	if (sim_rand(w->sim, 2))
+		sim_crash_at(w->sim, 1 + sim_rand(w->sim, 200), kind);
+	if (sim_run(w->sim, restore, w) == SIM_CRASHED) {
+		if (kind == SIM_POWER)
+			meta_mem_power_cut(w->disk, pick, w->sim);
+		else
+			meta_mem_kill(w->disk);
+		sim_crash_cancel(w->sim);
+		(void)sim_run(w->sim, restore, w);
+	}
+	meta_mem_kill(w->disk);
+}
+
+/* What is left is the store. A machine with other directories takes over: each object is at one point
+ * of its history, not before the last root that was waited for. */
+static void lose_machine(struct world *w)
+{
+	struct pool_options *o = &w->options;
+
+	w->losing = false;
+	(void)snprintf(w->dir, sizeof(w->dir), "/machine%u", ++w->machine);
+	(void)snprintf(w->cache, sizeof(w->cache), "%s/cache", w->dir);
+	sim_add_device(w->sim, w->dir, POOL_BYTES, 0);
+	o->cache_count = 1;
+	meta_mem_disk_free(w->disk);
+	w->disk = meta_mem_disk_new();
+	ASSERT(w->disk);
+	restore_machine(w);
+	for (unsigned int i = 0; i < OBJECTS; i++) {
+		struct world_object *ob = &w->objects[i];
+
+		ob->creation_synced = ob->id == ob->rooted_id;
+		ob->model.synced = ob->creation_synced ? ob->rooted : 0;
+	}
+	w->halves_id = 0;
+	w->power_cut = true;
+	TOTAL(w, machines_lost, 1);
+}
+
 static void run_process(struct world *w)
 {
 	uint64_t cuts = sim_stats(w->sim)->power_cuts;
@@ -770,6 +857,8 @@ static void run_process(struct world *w)
 		meta_mem_kill(w->disk);
 	}
 	sim_set_faults(w->sim, NULL);
+	if (w->losing)
+		lose_machine(w);
 }
 
 uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)

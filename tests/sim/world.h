@@ -17,7 +17,7 @@
 /* Over all seeds; in shared memory, changed atomically. */
 struct world_totals {
 	uint64_t passed;
-	uint64_t power_cuts, kills, in_recovery;
+	uint64_t power_cuts, kills, in_recovery, machines_lost;
 	uint64_t kept, dropped, torn, reordered, late;
 	uint64_t eio, enospc, backend_faults;
 	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;

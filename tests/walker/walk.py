@@ -198,17 +198,21 @@ class Walk:
         if not row or (owner, row.version, row.cache_dir) != (stream, version, index):
             self.say(f"cache: '{name}' is named by no row")
             return
-        say = lambda what: self.say(f"cache: '{name}': {what}")
-        sco = scos.read(path, row.slot_count, row.state == f.SCO_SEALED, say)
-        if not sco:
-            self.local[number] = None
-            return
-        self.local[number] = sco
         self.counts["files"] += 1
+        self.take_sco(path, stream, number, row, lambda what: self.say(f"cache: '{name}': {what}"))
+
+    def take_sco(self, path, stream, number, row, say):
+        sco = scos.read(path, row.slot_count, row.state == f.SCO_SEALED, say)
+        self.local[number] = sco
+        if not sco:
+            return
         self.counts["clusters"] += sum(s.kind == f.RAW for s in sco.slots)
-        own = (sco.stream, sco.number, sco.version, sco.epoch, sco.salt)
-        if own != (stream, number, version, row.epoch, row.salt):
+        own = (sco.stream, sco.number, sco.version)
+        if own != (stream, number, row.version):
             say("header and row disagree")
+        # A restore does not know the salt; the row has it once somebody needed it.
+        if row.salt and (sco.epoch, sco.salt) != (row.epoch, row.salt):
+            say("header and row disagree in epoch or salt")
         if sco.sealed:
             own = (sco.bytes, sco.footer_crc, len(sco.slots))
             if own != (row.file_bytes, row.footer_crc, row.slot_count):
@@ -216,10 +220,22 @@ class Walk:
 
     def look_for_missing_files(self):
         for number, (stream, row) in sorted(self.sco_rows.items()):
-            if number not in self.local and (row.slot_count or row.state == f.SCO_SEALED):
+            if number in self.local or not (row.slot_count or row.state == f.SCO_SEALED):
+                pass
+            elif row.state == f.SCO_SEALED and row.flags & f.UPLOADED:
+                self.look_at_absent(stream, number, row)
+            else:
                 self.say(f"SCO {number:x} of stream {stream:x}: its file is missing")
             if stream not in self.streams:
                 self.say(f"SCO {number:x}: its stream {stream:x} has no row")
+
+    def look_at_absent(self, stream, number, row):
+        """It is on the backend only."""
+        self.counts["absent"] += 1
+        name = name_sco(stream, number, row.version, row.object_epoch)
+        path = os.path.join(self.objects, name)
+        if os.path.exists(path):  # else it is told where the backend is looked at
+            self.take_sco(path, stream, number, row, lambda what: self.say(f"'{name}': {what}"))
 
     # --- maps against SCOs ---
 
