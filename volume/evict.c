@@ -173,7 +173,7 @@ struct round {
 	size_t count;
 	uint64_t room_bytes[FLASH_DIRS_MAX], margin_bytes[FLASH_DIRS_MAX];
 	unsigned int evicted;
-	bool aging; /* chances are given up without need */
+	bool aging;  /* chances are given up without need */
 	bool spared; /* something may go that was read */
 	bool held, not_saved, not_rooted;
 };

@@ -4,7 +4,7 @@
  * (1) look: what names there are, so which roots, and which numbers were given out; (2) rows: those of
  * one root, verified while they are fetched; (3) settle: the engine opens what came of it, replays the
  * logs behind the maps up to where the root says and no further, and makes a checkpoint. The argument:
- * FORMAT.md 10.7.
+ * FORMAT.md 10.8.
  */
 #ifndef VOLUME_RESTORE_IMPL_H
 #define VOLUME_RESTORE_IMPL_H
