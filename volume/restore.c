@@ -46,7 +46,7 @@ int restore_note_entries(struct restore_plan *plan, const struct replay *rp)
 {
 	for (size_t i = 0; i < rp->count; i++)
 		plan->object_max = max_u64(plan->object_max, rp->entries[i].entry.object);
-	return 0;
+	return plan->object_max > RESTORE_NUMBER_MAX ? -EUCLEAN : 0;
 }
 
 /* --- SCOs that hold more than counts ----------------------------------------------------------- */

@@ -14,6 +14,9 @@
 
 struct replay;
 
+/* A number of an object or a layer beyond is of no pool. */
+#define RESTORE_NUMBER_MAX (UINT64_C(1) << 62)
+
 /* A SCO's object on the store. */
 struct store_sco {
 	uint64_t sco, epoch, len_bytes;
@@ -80,6 +83,7 @@ NODISCARD int restore_raise_counter(struct pool *p, enum counter_id id, uint64_t
 
 /* The engine asks (restore.c). */
 lsn_t restore_lsn(const struct restore_plan *plan, uint32_t stream);
+/* -EUCLEAN: an object that cannot be. */
 NODISCARD int restore_note_entries(struct restore_plan *plan, const struct replay *rp);
 
 #endif

@@ -20,9 +20,7 @@
 #define COMMIT_BYTES (4u << 20)
 /* So many numbers are left out above the newest that is seen: some were given out since. */
 #define NUMBERS_JUMP (16u * COUNTER_BLOCK)
-/* A number beyond is no number of a pool. */
-#define NUMBER_MAX (UINT64_C(1) << 62)
-#define MARK_KEY   1u
+#define MARK_KEY     1u
 
 struct rr_layer {
 	uint64_t id, object, parent;
@@ -250,7 +248,7 @@ static int see_name_row(void *arg, const uint8_t *key, size_t key_bytes, const u
 
 static int check_layers(struct rows_writer *w)
 {
-	if (max_u64(w->object_max, w->layer_max) > NUMBER_MAX)
+	if (max_u64(w->object_max, w->layer_max) > RESTORE_NUMBER_MAX)
 		return err_set(w->e, -EUCLEAN, "numbers out of range");
 	for (size_t i = 0; i < w->layer_count; i++) {
 		const struct rr_layer *l = &w->layers[i];
