@@ -169,6 +169,7 @@ void cache_put(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
 		if (!is_there && !f)
 			return;
 		if (f) {
+			f->valued = true;
 			cache_keep(c, f, (const uint8_t *)src + (at - offset_bytes));
 			at = f->end_bytes;
 			cache_fetch_end(c, f);

@@ -94,6 +94,7 @@ struct cache_fetch {
 	uint64_t serial;
 	uint8_t *mem; /* NULL: nobody may copy out of it */
 	bool ahead;   /* nobody asked for it yet */
+	bool valued;  /* worth keeping before anybody read it again */
 
 	/* Guarded by cache.lock. */
 	unsigned int refs;

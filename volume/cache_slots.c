@@ -184,7 +184,7 @@ static uint32_t bind_chunk(struct cache *c, const struct cache_fetch *f, uint32_
 	if (old != SLOT_NONE)
 		cache_take_out(c, old); /* of another version */
 	cache_bind(c, new, f->sco.sco, chunk, f->sco.version,
-		   cache_queue_for(c, f->sco.sco, chunk));
+		   f->valued ? SLOT_MAIN : cache_queue_for(c, f->sco.sco, chunk));
 	return cache_pin(c, new) ? new : SLOT_NONE;
 }
 

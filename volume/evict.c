@@ -14,8 +14,6 @@
 /* Where only the cache wants room, a SCO gives up a chance so often: reads that are longer ago do not
  * keep a whole file from making room for chunks that are read. */
 #define EVICT_AGE_NS UINT64_C(1000000000)
-/* What a cold read needs of an index larger than this: the table and the footer. */
-#define INDEX_BYTES_MAX (1u << 20)
 
 /* --- what may go ------------------------------------------------------------------------------- */
 
@@ -107,25 +105,22 @@ static enum verdict judge(struct pool *p, const struct sco *s)
 
 /* --- one SCO ----------------------------------------------------------------------------------- */
 
-/* What a read of a cluster needs first stays near: the index. Best effort. */
+/* What a read of a cluster needs first stays near: the slot table, a sixtieth of the data at most, and
+ * the footer. Best effort. */
 static void keep_index(struct pool *p, struct sco *s)
 {
-	uint64_t at = s->table_offset_bytes, len_bytes = s->file_bytes - at;
+	size_t table_bytes = (size_t)div_up_u64(s->next_slot, SLOTS_PER_CHUNK) * BLOCK_BYTES;
+	uint64_t footer_at = s->file_bytes - BLOCK_BYTES;
+	uint8_t *mem = direct_alloc(table_bytes);
 	struct cache_sco name;
-	uint8_t *mem;
 
-	if (len_bytes > INDEX_BYTES_MAX)
-		len_bytes = div_up_u64(s->next_slot, SLOTS_PER_CHUNK) * BLOCK_BYTES;
-	mem = len_bytes <= INDEX_BYTES_MAX ? direct_alloc((size_t)len_bytes) : NULL;
 	if (!mem)
 		return;
 	absent_name(p, s, &name);
-	if (sco_read_raw(p->scos, s, at, (size_t)len_bytes, mem, NULL) == 0)
-		cache_put(p->cache, &name, at, (size_t)len_bytes, mem);
-	at = s->file_bytes - BLOCK_BYTES;
-	if (at >= s->table_offset_bytes + len_bytes &&
-	    sco_read_raw(p->scos, s, at, BLOCK_BYTES, mem, NULL) == 0)
-		cache_put(p->cache, &name, at, BLOCK_BYTES, mem);
+	if (sco_read_raw(p->scos, s, s->table_offset_bytes, table_bytes, mem, NULL) == 0)
+		cache_put(p->cache, &name, s->table_offset_bytes, table_bytes, mem);
+	if (sco_read_raw(p->scos, s, footer_at, BLOCK_BYTES, mem, NULL) == 0)
+		cache_put(p->cache, &name, footer_at, BLOCK_BYTES, mem);
 	free(mem);
 }
 
