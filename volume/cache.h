@@ -118,9 +118,11 @@ int cache_want(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
  * unless something is wanted before. For a simulator, where there are no threads. */
 uint64_t cache_step(void *cache);
 
-/* Bytes that the caller has, of a SCO whose file goes: its index, say. They come into the main queue, for
- * a scan must not drive out what each cold read needs. Best effort. Multiples of 4 KiB, src aligned to
- * ENV_DIRECT_ALIGN. */
+/*
+ * Bytes that the caller has, of a SCO whose file goes: its index, say. They come into the main queue, for
+ * a scan must not drive out what each cold read needs. Best effort.
+ * Units: multiples of 4 KiB, src aligned to ENV_DIRECT_ALIGN.
+ */
 void cache_put(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes, size_t len_bytes,
 	       const void *src);
 /* These bytes are wrong: not there any more. */
