@@ -119,8 +119,8 @@ int cache_want(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes
 uint64_t cache_step(void *cache);
 
 /*
- * Bytes that the caller has, of a SCO whose file goes: its index, say. They come into the main queue, for
- * a scan must not drive out what each cold read needs. Best effort.
+ * Bytes that the caller has, of a SCO whose file goes: its index, say. They come into the main queue,
+ * for a scan must not drive out what each cold read needs. Best effort.
  * Units: multiples of 4 KiB, src aligned to ENV_DIRECT_ALIGN.
  */
 void cache_put(struct cache *c, const struct cache_sco *s, uint64_t offset_bytes, size_t len_bytes,
