@@ -270,7 +270,8 @@ static size_t count_scos(void)
  * deleted, while keep_some. */
 static bool lose_puts, keep_some;
 static unsigned int kept;
-/* What is dirty when a SCO is put, the last one first. */
+/* What is dirty when a SCO is put, the last one first. Several are put at a time. */
+static struct mutex put_lock;
 static uint64_t dirty_at_put[2];
 static const struct store_ops *mem_ops;
 
@@ -280,6 +281,7 @@ static int losing_put(struct store *s, const char *name, const struct backend_so
 	int r = mem_ops->put(s, name, source, flags, ret_result, e);
 
 	if (strstr(name, "/sco/")) {
+		GUARD(&put_lock);
 		dirty_at_put[1] = dirty_at_put[0];
 		dirty_at_put[0] = __atomic_load_n(&pf.pool->dirty_bytes, __ATOMIC_RELAXED);
 	}
@@ -300,6 +302,7 @@ static struct backend *open_losing_store(void)
 	struct backend *backend;
 	struct store *s;
 
+	mutex_init(&put_lock, 0);
 	ck_assert_int_eq(store_mem_open(env_posix(), "lost", &o, &s, NULL), 0);
 	mem_ops = s->ops;
 	ops = *mem_ops;

@@ -270,6 +270,7 @@ START_TEST(nothing_goes_before_a_checkpoint_and_a_root_have_it)
 {
 	uint64_t id, want = 1;
 
+	pf.options.dirty_limit_bytes = 64 * MIB; /* nobody hurries the uploader */
 	pool_fixture_create();
 	pool_fixture_open_quiet();
 	take_evictor();
