@@ -182,7 +182,7 @@ with open(sys.argv[1], "r+b") as f:
 }
 
 files_that_are_too_many_missing_or_damaged_are_found() {
-	local sco name slot
+	local sco name slot object
 	fresh
 	write disk.raw 0 4
 	write file.txt 0 2
@@ -199,8 +199,13 @@ files_that_are_too_many_missing_or_damaged_are_found() {
 	cp "$sco" "${sco%/*}/${name:0:8}-000000fff-00000000"
 	finds "'${name:0:8}-000000fff-00000000' is named by no row"
 	rm "${sco%/*}/${name:0:8}-000000fff-00000000"
+	# Its object is there, so nothing is lost; but one that was a link does not go from flash.
 	mv "$sco" "$work/sco"
-	finds "its file is missing"
+	finds "one file or two: the SCO's row says otherwise"
+	object=$(find "$pool/objects" -samefile "$work/sco")
+	mv "$object" "$work/object"
+	finds "${object#"$pool/objects/"}"
+	mv "$work/object" "$object"
 	mv "$work/sco" "$sco"
 	flip "$sco" $((200 * 4096 + 77))
 	finds "'$name': slot 200: the cluster's checksum is wrong"
