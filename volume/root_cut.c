@@ -136,8 +136,10 @@ int root_cut(struct root_builder *b, struct err *e)
 int root_put_scos(struct root_builder *b, struct err *e)
 {
 	struct pool *p = b->pool;
-	int r = upload_pool_put(p, b->claimed, b->claimed_count, true, &b->claimed_done, e);
+	int r;
 
+	pool_recount(p); /* some were sealed for the cut */
+	r = upload_pool_put(p, b->claimed, b->claimed_count, true, &b->claimed_done, e);
 	pool_recount(p);
 	pool_made_room(p);
 	return r;

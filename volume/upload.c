@@ -297,6 +297,7 @@ static int bring_all(struct pool *p, struct err *e)
 		r = fill_all_scos(p, e);
 	if (r == 0)
 		r = pool_seal(p, e);
+	pool_recount(p); /* an index is dirty, too: what is put now takes itself off */
 	if (r == 0)
 		r = pool_open_backend(p, e);
 	if (r == 0)
