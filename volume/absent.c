@@ -5,9 +5,6 @@
 
 #include "backend/backend.h"
 
-/* Between two tries while the store is away. */
-#define AWAY_PAUSE_NS UINT64_C(200000000)
-
 /* --- the store --------------------------------------------------------------------------------- */
 
 static int store(void *arg, struct backend **ret_backend, struct err *e)

@@ -18,6 +18,8 @@ struct pool;
 #define NEEDS_FETCH (-EREMOTE)
 /* Not here, and the store does not answer. */
 #define STORE_AWAY (-EREMOTEIO)
+/* Between two tries of somebody who waits until it does. */
+#define AWAY_PAUSE_NS UINT64_C(200000000)
 
 /* The pool's cache, and how absent SCOs are read. After flash and the table of SCOs were opened. */
 NODISCARD int absent_open(struct pool *p, struct err *e);

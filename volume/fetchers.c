@@ -5,9 +5,6 @@
 #include "volume/absent.h"
 #include "volume/pool_impl.h"
 
-/* Between two tries of one request while the store is away. */
-#define AWAY_PAUSE_NS UINT64_C(200000000)
-
 static void append_locked(struct pool *p, struct volume_request *r)
 {
 	r->next = NULL;

@@ -128,15 +128,21 @@ static void no_longer_dirty_locked(struct pool *p, uint64_t bytes)
 }
 
 /*
- * Through the page cache, unlike all other reads of SCOs: a store reads its source twice, for a checksum
- * and to send it. So the disk is read once, and ahead of what is hashed; and whoever is short
- * of memory has it back at once.
+ * Through the page cache, unlike all other reads of SCOs: a store reads its source twice, for a
+ * checksum and to send it. So the disk is read once, and ahead of what is hashed; and whoever is short
+ * of memory has it back at once. Not of a recycled file: its last life may have been read that way, and
+ * what is put may soon be the only copy, so nothing rests on the kernel's having forgotten those pages.
  */
-static int open_for_upload(struct pool *p, const char *path, struct env_file **ret_file,
-			   struct err *e)
+static int open_for_upload(struct pool *p, struct sco *s, const char *path,
+			   struct env_file **ret_own, struct env_file **ret_file, struct err *e)
 {
-	int r = env_open(p->env, path, ENV_READ, ret_file);
+	int r;
 
+	*ret_own = NULL;
+	if (s->recycled)
+		return sco_file(p->scos, s, ret_file, e);
+	r = env_open(p->env, path, ENV_READ, ret_own);
+	*ret_file = *ret_own;
 	return r < 0 ? err_set(e, r, "opening '%s': %s", path, err_name(r)) : 0;
 }
 
@@ -145,17 +151,19 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	char name[OBJECT_NAME_MAX + 1];
 	struct backend_put_result result = { 0 };
 	struct backend_source source = { .len_bytes = s->file_bytes };
+	struct env_file *own = NULL;
 	char *path = NULL;
 	int r;
 
 	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
 	path = flash_path(p->flash, s->dir, s->stream, s->number, s->version);
-	r = path ? open_for_upload(p, path, &source.file, e) : err_set(e, -ENOMEM, "upload");
-	if (r == 0) {
-		source.file_path = path;
+	r = path ? open_for_upload(p, s, path, &own, &source.file, e) :
+		   err_set(e, -ENOMEM, "upload");
+	source.file_path = path;
+	if (r == 0)
 		r = backend_put(p->backend, name, &source, 0, &result, e);
-		env_close(p->env, source.file);
-	}
+	if (own)
+		env_close(p->env, own);
 	free(path);
 	mutex_lock(&p->scos->lock);
 	s->busy = false;
