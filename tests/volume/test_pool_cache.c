@@ -146,6 +146,8 @@ END_TEST
 #define CACHE_BYTES (16 * MIB)
 #define LARGE_BYTES (4 * CACHE_BYTES)
 #define PIECE_BYTES (4 * MIB)
+/* Of all SCOs that fit, of which the smallest in use has 256 slots. */
+#define INDEXES_BYTES (CACHE_BYTES / 32)
 
 static void begin_small(void)
 {
@@ -193,7 +195,8 @@ START_TEST(a_pool_holds_more_than_its_flash)
 	pool_fixture_create();
 	pool_fixture_open_quiet();
 	id = make_large();
-	ck_assert_uint_le(flash_used_bytes(pf.pool->flash), CACHE_BYTES);
+	/* Files of before their sealing have no index yet: what is sealed late may pass the limit by that. */
+	ck_assert_uint_le(flash_used_bytes(pf.pool->flash), CACHE_BYTES + INDEXES_BYTES);
 	ck_assert_uint_le(tree_bytes(pf.options.cache[0].path), CACHE_BYTES + MIB);
 	ck_assert_uint_ge(pool_fixture_counter("scos_evicted"), 3 * CACHE_BYTES / MIB);
 	expect_large(id);
