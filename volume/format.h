@@ -27,7 +27,9 @@ struct features {
 };
 /* Bits this program knows. A foreign incompat bit refuses; a foreign ro_compat bit too (we write). */
 #define FEATURES_KNOWN_RO_COMPAT UINT64_C(0)
-#define FEATURES_KNOWN_INCOMPAT	 UINT64_C(0)
+/* Rows of snapshots, marks of live layers: somebody who does not know them would replay too much. */
+#define FEATURE_SNAPSHOTS	UINT64_C(1)
+#define FEATURES_KNOWN_INCOMPAT FEATURE_SNAPSHOTS
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 
@@ -305,6 +307,7 @@ enum row_kind {
 	ROW_CHECKPOINT = 'C',
 	ROW_OBJECT = 'O',
 	ROW_LAYER = 'L',
+	ROW_SNAPSHOT = 'N',
 	ROW_ROOT = 'R',
 	ROW_CONDEMNED = 'X',
 	ROW_FS = 'F', /* keys and values are those of fs/ */
@@ -375,9 +378,31 @@ struct layer_row {
 	uint64_t parent;		/* 0: none */
 	uint64_t parent_limit_clusters; /* nothing of the parent at and behind it */
 	uint32_t parent_origin_base;	/* added to origins of the parent's locations */
+	/* Frozen: it has what this stream's log holds of its object up to the mark. Live: it has nothing of
+	 * what that stream's log holds of its object up to the mark. */
 	uint32_t mark_stream;
 	lsn_t mark;
 };
+/* A name on a frozen layer; key (object, number of the snapshot). Decoded, name and comment point into
+ * the value; they do not end with NUL. */
+#define SNAPSHOT_ROW_NAME_MAX	 255u
+#define SNAPSHOT_ROW_COMMENT_MAX 65536u
+#define SNAPSHOT_ROW_BYTES_MAX	 66000u
+enum snapshot_row_flags {
+	SNAPSHOT_STICKY = 1 << 0,
+};
+struct snapshot_row {
+	uint64_t layer;
+	int64_t created_ns;
+	uint64_t size_bytes;
+	uint64_t root; /* the first root that can show it */
+	uint32_t flags;
+	uint8_t name_bytes;
+	uint32_t comment_bytes;
+	const char *name, *comment;
+};
+/* 1 to 255 bytes, none of them '/' or NUL; not "." or "..". */
+bool snapshot_name_is_sound(const char *name, size_t len_bytes);
 struct root_row {
 	uint64_t number, epoch;
 };
@@ -394,6 +419,8 @@ struct object_state_row {
 /* Row ROW_CHANGED (layer, page >> AREA_PAGES_SHIFT): rows of these pages, or with area 0 the layer's
  * state, changed since the map image that the newest root names. */
 #define AREA_PAGES_SHIFT 8u
+/* No area: rows of the layer changed in a way that no log tells, so the next root needs a new map. */
+#define AREA_UNLOGGED (UINT64_C(1) << 48)
 enum sco_state { SCO_OPEN = 1, SCO_SEALED = 2 };
 enum sco_row_flags {
 	SCO_UPLOADED = 1 << 0, /* the object named by object_epoch is on the backend */
@@ -424,6 +451,7 @@ DECLARE_ROW(stream_row);
 DECLARE_ROW(checkpoint_row);
 DECLARE_ROW(object_row);
 DECLARE_ROW(layer_row);
+DECLARE_ROW(snapshot_row);
 DECLARE_ROW(root_row);
 DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);

@@ -1,0 +1,98 @@
+/*
+ * snapshot - frozen moments of objects, and objects that begin as one. Public.
+ *
+ * A snapshot is a name on a frozen layer of the map, a clone an object whose live layer has another's
+ * frozen layer below it; both take the same time whatever the size. Writes are never held up longer
+ * than it takes to put a new layer over the old one. All calls: any thread; they wait for a checkpoint
+ * that runs. The argument why a crash leaves all or nothing of each: FORMAT.md 10.9.
+ */
+#ifndef VOLUME_SNAPSHOT_H
+#define VOLUME_SNAPSHOT_H
+
+#include "volume/names.h"
+#include "volume/volume.h"
+
+#define SNAPSHOT_NAME_MAX    255u
+#define SNAPSHOT_COMMENT_MAX 65536u
+/* Objects that one call takes snapshots of. */
+#define SNAPSHOT_GROUP_MAX 4096u
+
+struct snapshot_wanted {
+	struct object *object; /* opened by the caller; each at most once */
+	const char *name;      /* 1 to 255 bytes, no '/', not "." or ".." */
+	const char *comment;   /* NULL: none */
+	bool sticky;	       /* retention leaves it alone, and its disk cannot be deleted */
+};
+
+/*
+ * Snapshots of a group at one moment: no write is in one that is not in all, if it was answered
+ * before another of them began.
+ *
+ * Errors:   -EEXIST a name is taken on its object; -EINVAL, -ENAMETOOLONG a bad name; -ESTALE an object
+ *           was deleted; what a checkpoint fails with. Nothing was made then.
+ * Durable:  on return, with all that they show.
+ */
+NODISCARD int snapshot_create(struct pool *p, const struct snapshot_wanted *wanted, size_t count,
+			      struct err *e);
+
+struct snapshot_info {
+	uint64_t object, number;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	char *comment; /* never NULL */
+	int64_t created_ns;
+	uint64_t size_bytes;
+	uint64_t allocated_bytes; /* of what it shows, with what it shares */
+	uint64_t clones; /* objects and other layers on it, besides its own object's next */
+	bool sticky;
+	bool on_backend; /* a committed root shows it */
+};
+
+/* Oldest first. Owns: the result, freed by snapshot_list_free(). Errors: -ENOENT no such object. */
+NODISCARD int snapshot_list(struct pool *p, uint64_t object, struct snapshot_info **ret_list,
+			    size_t *ret_count, struct err *e);
+void snapshot_list_free(struct snapshot_info *list, size_t count);
+/* How many an object has. */
+size_t snapshot_count(struct pool *p, uint64_t object);
+/* One by its name; its comment is freed by snapshot_info_done(). Errors: -ENOENT. */
+NODISCARD int snapshot_find(struct pool *p, uint64_t object, const char *name,
+			    struct snapshot_info *ret_info, struct err *e);
+void snapshot_info_done(struct snapshot_info *info);
+
+/* Errors: -ENOENT; -EEXIST; -EINVAL, -ENAMETOOLONG. Durable: on return. */
+NODISCARD int snapshot_rename(struct pool *p, uint64_t object, const char *name, const char *to,
+			      struct err *e);
+NODISCARD int snapshot_set_sticky(struct pool *p, uint64_t object, const char *name, bool sticky,
+				  struct err *e);
+/*
+ * The name goes at once. What only it showed comes back in the background; what clones, other
+ * snapshots or a reader that has it open need stays as long as they do. Errors: -ENOENT. Durable.
+ */
+NODISCARD int snapshot_delete(struct pool *p, uint64_t object, const char *name, struct err *e);
+
+/*
+ * The object is again what it was then; what was written since is given up. Younger snapshots of it
+ * have to be deleted along: without force -ENOTEMPTY, and the text names them. Clones of them keep
+ * what they need.
+ * Errors:   -ENOENT, -ENOTEMPTY, -ESTALE.
+ * Durable:  on return.
+ */
+NODISCARD int snapshot_rollback(struct object *o, const char *name, bool force, struct err *e);
+
+/*
+ * Open what a snapshot shows, for reading: object_read(), object_seek(), object_stat() and all that
+ * reads; what changes it fails with -EROFS. Closed by object_close(). Errors: -ENOENT.
+ */
+NODISCARD int snapshot_open(struct pool *p, uint64_t object, const char *name,
+			    struct object **ret_object, struct err *e);
+
+/*
+ * A new object, once the batch is committed, that begins as a snapshot of another; by name, or NULL:
+ * as the other is now (its layer is frozen at once, whatever becomes of the batch). From limit_bytes
+ * on it is empty; UINT64_MAX: all of it. At most one a batch.
+ * Errors:   -ENOENT; those of snapshot_create().
+ */
+NODISCARD int names_clone_object(struct names_batch *b, struct object *source, const char *snapshot,
+				 uint64_t limit_bytes, enum object_class class, uint64_t *ret_id,
+				 struct err *e);
+
+#endif
