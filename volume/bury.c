@@ -209,7 +209,7 @@ int bury_streams(struct checkpoint *c, struct err *e)
 
 		/* Its last entries are below the mark, and its last SCO was buried. */
 		if (stream_is_over(s) && c->marks[i].lsn == stream_last_lsn(s) &&
-		    !has_scos(c->pool, s->id))
+		    !has_scos(c->pool, s->id) && !family_uses_stream(&c->pool->family, s->id))
 			r = bury_stream(c->pool, s, e);
 	}
 	return r;

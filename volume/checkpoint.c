@@ -3,7 +3,7 @@
  * lets go of what is durably dead. The order of its steps is the argument of FORMAT.md 10.4.
  */
 #include "common/log.h"
-#include "volume/checkpoint_impl.h"
+#include "volume/freeze.h"
 #include "volume/mutant.h"
 #include "volume/upload.h"
 
@@ -101,17 +101,41 @@ static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
 	}
 	so->id = id;
 	so->object = o;
+	so->layer = o->layer;
 	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
 	/* The LSN first: what is read after it is at least as new. */
 	so->row.lsn = __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE);
 	so->row.size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
 	so->row.mtime_ns = __atomic_load_n(&o->mtime_ns, __ATOMIC_RELAXED);
 	so->row.mapped_clusters = __atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED);
-	if (o->layer->parent) {
-		mutex_lock(&o->layer->lock);
-		so->parent_limit = o->layer->parent_limit_clusters;
-		mutex_unlock(&o->layer->lock);
+	if (so->layer->parent) {
+		mutex_lock(&so->layer->lock);
+		so->parent_limit = so->layer->parent_limit_clusters;
+		mutex_unlock(&so->layer->lock);
 	}
+	so->saved_parent_limit = o->saved_parent_limit;
+	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
+	return 0;
+}
+
+int checkpoint_stage_frozen(struct checkpoint *c, struct object *o, struct layer *l,
+			    const struct object_state_row *row, uint64_t parent_limit,
+			    uint64_t saved_parent_limit, struct err *e)
+{
+	struct staged_object *so = calloc(1, sizeof(*so));
+
+	if (!so)
+		return err_set(e, -ENOMEM, "staging");
+	so->id = o->id;
+	so->object = o;
+	so->layer = l;
+	so->row = *row;
+	so->row.mapped_clusters = __atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED);
+	so->parent_limit = parent_limit;
+	so->saved_parent_limit = saved_parent_limit;
+	mutex_lock(&c->pool->objects_lock);
+	o->refs++;
+	mutex_unlock(&c->pool->objects_lock);
 	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
 	return 0;
 }
@@ -142,8 +166,8 @@ int checkpoint_note_change(struct checkpoint *c, uint64_t layer, uint64_t page)
 
 static int put_state_row(struct checkpoint *c, struct staged_object *so)
 {
-	struct row_key key = row_key_u64(ROW_OBJECT_STATE, so->object->layer->id);
-	int r = checkpoint_note_change(c, so->object->layer->id, 0);
+	struct row_key key = row_key_u64(ROW_OBJECT_STATE, so->layer->id);
+	int r = checkpoint_note_change(c, so->layer->id, 0);
 
 	if (r < 0)
 		return r;
@@ -437,6 +461,8 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 	}
 	if (r == 0)
 		r = checkpoint_put_limits(c, batch, &changed, e);
+	if (r == 0)
+		r = freeze_put_rows(c, batch, &changed, e);
 	mutex_lock(&p->dropped_lock);
 	for (d = p->dropped; d && r == 0; d = d->next) {
 		struct row_key key = row_key_u64(ROW_LAYER, d->id);
@@ -454,6 +480,7 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 		meta_batch_free(p->meta, batch);
 	if (r == 0)
 		checkpoint_limits_saved(c);
+	freeze_commit_done(c, r == 0);
 	for (size_t i = 0; i < c->mark_count && r == 0; i++) {
 		__atomic_store_n(&c->marks[i].stream->checkpoint_lsn, c->marks[i].lsn,
 				 __ATOMIC_RELAXED);
@@ -612,6 +639,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	r = read_marks(&c);
 	if (r < 0)
 		err_set(e, r, "checkpoint");
+	if (r == 0)
+		r = freeze_switch(&c, e);
 	if (r == 0)
 		r = stage(&c, e);
 	if (r == 0)

@@ -16,8 +16,10 @@ struct tally {
 struct staged_object {
 	uint64_t id;
 	struct object *object; /* referenced */
+	struct layer *layer; /* that it is of: the live one, or one that this checkpoint freezes */
 	struct object_state_row row;
-	uint64_t parent_limit; /* of its live layer, where that has a parent */
+	uint64_t parent_limit;	     /* of the layer, where that has a parent */
+	uint64_t saved_parent_limit; /* of its row */
 	bool written;
 	UT_hash_handle hh;
 };
@@ -48,6 +50,10 @@ struct checkpoint {
 	struct buf old, new; /* of the page at hand: its row as it was, and as a base */
 };
 
+/* The state of an object's layer that this checkpoint freezes, instead of its live one. */
+NODISCARD int checkpoint_stage_frozen(struct checkpoint *c, struct object *o, struct layer *l,
+				      const struct object_state_row *row, uint64_t parent_limit,
+				      uint64_t saved_parent_limit, struct err *e);
 /* By how many names the places from loc on, all of one SCO, gain or lose by the commit at hand. */
 NODISCARD int checkpoint_tally(struct checkpoint *c, loc_t loc, int64_t delta);
 /* The commit that is being filled goes in, with the counts that it changes; the next one begins. */

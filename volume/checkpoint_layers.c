@@ -11,13 +11,13 @@
 
 bool checkpoint_limit_sank(const struct staged_object *so)
 {
-	return so->object->layer->parent && so->parent_limit < so->object->saved_parent_limit;
+	return so->layer->parent && so->parent_limit < so->saved_parent_limit;
 }
 
 static int put_limit(struct pool *p, struct meta_batch *names, const struct staged_object *so,
 		     struct err *e)
 {
-	struct row_key key = row_key_u64(ROW_LAYER, so->object->layer->id);
+	struct row_key key = row_key_u64(ROW_LAYER, so->layer->id);
 	struct layer_row row;
 	struct buf value;
 	int r;
@@ -57,7 +57,7 @@ void checkpoint_limits_saved(struct checkpoint *c)
 	struct staged_object *so, *next;
 
 	HASH_ITER (hh, c->objects, so, next)
-		if (checkpoint_limit_sank(so))
+		if (checkpoint_limit_sank(so) && so->layer == so->object->layer)
 			so->object->saved_parent_limit = so->parent_limit;
 }
 
@@ -144,7 +144,7 @@ int checkpoint_count_below(struct checkpoint *c, struct layer *l, uint64_t page,
 
 static int recount(struct checkpoint *c, struct staged_object *so, struct err *e)
 {
-	struct layer *l = so->object->layer;
+	struct layer *l = so->layer;
 	uint64_t *pages = NULL;
 	size_t count = 0;
 	int r;

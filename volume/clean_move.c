@@ -61,6 +61,26 @@ static int move_run(struct clean_move *m, uint64_t cluster, uint32_t slot, uint3
 	return r == -ESTALE ? 0 : r < 0 ? r : 0;
 }
 
+/*
+ * Of an object over frozen layers only what its live layer has itself: what it inherits would be
+ * doubled. Its rows tell, for all entries of a victim are below the checkpoint.
+ */
+static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
+{
+	struct layer *l = m->object->layer; /* under the gate */
+	loc_t own[PAGE_CLUSTERS];
+	int r;
+
+	if (!l->parent)
+		return 0;
+	r = map_read_rows(m->pool->map, l, e->first_cluster >> PAGE_CLUSTERS_SHIFT, true, own,
+			  m->e);
+	for (uint32_t i = 0; i < e->count && r == 0; i++)
+		if (own[e->first_cluster % PAGE_CLUSTERS + i] != locs[i])
+			locs[i] = LOC_UNMAPPED;
+	return r;
+}
+
 static int move_entry(struct clean_move *m, const struct moving *e)
 {
 	loc_t locs[PAGE_CLUSTERS];
@@ -71,6 +91,8 @@ static int move_entry(struct clean_move *m, const struct moving *e)
 	rwlock_read_lock(&m->object->gate);
 	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs,
 		       known, m->e);
+	if (r == 0)
+		r = keep_own(m, e, locs);
 	rwlock_read_unlock(&m->object->gate);
 	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
 		loc_t here = loc_make(0, m->sco->number, e->slot);

@@ -143,14 +143,14 @@ out:
 	return r < 0 ? r : (int)u.count;
 }
 
-/* The stream to write to now. -EAGAIN: its class is being changed; nothing may be reserved. */
+/* The stream to write to now. -EROFS: it is a snapshot. -EAGAIN: its class is being changed; nothing may be reserved. */
 static int stream_of(struct object *o, struct stream **ret_stream)
 {
 	int r;
 
 	rwlock_read_lock(&o->gate);
 	*ret_stream = o->stream;
-	r = o->frozen ? -EAGAIN : 0;
+	r = o->read_only ? -EROFS : o->frozen ? -EAGAIN : 0;
 	rwlock_read_unlock(&o->gate);
 	return r;
 }

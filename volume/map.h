@@ -32,8 +32,10 @@ struct map_tombstone;
 
 /* One generation of a map, in RAM. Made by map_layer_new() for each layer in use. */
 struct layer {
-	uint64_t id;		     /* constant */
-	struct layer *parent;	     /* constant; NULL: none; referenced */
+	uint64_t id; /* constant */
+	/* NULL: none; referenced. Changed by map_layer_relink() only: whoever follows it keeps merges out
+	 * (map_chain_hold()) or holds what they hold. */
+	struct layer *parent;
 	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
 	uint64_t owner;		     /* the user's, set after map_layer_new(): object it is of */
 	/* The user's, likewise; NULL or atomic: what is young in it must stay in RAM for good, for the
@@ -64,6 +66,19 @@ void map_close(struct map *m);
 NODISCARD int map_layer_new(struct map *m, uint64_t id, struct layer *parent,
 			    uint64_t parent_limit_clusters, uint32_t parent_origin_base,
 			    struct layer **ret_layer);
+/*
+ * Rows move from a layer to the one on it only while this is held alone, so that nobody who reads the
+ * one before and the other after it sees neither. Lookups do it themselves. Rank LOCK_MAP_CHAIN.
+ */
+void map_chain_hold(struct map *m); /* shared: chains stay as they are */
+void map_chain_release(struct map *m);
+void map_chain_hold_alone(struct map *m);
+void map_chain_release_alone(struct map *m);
+/* A layer's parent has no row any more: its own parent takes its place, seen up to limit_clusters. Held
+ * alone. */
+void map_layer_relink(struct map *m, struct layer *l, uint64_t limit_clusters);
+/* The layer of an id, referenced, if it is in use; else NULL. */
+struct layer *map_layer_find(struct map *m, uint64_t id);
 void layer_ref(struct layer *l);
 void layer_unref(struct map *m, struct layer *l);
 

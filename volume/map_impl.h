@@ -99,6 +99,7 @@ struct map {
 	unsigned int shard_count;
 	struct shard *shards;
 
+	struct rwlock chain_lock; /* rank LOCK_MAP_CHAIN; held over reads of rows */
 	/* Rank LOCK_MAP_RANGES. Shared: a range is half done. Alone: tombstones are frozen. */
 	struct rwlock ranges_lock;
 

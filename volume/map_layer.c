@@ -9,6 +9,7 @@
 
 void map_layers_init(struct map *m)
 {
+	rwlock_init(&m->chain_lock, LOCK_MAP_CHAIN);
 	rwlock_init(&m->ranges_lock, LOCK_MAP_RANGES);
 	mutex_init(&m->layers_lock, LOCK_MAP_LAYERS);
 }
@@ -22,6 +23,7 @@ void map_layers_done(struct map *m)
 	free(m->free_slots);
 	mutex_done(&m->layers_lock);
 	rwlock_done(&m->ranges_lock);
+	rwlock_done(&m->chain_lock);
 }
 
 struct map_layer *map_layer_at(const struct map *m, uint32_t slot)
@@ -228,6 +230,49 @@ void layer_unref(struct map *m, struct layer *l)
 		free(ml);
 		l = parent;
 	}
+}
+
+/* ---- chains ----------------------------------------------------------------------------------- */
+
+void map_chain_hold(struct map *m)
+{
+	rwlock_read_lock(&m->chain_lock);
+}
+
+void map_chain_release(struct map *m)
+{
+	rwlock_read_unlock(&m->chain_lock);
+}
+
+void map_chain_hold_alone(struct map *m)
+{
+	rwlock_write_lock(&m->chain_lock);
+}
+
+void map_chain_release_alone(struct map *m)
+{
+	rwlock_write_unlock(&m->chain_lock);
+}
+
+void map_layer_relink(struct map *m, struct layer *l, uint64_t limit_clusters)
+{
+	struct layer *gone = l->parent;
+
+	mutex_lock(&l->lock);
+	l->parent = gone->parent;
+	l->parent_limit_clusters = min_u64(l->parent_limit_clusters, limit_clusters);
+	mutex_unlock(&l->lock);
+	if (l->parent)
+		layer_ref(l->parent);
+	layer_unref(m, gone);
+}
+
+struct layer *map_layer_find(struct map *m, uint64_t id)
+{
+	GUARD(&m->layers_lock);
+	struct map_layer *ml = layer_find_locked(m, id);
+
+	return ml ? &ml->pub : NULL;
 }
 
 /* ---- dropping pages --------------------------------------------------------------------------- */

@@ -232,7 +232,9 @@ static int page_load(struct map *m, struct map_layer *ml, struct shard *s, uint6
 	s->misses++;
 	mutex_unlock(&s->lock);
 
+	map_chain_hold(m);
 	r = page_assemble(m, &ml->pub, page, 0, &table, e);
+	map_chain_release(m);
 
 	mutex_lock(&s->lock);
 	if (load.cancelled)

@@ -150,8 +150,10 @@ int map_seek(struct map *m, struct layer *l, uint64_t from, uint64_t end, bool d
 		if (!data || ++walked < SEEK_WALK_PAGES)
 			continue;
 		walked = 0;
+		map_chain_hold(m);
 		r = next_candidate(m, l, from >> PAGE_CLUSTERS_SHIFT,
 				   div_up_u64(end, PAGE_CLUSTERS), &page, e);
+		map_chain_release(m);
 		if (r < 0)
 			return r;
 		from = max_u64(from, page << PAGE_CLUSTERS_SHIFT);

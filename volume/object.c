@@ -1,7 +1,7 @@
 #include "volume/object.h"
 
 #include "common/log.h"
-#include "volume/pool_impl.h"
+#include "volume/life_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,22 +84,11 @@ static void object_free(struct object *o)
 {
 	if (o->layer)
 		layer_unref(o->pool->map, o->layer);
+	if (o->pinned_layer && family_unpin(&o->pool->family, o->pinned_layer))
+		job_kick(&o->pool->merger);
 	free(o->origins);
 	rwlock_done(&o->gate);
 	free(o);
-}
-
-static int get_layer_row(struct pool *p, uint64_t id, struct layer_row *ret_row, struct err *e)
-{
-	struct row_key key = row_key_u64(ROW_LAYER, id);
-	AUTO(buf_donep) struct buf value;
-	int r;
-
-	buf_init(&value, 4096);
-	r = meta_get(p->meta, META_NAMES, &key, &value, e);
-	if (r == 0)
-		r = layer_row_decode(value.data, value.len_bytes, ret_row, e);
-	return r < 0 ? err_wrap(e, r, "layer %" PRIu64, id) : 0;
 }
 
 /* Two that load an object at the same time get the same layer; whoever comes second finds it done,
@@ -111,8 +100,8 @@ static void own_layer(struct layer *layer, uint64_t id)
 		layer->owner = id;
 }
 
-/* Layers from the oldest ancestor down; each takes a reference on its parent. */
-static int load_layers(struct object *o, uint64_t live, struct err *e)
+static int load_chain(struct pool *p, uint64_t id, struct layer_row *ret_row,
+		      struct layer **ret_layer, struct err *e)
 {
 	uint64_t *ids = calloc(LAYERS_MAX, sizeof(*ids));
 	struct layer_row *rows = calloc(LAYERS_MAX, sizeof(*rows));
@@ -120,81 +109,121 @@ static int load_layers(struct object *o, uint64_t live, struct err *e)
 	unsigned int count = 0;
 	int r = ids && rows ? 0 : err_set(e, -ENOMEM, "layers");
 
-	for (uint64_t id = live; r == 0 && id != 0; id = rows[count - 1].parent) {
+	for (; r == 0 && id != 0; id = rows[count - 1].parent) {
 		if (count == LAYERS_MAX) {
-			r = err_set(e, -EUCLEAN, "object %" PRIu64 " has too many layers", o->id);
+			r = err_set(e, -EUCLEAN, "layer %" PRIu64 " has too many below it", ids[0]);
 			break;
 		}
 		ids[count] = id;
-		r = get_layer_row(o->pool, id, &rows[count++], e);
+		r = life_get_layer(p, id, &rows[count++], e);
 	}
 	for (unsigned int i = count; r == 0 && i-- > 0;) {
 		struct layer *child;
 
-		r = map_layer_new(o->pool->map, ids[i], layer, rows[i].parent_limit_clusters,
+		r = map_layer_new(p->map, ids[i], layer, rows[i].parent_limit_clusters,
 				  rows[i].parent_origin_base, &child);
 		if (layer)
-			layer_unref(o->pool->map, layer);
+			layer_unref(p->map, layer);
 		layer = r == 0 ? child : NULL;
 		if (layer)
-			own_layer(layer, o->id);
-		/* Of a restore it may be younger than the map: have its clusters counted anew. */
-		o->saved_parent_limit =
-			o->pool->restoring ? CLUSTER_MAX : rows[i].parent_limit_clusters;
+			own_layer(layer, rows[i].object);
 	}
 	if (r < 0 && layer)
-		layer_unref(o->pool->map, layer);
-	else
-		o->layer = layer;
+		layer_unref(p->map, layer);
+	if (r == 0) {
+		*ret_row = rows[0];
+		*ret_layer = layer;
+	}
 	free(ids);
 	free(rows);
 	return r;
 }
 
+int object_chain_of(struct pool *p, uint64_t id, struct layer_row *ret_row,
+		    struct layer **ret_layer, struct err *e)
+{
+	int r;
+
+	map_chain_hold(p->map);
+	r = load_chain(p, id, ret_row, ret_layer, e);
+	map_chain_release(p->map);
+	return r;
+}
+
+static int load_layers(struct object *o, uint64_t live, struct err *e)
+{
+	struct layer_row row;
+	int r = load_chain(o->pool, live, &row, &o->layer, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "object %" PRIu64, o->id);
+	/* Of a restore it may be younger than the map: have its clusters counted anew. */
+	o->saved_parent_limit = o->pool->restoring ? CLUSTER_MAX : row.parent_limit_clusters;
+	if (row.mark_stream == o->stream->id)
+		o->since_lsn = row.mark;
+	return 0;
+}
+
+/* The state row of a layer, or of the nearest ancestor that has one; whose it is. */
+static int find_state(struct pool *p, const struct layer *l, struct object_state_row *ret_row,
+		      const struct layer **ret_layer, struct err *e)
+{
+	AUTO(buf_donep) struct buf value;
+	int r = -ENOENT;
+
+	buf_init(&value, 4096);
+	for (; l && r == -ENOENT; l = l->parent) {
+		struct row_key key = row_key_u64(ROW_OBJECT_STATE, l->id);
+
+		r = meta_get(p->meta, META_STATE, &key, &value, e);
+		if (r == 0)
+			r = object_state_row_decode(value.data, value.len_bytes, ret_row, e);
+		if (r == 0)
+			*ret_layer = l;
+	}
+	return r;
+}
+
+int object_state_of(struct pool *p, const struct layer *l, struct object_state_row *ret_row,
+		    struct err *e)
+{
+	const struct layer *whose;
+	int r;
+
+	*ret_row = (struct object_state_row){ 0 };
+	map_chain_hold(p->map);
+	r = find_state(p, l, ret_row, &whose, e);
+	map_chain_release(p->map);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* The state row of the live layer, or of the nearest ancestor that has one. */
 static int load_state(struct object *o, struct err *e)
 {
-	AUTO(buf_donep) struct buf value;
-	int r = 0;
+	struct object_state_row row;
+	const struct layer *whose;
+	int r = find_state(o->pool, o->layer, &row, &whose, e);
 
-	buf_init(&value, 4096);
-	for (const struct layer *l = o->layer; l; l = l->parent) {
-		struct row_key key = row_key_u64(ROW_OBJECT_STATE, l->id);
-		struct object_state_row row;
-
-		r = meta_get(o->pool->meta, META_STATE, &key, &value, e);
-		if (r == -ENOENT)
-			continue;
-		if (r == 0)
-			r = object_state_row_decode(value.data, value.len_bytes, &row, e);
-		if (r < 0)
-			return err_wrap(e, r, "state of object %" PRIu64, o->id);
-		o->size_bytes = row.size_bytes;
-		o->mtime_ns = row.mtime_ns;
-		o->mapped_clusters = row.mapped_clusters;
-		if (l == o->layer) /* LSNs of another layer are of another stream */
-			o->row_lsn = o->last_lsn = row.lsn;
+	if (r == -ENOENT)
 		return 0;
-	}
+	if (r < 0)
+		return err_wrap(e, r, "state of object %" PRIu64, o->id);
+	o->size_bytes = row.size_bytes;
+	o->mtime_ns = row.mtime_ns;
+	o->mapped_clusters = row.mapped_clusters;
+	if (whose == o->layer) /* LSNs of another layer may be of another stream */
+		o->row_lsn = o->last_lsn = row.lsn;
 	return 0;
 }
 
 static int object_load(struct pool *p, uint64_t id, struct object **ret_object, struct err *e)
 {
-	struct row_key key = row_key_u64(ROW_OBJECT, id);
 	struct object_row row = { 0 };
-	AUTO(buf_donep) struct buf value;
 	struct object *o;
-	int r;
+	int r = life_get_object(p, id, &row, e);
 
-	buf_init(&value, 1u << 20);
-	r = meta_get(p->meta, META_NAMES, &key, &value, e);
-	if (r == -ENOENT)
-		return err_set(e, -ENOENT, "no object %" PRIu64, id);
-	if (r == 0)
-		r = object_row_decode(value.data, value.len_bytes, &row, e);
 	if (r < 0)
-		return err_wrap(e, r, "object %" PRIu64, id);
+		return r;
 	o = calloc(1, sizeof(*o));
 	if (!o || row.origin_count == 0) {
 		free(o);
@@ -208,12 +237,14 @@ static int object_load(struct pool *p, uint64_t id, struct object **ret_object, 
 	o->origins = row.origins; /* taken over */
 	rwlock_init(&o->gate, 0); /* unranked: a batch of names closes several, by number */
 	o->stream = pool_stream(p, o->origins[0].stream);
+	map_chain_hold(p->map);
 	r = o->stream ? load_layers(o, row.live_layer, e) :
 			err_set(e, -EUCLEAN, "object %" PRIu64 " has no stream", id);
 	if (r == 0)
 		__atomic_store_n(&o->layer->stuck, &o->stream->stuck, __ATOMIC_RELAXED);
 	if (r == 0)
 		r = load_state(o, e);
+	map_chain_release(p->map);
 	if (r < 0) {
 		object_free(o);
 		return r;
@@ -288,8 +319,8 @@ void object_put(struct object *o)
 	mutex_lock(&p->objects_lock);
 	ASSERT(o->refs > 0);
 	o->refs--;
-	gone = o->refs == 0 && o->deleted;
-	if (gone)
+	gone = o->refs == 0 && (o->deleted || o->read_only);
+	if (gone && !o->read_only)
 		HASH_DEL(p->objects, o);
 	mutex_unlock(&p->objects_lock);
 	if (gone)

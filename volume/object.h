@@ -23,7 +23,8 @@ struct object {
 	struct stream *stream;
 	struct layer *layer; /* live; referenced */
 	bool deleted;
-	bool frozen; /* its class is being changed: nobody reserves places for it */
+	bool frozen;	/* its class is being changed: nobody reserves places for it */
+	bool read_only; /* constant: a snapshot that somebody has open; not in the pool's table */
 	uint32_t origin_count;
 	struct object_origin *origins; /* streams of its parents with their marks */
 	bool origins_durable;	       /* atomic: their marks were synced once */
@@ -43,6 +44,9 @@ struct object {
 	uint64_t mapped_clusters;    /* atomic; changed by checkpoints */
 	uint64_t saved_parent_limit; /* of the live layer's row; the checkpoint's own */
 	lsn_t row_lsn;		     /* of the state row, while recovering */
+	lsn_t since_lsn; /* entries of its stream up to here are not for its live layer; recovery's */
+	/* Of a snapshot that is open: its layer is pinned. */
+	uint64_t pinned_layer;
 };
 
 /* An entry was published: move size, time and LSN along. Under the lock of the map page. */
@@ -51,6 +55,12 @@ void object_note_entry(struct object *o, const struct log_entry *entry);
 /* As object_open, but also of an object that is being recovered. */
 NODISCARD int object_get(struct pool *p, uint64_t id, struct object **ret_object, struct err *e);
 void object_put(struct object *o);
+/* The size, and clusters mapped, of what a frozen layer shows. */
+NODISCARD int object_state_of(struct pool *p, const struct layer *l,
+			      struct object_state_row *ret_row, struct err *e);
+/* The chain of a layer out of its rows, from the oldest on; a reference for the caller. ret_row: its own. */
+NODISCARD int object_chain_of(struct pool *p, uint64_t id, struct layer_row *ret_row,
+			      struct layer **ret_layer, struct err *e);
 /* Free objects that nobody needs if there are many. */
 void objects_trim(struct pool *p);
 /* Drop all; at the end of the pool. */

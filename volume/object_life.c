@@ -3,8 +3,11 @@
  * and the change of class.
  */
 #include "common/log.h"
+#include "volume/freeze.h"
+#include "volume/layer_drop.h"
+#include "volume/life_rows.h"
 #include "volume/names.h"
-#include "volume/pool_impl.h"
+#include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,74 +16,16 @@
 #define DELETE_WAIT_NS	  UINT64_C(15000000000)
 #define DELETE_RECHECK_NS UINT64_C(50000000)
 
-static void buf_donep(struct buf *b)
-{
-	buf_done(b);
-}
-
 /* --- rows --------------------------------------------------------------------------------------- */
-
-static int put_row(struct pool *p, struct meta_batch *batch, const struct row_key *key,
-		   const struct buf *value, int encoded)
-{
-	return encoded < 0 ? encoded : meta_batch_put(p->meta, batch, key, value);
-}
-
-static int put_object_row(struct pool *p, struct meta_batch *batch, uint64_t id,
-			  const struct object_row *row)
-{
-	struct row_key key = row_key_u64(ROW_OBJECT, id);
-	AUTO(buf_donep) struct buf value;
-
-	buf_init(&value, 1u << 20);
-	return put_row(p, batch, &key, &value, object_row_encode(row, &value));
-}
-
-static int put_layer_row(struct pool *p, struct meta_batch *batch, uint64_t id,
-			 const struct layer_row *row)
-{
-	struct row_key key = row_key_u64(ROW_LAYER, id);
-	AUTO(buf_donep) struct buf value;
-
-	buf_init(&value, 4096);
-	return put_row(p, batch, &key, &value, layer_row_encode(row, &value));
-}
-
-static int put_stream_row(struct pool *p, struct meta_batch *batch, uint32_t id,
-			  const struct stream_row *row)
-{
-	struct row_key key = row_key_u64(ROW_STREAM, id);
-	AUTO(buf_donep) struct buf value;
-
-	buf_init(&value, 4096);
-	return put_row(p, batch, &key, &value, stream_row_encode(row, &value));
-}
-
-/* A disk gets a stream of its own: its row goes into the batch. */
-static int new_disk_stream(struct pool *p, struct meta_batch *batch, uint64_t owner,
-			   struct stream **ret_stream, struct err *e)
-{
-	struct stream_row row = { .class = OBJECT_DISK, .owner = owner };
-	uint64_t id;
-	int r;
-
-	r = pool_new_number(p, COUNTER_STREAM, &id, e);
-	if (r < 0)
-		return r;
-	if (id > UINT32_MAX)
-		return err_set(e, -ENOSPC, "stream numbers are used up");
-	r = put_stream_row(p, batch, (uint32_t)id, &row);
-	if (r < 0)
-		return err_set(e, r, "stream row");
-	return pool_stream_add(p, (uint32_t)id, OBJECT_DISK, owner, ret_stream, e);
-}
 
 /* The rows of a new object into a batch of NAMES. */
 static int create_rows(struct pool *p, struct meta_batch *batch, enum object_class class,
-		       uint64_t *ret_id, struct err *e)
+		       uint64_t parent, uint64_t *ret_id, uint64_t *ret_layer, struct err *e)
 {
 	struct object_origin origin = { .stream = STREAM_SHARED };
-	struct layer_row layer = { .state = LAYER_LIVE };
+	struct layer_row layer = { .state = LAYER_LIVE,
+				   .parent = parent,
+				   .parent_limit_clusters = parent ? CLUSTER_MAX : 0 };
 	struct object_row row = {
 		.class = class,
 		.created_ns = env_now_real_ns(p->env),
@@ -95,50 +40,42 @@ static int create_rows(struct pool *p, struct meta_batch *batch, enum object_cla
 	if (r == 0)
 		r = pool_new_number(p, COUNTER_LAYER, &row.live_layer, e);
 	if (r == 0 && class == OBJECT_DISK) {
-		r = new_disk_stream(p, batch, id, &stream, e);
+		r = life_new_disk_stream(p, batch, id, &stream, e);
 		origin.stream = r == 0 ? stream->id : 0;
 	}
 	if (r < 0)
 		return r;
 	layer.object = id;
-	r = put_object_row(p, batch, id, &row);
+	r = life_put_object(p, batch, id, &row);
 	if (r == 0)
-		r = put_layer_row(p, batch, row.live_layer, &layer);
+		r = life_put_layer(p, batch, row.live_layer, &layer);
 	if (r < 0)
 		return err_set(e, r, "rows of an object");
 	*ret_id = id;
+	*ret_layer = row.live_layer;
 	return 0;
 }
 
 /* What makes the deletion of an object, gate closed. */
-static int delete_rows(struct object *o, struct meta_batch *batch)
+static int delete_rows(struct object *o, struct meta_batch *batch, struct layer_drop *d,
+		       struct err *e)
 {
 	struct row_key key = row_key_u64(ROW_OBJECT, o->id);
 	int r = meta_batch_delete(o->pool->meta, batch, &key);
 
-	for (struct layer *l = o->layer; r == 0 && l; l = l->parent) {
-		struct layer_row row = { .state = LAYER_DROPPED, .object = o->id };
-
-		r = put_layer_row(o->pool, batch, l->id, &row);
-	}
-	return r;
+	if (r < 0)
+		return err_set(e, r, "deleting object %" PRIu64, o->id);
+	return layer_drop_rows(d, o, NULL, batch, e);
 }
 
 /* The rows are committed: nobody reaches it any more, its space comes back. */
-static void become_deleted(struct object *o)
+static void become_deleted(struct object *o, struct layer_drop *d)
 {
 	o->deleted = true;
 	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
 	if (o->class == OBJECT_DISK)
 		stream_abandon(o->stream);
-	for (struct layer *l = o->layer; l; l = l->parent) {
-		struct err why = { 0 };
-
-		if (pool_drop_layer(o->pool, l, &why) < 0) /* the row is there: at next start */
-			log_warning("volume: space of object %" PRIu64
-				    " comes back at the next start: %s",
-				    o->id, why.message);
-	}
+	layer_drop_done(d, o);
 	capacity_freed(o->pool);
 }
 
@@ -148,8 +85,10 @@ struct names_batch {
 	struct pool *pool;
 	struct meta_batch *batch;
 	struct object *deletes[NAMES_DELETES_MAX]; /* referenced; by number, each once */
+	struct layer_drop drops[NAMES_DELETES_MAX];
 	unsigned int delete_count;
-	struct object *publishes; /* referenced; NULL: none */
+	uint64_t clone_layer, clone_parent; /* of the clone that it makes; 0: none */
+	struct object *publishes;	    /* referenced; NULL: none */
 };
 
 struct names_batch *names_batch_new(struct pool *p)
@@ -181,7 +120,9 @@ void names_batch_free(struct names_batch *b)
 int names_create_object(struct names_batch *b, enum object_class class, uint64_t *ret_id,
 			struct err *e)
 {
-	return create_rows(b->pool, b->batch, class, ret_id, e);
+	uint64_t layer;
+
+	return create_rows(b->pool, b->batch, class, 0, ret_id, &layer, e);
 }
 
 int names_delete_object(struct names_batch *b, uint64_t id, struct err *e)
@@ -192,7 +133,9 @@ int names_delete_object(struct names_batch *b, uint64_t id, struct err *e)
 
 	if (at == NAMES_DELETES_MAX)
 		return err_set(e, -E2BIG, "more than %u deletions at once", NAMES_DELETES_MAX);
-	r = object_open(b->pool, id, &o, e);
+	r = snapshots_refuse_deletion(b->pool, id, e);
+	if (r == 0)
+		r = object_open(b->pool, id, &o, e);
 	if (r < 0)
 		return r;
 	/* By number, so that two batches close gates in one order. */
@@ -204,6 +147,14 @@ int names_delete_object(struct names_batch *b, uint64_t id, struct err *e)
 	b->deletes[at] = o;
 	b->delete_count++;
 	return 0;
+}
+
+int names_clone_object(struct names_batch *b, struct clone_source *source, enum object_class class,
+		       uint64_t *ret_id, struct err *e)
+{
+	ASSERT(!b->clone_layer);
+	b->clone_parent = clone_source_layer(source);
+	return create_rows(b->pool, b->batch, class, b->clone_parent, ret_id, &b->clone_layer, e);
 }
 
 int names_publish_object(struct names_batch *b, uint64_t id, struct err *e)
@@ -232,27 +183,44 @@ static int commit_rows(struct names_batch *b, struct err *e)
 	return r;
 }
 
-int names_commit(struct names_batch *b, struct err *e)
+static int commit_locked(struct names_batch *b, struct err *e)
 {
 	unsigned int closed = 0;
 	int r = 0;
 
-	if (b->publishes)
-		r = object_sync(b->publishes, e);
 	for (; closed < b->delete_count && r == 0; closed++) {
 		struct object *o = b->deletes[closed];
 
 		rwlock_write_lock(&o->gate);
 		r = o->deleted ? err_set(e, -ENOENT, "no object %" PRIu64, o->id) :
-				 delete_rows(o, b->batch);
+				 delete_rows(o, b->batch, &b->drops[closed], e);
 	}
 	if (r == 0)
 		r = commit_rows(b, e);
 	for (unsigned int i = closed; i-- > 0;) {
 		if (r == 0)
-			become_deleted(b->deletes[i]);
+			become_deleted(b->deletes[i], &b->drops[i]);
+		layer_drop_free(&b->drops[i], b->pool);
 		rwlock_write_unlock(&b->deletes[i]->gate);
 	}
+	if (r == 0 && b->clone_layer)
+		family_add_child(&b->pool->family, b->clone_parent, b->clone_layer);
+	return r;
+}
+
+int names_commit(struct names_batch *b, struct err *e)
+{
+	int r = 0;
+
+	if (b->publishes)
+		r = object_sync(b->publishes, e);
+	if (r < 0)
+		return r;
+	if (b->delete_count || b->clone_layer)
+		mutex_lock(&b->pool->family.change_lock);
+	r = commit_locked(b, e);
+	if (b->delete_count || b->clone_layer)
+		mutex_unlock(&b->pool->family.change_lock);
 	/* On a tight disk the backend's share of it comes back with the next roots: soon. */
 	if (r == 0 && b->delete_count > 0 && pool_is_tight(b->pool))
 		job_kick(&b->pool->uploader);
@@ -384,29 +352,21 @@ int names_new_number(struct pool *p, uint64_t *ret_number, struct err *e)
 
 /* Rows of a class change: a new live layer in the new stream over the old one. */
 static int class_rows(struct object *o, struct meta_batch *batch, const struct object_row *row,
-		      uint64_t layer_id, uint64_t parent_limit)
+		      uint64_t layer_id, const struct layer_row *old)
 {
-	struct layer_row old = {
-		.state = LAYER_FROZEN,
-		.object = o->id,
-		.parent = o->layer->parent ? o->layer->parent->id : 0,
-		.parent_limit_clusters = o->layer->parent_limit_clusters,
-		.mark_stream = o->stream->id,
-		.mark = o->last_lsn,
-	};
 	struct layer_row new = {
 		.state = LAYER_LIVE,
 		.object = o->id,
 		.parent = o->layer->id,
-		.parent_limit_clusters = parent_limit,
+		.parent_limit_clusters = CLUSTER_MAX,
 	};
 	int r;
 
-	r = put_object_row(o->pool, batch, o->id, row);
+	r = life_put_object(o->pool, batch, o->id, row);
 	if (r == 0)
-		r = put_layer_row(o->pool, batch, o->layer->id, &old);
+		r = life_put_layer(o->pool, batch, o->layer->id, old);
 	if (r == 0)
-		r = put_layer_row(o->pool, batch, layer_id, &new);
+		r = life_put_layer(o->pool, batch, layer_id, &new);
 	return r;
 }
 
@@ -422,12 +382,21 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 		.origin_count = o->origin_count + 1,
 		.origins = origins,
 	};
+	struct layer_row old = {
+		.state = LAYER_FROZEN,
+		.object = o->id,
+		.parent = o->layer->parent ? o->layer->parent->id : 0,
+		.parent_limit_clusters = o->layer->parent_limit_clusters,
+		.mark_stream = o->stream->id,
+		.mark = o->last_lsn,
+	};
+	struct family_member *member = family_prepare();
 	struct layer *layer = NULL;
 	struct stream *stream;
 	uint64_t layer_id;
 	int r = -ENOMEM;
 
-	if (!batch || !origins) {
+	if (!batch || !origins || !member) {
 		err_set(e, r, "class change");
 		goto out;
 	}
@@ -435,13 +404,13 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	origins[1].mark = o->last_lsn;
 	r = pool_new_number(p, COUNTER_LAYER, &layer_id, e);
 	if (r == 0 && class == OBJECT_DISK)
-		r = new_disk_stream(p, batch, o->id, &stream, e);
+		r = life_new_disk_stream(p, batch, o->id, &stream, e);
 	else if (r == 0)
 		stream = pool_stream(p, STREAM_SHARED);
 	if (r == 0) {
 		origins[0] = (struct object_origin){ .stream = stream->id };
 		row.live_layer = layer_id;
-		r = class_rows(o, batch, &row, layer_id, CLUSTER_MAX);
+		r = class_rows(o, batch, &row, layer_id, &old);
 	}
 	if (r == 0)
 		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
@@ -456,9 +425,12 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 			layer_unref(p->map, layer);
 		goto out;
 	}
+	family_add(&p->family, TAKE_PTR(member), o->layer->id, &old, 0);
+	family_add_child(&p->family, o->layer->id, layer->id);
 	layer_unref(p->map, o->layer);
 	o->layer = layer;
 	o->saved_parent_limit = CLUSTER_MAX;
+	o->since_lsn = 0;
 	o->class = class;
 	o->stream = stream;
 	free(o->origins);
@@ -468,6 +440,7 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE); /* the new layer needs its row */
 out:
 	free(origins);
+	free(member);
 	if (batch)
 		meta_batch_free(p->meta, batch);
 	return r;
@@ -480,7 +453,7 @@ static bool has_young(struct object *o)
 		       __atomic_load_n(&o->stream->checkpoint_lsn, __ATOMIC_RELAXED);
 }
 
-static void set_frozen(struct object *o, bool frozen)
+void object_set_frozen(struct object *o, bool frozen)
 {
 	rwlock_write_lock(&o->gate);
 	o->frozen = frozen;
@@ -493,11 +466,14 @@ int object_set_class(struct object *o, enum object_class class, struct err *e)
 	bool done = false;
 	int r = 0;
 
+	if (o->read_only)
+		return err_set(e, -EROFS, "a snapshot does not change");
 	mutex_lock(&p->checkpoint_lock);
+	r = freeze_settle(p, o, e);
 	/* With nothing young behind it the change is one record in the WAL, and LSNs of the old
 	 * stream never meet the new layer. Writers wait without holding a place in the log, for a
 	 * checkpoint waits for all places held; those that hold one may still publish once. */
-	set_frozen(o, true);
+	object_set_frozen(o, true);
 	while (r == 0 && !done) {
 		rwlock_write_lock(&o->gate);
 		done = o->deleted || o->class == class || !has_young(o);
@@ -514,7 +490,7 @@ int object_set_class(struct object *o, enum object_class class, struct err *e)
 		if (r == 0 && !done)
 			r = pool_checkpoint_locked(p, e);
 	}
-	set_frozen(o, false);
+	object_set_frozen(o, false);
 	mutex_unlock(&p->checkpoint_lock);
 	pool_made_room(p);
 	return r;

@@ -2,7 +2,9 @@
 #include "common/log.h"
 #include "volume/absent.h"
 #include "volume/evict.h"
+#include "volume/freeze.h"
 #include "volume/io.h"
+#include "volume/merge.h"
 #include "volume/pool_life.h"
 #include "volume/recovery.h"
 #include "volume/restore_impl.h"
@@ -379,6 +381,8 @@ static int load_rows(struct pool *p, struct err *e)
 	if (r == 0)
 		r = load_counter(p, COUNTER_LAYER, 1, e);
 	if (r == 0)
+		r = load_counter(p, COUNTER_SNAPSHOT, 1, e);
+	if (r == 0)
 		r = meta_iterate(p->meta, META_NAMES, &from, &until, load_stream, p, e);
 	return r;
 }
@@ -396,6 +400,7 @@ void pool_init_locks(struct pool *p)
 	mutex_init(&p->checkpoint_lock, LOCK_CHECKPOINT);
 	p->checkpoint_begun = p->checkpoint_counted = 1;
 	mutex_init(&p->dropped_lock, 0);
+	family_init(&p->family);
 	mutex_init(&p->capacity_lock, 0);
 }
 
@@ -419,6 +424,7 @@ static int open_caches(struct pool *p, struct err *e)
 
 static void stop_jobs(struct pool *p)
 {
+	job_stop(&p->merger);
 	job_stop(&p->evictor);
 	for (unsigned int i = 0; i < POOL_FETCHERS; i++)
 		job_stop(&p->fetchers[i]);
@@ -437,8 +443,9 @@ static void stop_jobs(struct pool *p)
 
 static int start_jobs(struct pool *p, struct err *e)
 {
-	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,  &p->preparer,
-			       &p->checkpointer, &p->uploader, &p->cleaner, &p->evictor };
+	struct job *jobs[] = { &p->resumer,  &p->flusher,      &p->sealer,
+			       &p->preparer, &p->checkpointer, &p->uploader,
+			       &p->cleaner,  &p->evictor,      &p->merger };
 	struct err unused;
 	int r;
 
@@ -468,6 +475,8 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = job_start(&p->cleaner, "cleaner", cleaner_step, p);
 	if (r == 0)
 		r = job_start(&p->evictor, "evictor", evictor_step, p);
+	if (r == 0)
+		r = job_start(&p->merger, "merger", merger_step, p);
 	for (unsigned int i = 0; i < POOL_FETCHERS && r == 0; i++)
 		r = job_start(&p->fetchers[i], "fetcher", fetcher_step, p);
 	if (r == 0)
@@ -495,7 +504,9 @@ void pool_close_parts(struct pool *p, bool clean)
 		p->old_files = f->next;
 		free(f);
 	}
+	freezes_forget(p);
 	objects_free_all(p);
+	family_done(&p->family);
 	if (p->map)
 		map_close(p->map);
 	if (p->writeback.ioq)
@@ -529,6 +540,8 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 		return r;
 	pool_init_world(p, row);
 	r = load_rows(p, e);
+	if (r == 0)
+		r = family_load(p, e);
 	if (r == 0)
 		r = pool_recover(p, &ro, e);
 	if (r == 0)

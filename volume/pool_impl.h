@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "volume/cache.h"
 #include "volume/clean_read.h"
+#include "volume/family.h"
 #include "volume/job.h"
 #include "volume/map.h"
 #include "volume/mutant.h"
@@ -89,6 +90,7 @@ struct pool {
 	struct object *objects;
 	struct stream *streams;
 	struct stream *retired; /* out of the table; somebody may still hold a pointer */
+	struct family family;	/* frozen layers */
 
 	struct mutex bounce_lock; /* unranked leaf */
 	struct bounce *bounce_free;
@@ -108,8 +110,10 @@ struct pool {
 	bool uploads_cancelled;	    /* atomic; the same */
 
 	/* Each told by its job alone. */
-	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble;
-	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer, evictor;
+	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble,
+		merge_trouble;
+	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer, evictor,
+		merger;
 	struct job fetchers[POOL_FETCHERS];
 	struct clean_reader clean_reader;
 	struct upload_pool upload_pool;
@@ -120,6 +124,7 @@ struct pool {
 	struct mutex checkpoint_lock; /* rank LOCK_CHECKPOINT: one checkpoint or root at a time */
 	struct old_file *old_files;   /* guarded by it */
 	struct page_rows page_rows;   /* guarded by it */
+	struct freeze *freezes;	      /* guarded by it: layers that the next checkpoint freezes */
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;
@@ -151,6 +156,8 @@ struct pool {
 	int64_t reads_wait_ns;	   /* atomic: the same of reads of absent SCOs */
 	bool fenced;		   /* atomic */
 
+	uint64_t merge_hand; /* the merger's own, as the two below: layers up to it have to wait */
+	bool merge_later, merge_failed;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
 	uint64_t evict_asked_ns;    /* the evictor's own */

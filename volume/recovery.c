@@ -166,7 +166,8 @@ int recovery_apply(struct replay *rp, struct err *e)
 			if (r < 0)
 				break;
 		}
-		if (o->stream == rp->stream)
+		/* What its live layer does not have is in the rows of those below, or was given up. */
+		if (o->stream == rp->stream && re->entry.lsn > o->since_lsn)
 			r = apply_entry(o, re, e);
 	}
 	if (o)

@@ -56,7 +56,7 @@ struct rows_writer {
 	/* From the manifests; ascending by number when all are there. */
 	struct rr_sco *scos;
 	size_t sco_count, sco_cap;
-	uint64_t object_max, layer_max, stream_max, sco_max;
+	uint64_t object_max, layer_max, snapshot_max, stream_max, sco_max;
 
 	/* The map that is being read. */
 	const struct rr_stream *map_of;
@@ -211,6 +211,22 @@ static int take_stream(struct rows_writer *w, uint64_t id, const uint8_t *value,
 	return 0;
 }
 
+static int take_snapshot(struct rows_writer *w, uint64_t number, const uint8_t *value,
+			 size_t value_bytes)
+{
+	struct snapshot_row row;
+	const struct rr_layer *l;
+	int r = snapshot_row_decode(value, value_bytes, &row, w->e);
+
+	if (r < 0)
+		return r;
+	l = find_layer(w, row.layer);
+	if (!l || l->state != LAYER_FROZEN)
+		return err_set(w->e, -EUCLEAN, "snapshot %" PRIu64 " has no layer", number);
+	w->snapshot_max = max_u64(w->snapshot_max, number);
+	return 0;
+}
+
 /* What is in rows of the namespace is its own business, but for the numbers. */
 static void note_inode(struct rows_writer *w, const uint8_t *key, size_t key_bytes)
 {
@@ -226,13 +242,15 @@ static int see_name_row(void *arg, const uint8_t *key, size_t key_bytes, const u
 {
 	struct rows_writer *w = arg;
 	enum row_kind kind = (enum row_kind)key[0];
-	uint64_t id = 0;
+	uint64_t id = 0, number = 0;
 	int r = 0;
 
 	if (kind == ROW_FS && key_bytes <= NAMES_KEY_BYTES_MAX + 1)
 		note_inode(w, key, key_bytes);
 	else if (kind == ROW_LAYER || kind == ROW_OBJECT || kind == ROW_STREAM)
 		r = row_key_parse_u64(key, key_bytes, kind, &id);
+	else if (kind == ROW_SNAPSHOT)
+		r = row_key_parse_2u64(key, key_bytes, kind, &id, &number);
 	else
 		r = -EUCLEAN;
 	if (r < 0)
@@ -243,12 +261,14 @@ static int see_name_row(void *arg, const uint8_t *key, size_t key_bytes, const u
 		r = take_object(w, id, value, value_bytes);
 	else if (kind == ROW_STREAM)
 		r = take_stream(w, id, value, value_bytes);
+	else if (kind == ROW_SNAPSHOT)
+		r = take_snapshot(w, number, value, value_bytes);
 	return r < 0 ? r : put_bytes(w, META_NAMES, key, key_bytes, value, value_bytes);
 }
 
 static int check_layers(struct rows_writer *w)
 {
-	if (max_u64(w->object_max, w->layer_max) > RESTORE_NUMBER_MAX)
+	if (max_u64(max_u64(w->object_max, w->layer_max), w->snapshot_max) > RESTORE_NUMBER_MAX)
 		return err_set(w->e, -EUCLEAN, "numbers out of range");
 	for (size_t i = 0; i < w->layer_count; i++) {
 		const struct rr_layer *l = &w->layers[i];
@@ -607,6 +627,8 @@ static int put_counters(struct rows_writer *w)
 
 	if (r == 0)
 		r = put_counter(w, COUNTER_LAYER, w->layer_max);
+	if (r == 0)
+		r = put_counter(w, COUNTER_SNAPSHOT, w->snapshot_max);
 	if (r == 0)
 		r = put_counter(w, COUNTER_STREAM,
 				max_u64(max_u64(w->stream_max, n->stream_max), STREAM_FIRST_FREE));

@@ -52,7 +52,8 @@ static int is_old_namespace(struct root_builder *b, const struct buf *image, boo
 
 static int namespace_image(struct root_builder *b, struct err *e)
 {
-	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_SNAPSHOT, ROW_OBJECT,
+					       ROW_STREAM };
 	struct pool *p = b->pool;
 	struct rows_image_header h = { .pool = p->uuid, .kind = ROWS_NAMESPACE, .epoch = p->epoch };
 	struct buf image;
@@ -278,7 +279,7 @@ static int new_manifest(struct root_builder *b, struct stream_cut *cut, const st
 
 	new->map = old->map;
 	new->map_lsn = old->map_lsn;
-	if (old->stream == 0 || new->map_lsn < cut->mark || lost_a_sco(old, new) ||
+	if (old->stream == 0 || new->map_lsn < cut->mark || cut->unlogged || lost_a_sco(old, new) ||
 	    log_has_hole(new) || log_is_long(new)) {
 		r = root_map_put(b, cut, &old->map, e);
 		if (r == 0 && new->lsn < new->map_lsn && !cut->damaged)
@@ -316,8 +317,8 @@ static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struc
 	rs->stream = cut->manifest.stream;
 	b->new.stream_count++;
 	/* Of a damaged stream not all travels: the root before has what is whole. */
-	if (before &&
-	    (cut->damaged || (same_scos(&old, &cut->manifest) && old.map_lsn >= cut->mark))) {
+	if (before && (cut->damaged || (same_scos(&old, &cut->manifest) &&
+					old.map_lsn >= cut->mark && !cut->unlogged))) {
 		rs->manifest = before->manifest;
 		if (cut->damaged)
 			r = spare_scos(b, &old, e);

@@ -23,6 +23,7 @@ struct changed_area {
 struct stream_cut {
 	bool damaged;
 	lsn_t checkpoint_lsn; /* what the view's rows show of it */
+	bool unlogged;	      /* rows changed that its log does not tell of: it needs a new map */
 	lsn_t mark;	      /* the newest of its layers that are frozen: the map has to show it */
 	struct manifest manifest; /* owned; its map is root.c's */
 };
@@ -51,9 +52,8 @@ struct root_builder {
 	/* root_map.c */
 	struct root_layer *layers; /* of all streams, ascending */
 	size_t layer_count;
-	struct changed_area *areas; /* ascending; loaded when the first map is put */
+	struct changed_area *areas; /* ascending */
 	size_t area_count;
-	bool areas_loaded;
 };
 
 /* Add a name to what goes with the root after this one; an empty one is passed over. */

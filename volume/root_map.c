@@ -66,12 +66,18 @@ static int by_stream(const void *a, const void *b)
 	       (x->manifest.stream < y->manifest.stream);
 }
 
-static void note_mark(struct root_builder *b, uint32_t stream, lsn_t mark)
+static struct stream_cut *find_cut(struct root_builder *b, uint32_t stream)
 {
 	const struct stream_cut wanted = { .manifest.stream = stream };
-	struct stream_cut *cut = b->stream_count ? bsearch(&wanted, b->streams, b->stream_count,
-							   sizeof(wanted), by_stream) :
-						   NULL;
+
+	return b->stream_count ?
+		       bsearch(&wanted, b->streams, b->stream_count, sizeof(wanted), by_stream) :
+		       NULL;
+}
+
+static void note_mark(struct root_builder *b, uint32_t stream, lsn_t mark)
+{
+	struct stream_cut *cut = find_cut(b, stream);
 
 	if (cut)
 		cut->mark = max_u64(cut->mark, mark);
@@ -99,27 +105,6 @@ static int by_id(const void *a, const void *b)
 	const struct root_layer *x = a, *y = b;
 
 	return (x->id > y->id) - (x->id < y->id);
-}
-
-int root_map_begin(struct root_builder *b, struct err *e)
-{
-	struct row_key o_from = row_key_u64(ROW_OBJECT, 0);
-	struct row_key o_until = row_key_u64(ROW_OBJECT, UINT64_MAX);
-	struct row_key l_from = row_key_u64(ROW_LAYER, 0);
-	struct row_key l_until = row_key_u64(ROW_LAYER, UINT64_MAX);
-	struct layer_list l = { .b = b, .e = e };
-	int r;
-
-	r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &o_from, &o_until, see_object, &l,
-			      e);
-	if (r == 0)
-		r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &l_from, &l_until,
-				      see_layer, &l, e);
-	if (r < 0)
-		return err_wrap(e, r, "layers");
-	if (b->layer_count)
-		qsort(b->layers, b->layer_count, sizeof(*b->layers), by_id);
-	return 0;
 }
 
 static bool layer_is_known(const struct root_builder *b, uint64_t id)
@@ -171,11 +156,45 @@ static int load_areas(struct root_builder *b, struct err *e)
 	struct area_list l = { .b = b, .e = e };
 	int r;
 
-	if (b->areas_loaded)
-		return 0;
 	r = meta_view_iterate(b->pool->meta, b->view, META_STATE, &from, &until, see_change, &l, e);
-	b->areas_loaded = r == 0;
 	return r < 0 ? err_wrap(e, r, "changed areas") : 0;
+}
+
+static void note_unlogged(struct root_builder *b, uint64_t layer)
+{
+	const struct root_layer wanted = { .id = layer };
+	const struct root_layer *l = b->layer_count ? bsearch(&wanted, b->layers, b->layer_count,
+							      sizeof(wanted), by_id) :
+						      NULL;
+	struct stream_cut *cut = l ? find_cut(b, l->stream) : NULL;
+
+	if (cut)
+		cut->unlogged = true;
+}
+
+int root_map_begin(struct root_builder *b, struct err *e)
+{
+	struct row_key o_from = row_key_u64(ROW_OBJECT, 0);
+	struct row_key o_until = row_key_u64(ROW_OBJECT, UINT64_MAX);
+	struct row_key l_from = row_key_u64(ROW_LAYER, 0);
+	struct row_key l_until = row_key_u64(ROW_LAYER, UINT64_MAX);
+	struct layer_list l = { .b = b, .e = e };
+	int r;
+
+	r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &o_from, &o_until, see_object, &l,
+			      e);
+	if (r == 0)
+		r = meta_view_iterate(b->pool->meta, b->view, META_NAMES, &l_from, &l_until,
+				      see_layer, &l, e);
+	if (r < 0)
+		return err_wrap(e, r, "layers");
+	if (b->layer_count)
+		qsort(b->layers, b->layer_count, sizeof(*b->layers), by_id);
+	r = load_areas(b, e);
+	for (size_t i = 0; i < b->area_count && r == 0; i++)
+		if (b->areas[i].area == AREA_UNLOGGED)
+			note_unlogged(b, b->areas[i].layer);
+	return r;
 }
 
 /* The first changed area of a layer that is not before `area`; area_count: none. */
@@ -551,8 +570,6 @@ int root_map_put(struct root_builder *b, struct stream_cut *cut, const struct na
 	w.piece_bytes = wanted ? wanted : PIECE_BYTES_DEFAULT;
 	buf_init(&w.rows, INDEX_BYTES_MAX);
 	r = own_layers(&w);
-	if (r == 0)
-		r = load_areas(b, e);
 	if (r == 0)
 		r = root_map_pieces(b->pool, old, &before.pieces, &before.count, e);
 	if (r == 0)

@@ -86,13 +86,25 @@ NODISCARD int snapshot_open(struct pool *p, uint64_t object, const char *name,
 			    struct object **ret_object, struct err *e);
 
 /*
- * A new object, once the batch is committed, that begins as a snapshot of another; by name, or NULL:
- * as the other is now (its layer is frozen at once, whatever becomes of the batch). From limit_bytes
- * on it is empty; UINT64_MAX: all of it. At most one a batch.
+ * What clones begin as: a snapshot by its name, or, with NULL, the object as it is now (it is frozen at
+ * once, without a name). It stays until it is closed, and as long as clones of it are there.
  * Errors:   -ENOENT; those of snapshot_create().
  */
-NODISCARD int names_clone_object(struct names_batch *b, struct object *source, const char *snapshot,
-				 uint64_t limit_bytes, enum object_class class, uint64_t *ret_id,
-				 struct err *e);
+struct clone_source;
+NODISCARD int clone_source_open(struct pool *p, struct object *source, const char *snapshot,
+				struct clone_source **ret_source, struct err *e);
+void clone_source_close(struct clone_source *source);
+uint64_t clone_source_size(const struct clone_source *source);
+/* A new object, once the batch is committed, that begins as the source. The source is closed after the
+ * batch was freed. At most one a batch. Errors: -ENOMEM. */
+NODISCARD int names_clone_object(struct names_batch *b, struct clone_source *source,
+				 enum object_class class, uint64_t *ret_id, struct err *e);
+/*
+ * An empty object without snapshots becomes a clone, as long as the source; to be cut by
+ * object_truncate() where less is wanted. Of another class than disk it becomes one.
+ * Errors:   -EBUSY it is not empty any more; those of snapshot_rollback().
+ * Durable:  on return.
+ */
+NODISCARD int object_become_clone(struct object *o, struct clone_source *source, struct err *e);
 
 #endif

@@ -220,7 +220,7 @@ static int load_tried(struct pool *p, struct err *e)
 	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
 	int r;
 
-	p->root_tried = p->root_number;
+	p->root_tried = max_u64(p->root_tried, p->root_number); /* family_load() */
 	r = meta_iterate(p->meta, META_NAMES, &from, &until, see_condemned, &p->root_tried, e);
 	return r < 0 ? err_wrap(e, r, "condemned objects") : 0;
 }

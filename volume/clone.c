@@ -1,0 +1,296 @@
+/*
+ * clone - objects that get a live layer over a frozen one that they did not have before: rolled back to a
+ * snapshot of their own, or made of another's. The argument for a crash: FORMAT.md 10.9.
+ */
+#include "volume/freeze.h"
+#include "volume/layer_drop.h"
+#include "volume/snapshot_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void buf_donep(struct buf *b)
+{
+	buf_done(b);
+}
+
+/* --- a new live layer -------------------------------------------------------------------------- */
+
+struct layer_switch {
+	struct object *object;
+	struct layer *onto;	   /* referenced: frozen */
+	const struct layer *until; /* of the old chain this stays, and what is below it */
+	struct object_state_row state;
+	struct layer *live; /* the new one */
+	struct layer_drop drop;
+};
+
+static int switch_rows(struct layer_switch *s, struct meta_batch *names, struct err *e)
+{
+	struct object *o = s->object;
+	struct layer_row row = {
+		.state = LAYER_LIVE,
+		.object = o->id,
+		.parent = s->onto->id,
+		.parent_limit_clusters = CLUSTER_MAX,
+		.mark_stream = o->stream->id,
+		.mark = o->last_lsn,
+	};
+	int r = layer_drop_rows(&s->drop, o, s->until, names, e);
+
+	s->drop.object_stays = true;
+	if (r == 0)
+		r = life_put_live_layer(o->pool, names, o->id, s->live->id, e);
+	if (r == 0)
+		r = life_put_layer(o->pool, names, s->live->id, &row);
+	return r;
+}
+
+/* Committed: from here on it is what the frozen layer shows. */
+static void switched(struct layer_switch *s)
+{
+	struct object *o = s->object;
+	struct layer *old = o->layer;
+
+	layer_drop_done(&s->drop, o);
+	family_add_child(&o->pool->family, s->onto->id, s->live->id);
+	o->layer = TAKE_PTR(s->live);
+	layer_unref(o->pool->map, old);
+	o->saved_parent_limit = CLUSTER_MAX;
+	o->since_lsn = o->last_lsn;
+	__atomic_store_n(&o->size_bytes, s->state.size_bytes, __ATOMIC_RELEASE);
+	__atomic_store_n(&o->mapped_clusters, s->state.mapped_clusters, __ATOMIC_RELAXED);
+	__atomic_store_n(&o->mtime_ns, env_now_real_ns(o->pool->env), __ATOMIC_RELAXED);
+	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE);
+}
+
+/* Gate held; all that the object has in its log is durable. */
+static int switch_locked(struct layer_switch *s, struct err *e)
+{
+	struct pool *p = s->object->pool;
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	int r = names ? switch_rows(s, names, e) : -ENOMEM;
+
+	if (r < 0)
+		err_wrap(e, r, "object %" PRIu64, s->object->id);
+	else
+		r = meta_commit(p->meta, names, META_SYNC, e);
+	if (r == 0)
+		switched(s);
+	layer_drop_free(&s->drop, p);
+	meta_batch_free(p->meta, names);
+	return r;
+}
+
+static int live_layer_new(struct layer_switch *s, struct err *e)
+{
+	struct object *o = s->object;
+	uint64_t id;
+	int r = pool_new_number(o->pool, COUNTER_LAYER, &id, e);
+
+	if (r < 0)
+		return r;
+	r = map_layer_new(o->pool->map, id, s->onto, CLUSTER_MAX, 0, &s->live);
+	if (r < 0)
+		return err_set(e, r, "layer");
+	s->live->owner = o->id;
+	__atomic_store_n(&s->live->stuck, &o->stream->stuck, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/*
+ * Change lock and checkpoint lock held. The log up to the last entry is durable before the row that says
+ * that nothing of it counts any more: else these LSNs would be given out again, to entries that count.
+ */
+static int switch_layer(struct layer_switch *s, bool must_be_empty, struct err *e)
+{
+	struct object *o = s->object;
+	bool done = false;
+	int r;
+
+	r = freeze_settle(o->pool, o, e);
+	if (r == 0)
+		r = live_layer_new(s, e);
+	if (r < 0)
+		return r;
+	object_set_frozen(o, true);
+	while (r == 0 && !done) {
+		rwlock_write_lock(&o->gate);
+		done = o->deleted || o->last_lsn <= stream_durable_lsn(o->stream);
+		if (o->deleted)
+			r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+		else if (done && must_be_empty && (o->size_bytes || snapshot_count(o->pool, o->id)))
+			r = err_set(e, -EBUSY, "object %" PRIu64 " is not empty", o->id);
+		else if (done)
+			r = switch_locked(s, e);
+		rwlock_write_unlock(&o->gate);
+		if (r == 0 && !done)
+			r = stream_sync(o->stream, o->last_lsn, e);
+	}
+	object_set_frozen(o, false);
+	if (s->live)
+		layer_unref(o->pool->map, s->live);
+	pool_made_room(o->pool);
+	capacity_freed(o->pool);
+	return r;
+}
+
+/* --- rollback ---------------------------------------------------------------------------------- */
+
+static struct layer *find_in_chain(struct object *o, uint64_t id)
+{
+	struct layer *l = o->layer;
+
+	while (l && l->id != id)
+		l = l->parent;
+	return l;
+}
+
+/* Without force nothing younger may have a name. */
+static int check_younger(struct object *o, uint64_t number, struct err *e)
+{
+	struct snapshot_info *list;
+	size_t count, first;
+	int r = snapshot_list(o->pool, o->id, &list, &count, e);
+
+	if (r < 0)
+		return r;
+	for (first = 0; first < count && list[first].number <= number; first++)
+		continue;
+	if (first < count)
+		r = err_set(e, -ENOTEMPTY, "%zu younger snapshot%s would go, from '%s' on",
+			    count - first, count - first == 1 ? "" : "s", list[first].name);
+	snapshot_list_free(list, count);
+	return r;
+}
+
+int snapshot_rollback(struct object *o, const char *name, bool force, struct err *e)
+{
+	struct layer_switch s = { .object = o };
+	struct pool *p = o->pool;
+	AUTO(buf_donep) struct buf value;
+	struct snapshot_row row;
+	uint64_t number;
+	int r;
+
+	if (o->read_only)
+		return err_set(e, -EROFS, "a snapshot does not change");
+	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	GUARD(&p->family.change_lock);
+	GUARD(&p->checkpoint_lock);
+	r = snapshot_row_by_name(p, o->id, name, &number, &row, &value, e);
+	if (r == 0 && !force)
+		r = check_younger(o, number, e);
+	if (r < 0)
+		return r;
+	s.onto = find_in_chain(o, row.layer);
+	if (!s.onto)
+		return err_set(e, -EUCLEAN, "snapshot '%s' is not below its object", name);
+	s.until = s.onto;
+	r = object_state_of(p, s.onto, &s.state, e);
+	return r < 0 ? r : switch_layer(&s, false, e);
+}
+
+/* --- clones ------------------------------------------------------------------------------------ */
+
+struct clone_source {
+	struct pool *pool;
+	uint64_t layer; /* pinned */
+	uint64_t size_bytes;
+};
+
+uint64_t clone_source_layer(const struct clone_source *source)
+{
+	return source->layer;
+}
+
+uint64_t clone_source_size(const struct clone_source *source)
+{
+	return source->size_bytes;
+}
+
+void clone_source_close(struct clone_source *source)
+{
+	if (source && family_unpin(&source->pool->family, source->layer))
+		job_kick(&source->pool->merger);
+	free(source);
+}
+
+static int freeze_now(struct pool *p, struct object *o, struct clone_source *c, struct err *e)
+{
+	struct freeze *f;
+	int r;
+
+	GUARD(&p->checkpoint_lock);
+	r = snapshots_announce(p, e);
+	if (r == 0)
+		r = freeze_settle(p, o, e);
+	if (r == 0)
+		r = freeze_new(o, &f, e);
+	if (r < 0)
+		return r;
+	f->pinned = true;
+	f->ret_layer = &c->layer;
+	f->ret_size_bytes = &c->size_bytes;
+	return freeze_objects(p, f, e);
+}
+
+static int pin_snapshot(struct pool *p, struct object *o, const char *name, struct clone_source *c,
+			struct err *e)
+{
+	AUTO(buf_donep) struct buf value;
+	struct snapshot_row row;
+	uint64_t number;
+	int r;
+
+	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	r = snapshot_row_by_name(p, o->id, name, &number, &row, &value, e);
+	if (r == 0 && !family_pin(&p->family, row.layer))
+		r = err_set(e, -ENOENT, "snapshot '%s' was just deleted", name);
+	if (r < 0)
+		return r;
+	c->layer = row.layer;
+	c->size_bytes = row.size_bytes;
+	return 0;
+}
+
+int clone_source_open(struct pool *p, struct object *source, const char *snapshot,
+		      struct clone_source **ret_source, struct err *e)
+{
+	struct clone_source *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return err_set(e, -ENOMEM, "cloning");
+	c->pool = p;
+	r = snapshot ? pin_snapshot(p, source, snapshot, c, e) : freeze_now(p, source, c, e);
+	if (r < 0)
+		free(c);
+	else
+		*ret_source = c;
+	return r;
+}
+
+int object_become_clone(struct object *o, struct clone_source *source, struct err *e)
+{
+	struct layer_switch s = { .object = o };
+	struct pool *p = o->pool;
+	struct layer_row row;
+	int r;
+
+	if (o->read_only)
+		return err_set(e, -EROFS, "a snapshot does not change");
+	r = o->class == OBJECT_DISK ? 0 : object_set_class(o, OBJECT_DISK, e);
+	if (r < 0)
+		return r;
+	GUARD(&p->family.change_lock);
+	GUARD(&p->checkpoint_lock);
+	r = object_chain_of(p, source->layer, &row, &s.onto, e);
+	if (r == 0)
+		r = object_state_of(p, s.onto, &s.state, e);
+	if (r == 0)
+		r = switch_layer(&s, true, e);
+	if (s.onto)
+		layer_unref(p->map, s.onto);
+	return r;
+}
