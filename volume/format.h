@@ -421,6 +421,9 @@ struct object_state_row {
 #define AREA_PAGES_SHIFT 8u
 /* No area: rows of the layer changed in a way that no log tells, so the next root needs a new map. */
 #define AREA_UNLOGGED (UINT64_C(1) << 48)
+/* No area, and it stays as long as the layer: rows of it may name SCOs of other streams. So each root
+ * that shows a change of it needs a new map: no log tells when such a SCO went. */
+#define AREA_FOREIGN (AREA_UNLOGGED + 1)
 enum sco_state { SCO_OPEN = 1, SCO_SEALED = 2 };
 enum sco_row_flags {
 	SCO_UPLOADED = 1 << 0, /* the object named by object_epoch is on the backend */

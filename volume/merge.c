@@ -17,7 +17,8 @@ struct merge {
 	struct checkpoint c; /* its commits, tallies and marks of changed areas */
 	uint64_t from, into; /* layers */
 	struct layer_row from_row, into_row;
-	uint64_t *pages; /* of this step */
+	uint32_t into_stream; /* whose map has the rows of the upper one */
+	uint64_t *pages;      /* of this step */
 	size_t page_count;
 	struct buf base;
 };
@@ -161,13 +162,38 @@ static int find_pages(struct merge *m, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-/* No log tells what moves here: the next root needs maps that show it. */
-static int note_unlogged(struct merge *m)
+static int note(struct merge *m, uint64_t layer, uint64_t area)
 {
-	int r = checkpoint_note_change(&m->c, m->from, AREA_UNLOGGED << AREA_PAGES_SHIFT);
+	return checkpoint_note_change(&m->c, layer, area << AREA_PAGES_SHIFT);
+}
 
-	return r == 0 ? checkpoint_note_change(&m->c, m->into, AREA_UNLOGGED << AREA_PAGES_SHIFT) :
-			r;
+static int has_foreign(struct merge *m, bool *ret_foreign, struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_CHANGED, m->from, AREA_FOREIGN);
+	int r;
+
+	*ret_foreign = m->from_row.mark_stream != m->into_stream;
+	if (*ret_foreign)
+		return 0;
+	buf_clear(&m->base);
+	r = meta_get(m->c.pool->meta, META_STATE, &key, &m->base, e);
+	*ret_foreign = r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* No log tells what moves here: the next root needs maps that show it. */
+static int note_unlogged(struct merge *m, struct err *e)
+{
+	bool foreign;
+	int r = has_foreign(m, &foreign, e);
+
+	if (r == 0)
+		r = note(m, m->from, AREA_UNLOGGED);
+	if (r == 0)
+		r = note(m, m->into, AREA_UNLOGGED);
+	if (r == 0 && foreign)
+		r = note(m, m->into, AREA_FOREIGN);
+	return r;
 }
 
 static int get_state(struct merge *m, uint64_t layer, struct object_state_row *ret_row,
@@ -215,7 +241,7 @@ static int move_rows(struct merge *m, struct err *e)
 {
 	struct pool *p = m->c.pool;
 	struct runs *rs = malloc(sizeof(*rs));
-	int r = rs ? note_unlogged(m) : -ENOMEM;
+	int r = rs ? note_unlogged(m, e) : -ENOMEM;
 
 	for (size_t i = 0; i < m->page_count && r == 0; i++)
 		r = merge_page(m, m->pages[i], rs, e);
@@ -257,6 +283,23 @@ static bool may_merge(struct merge *m)
 	return saved;
 }
 
+/* Of a frozen one it is that of its mark, of a live one its object's. */
+static int find_stream(struct merge *m, struct err *e)
+{
+	struct object_row row = { 0 };
+	int r;
+
+	m->into_stream = m->into_row.mark_stream;
+	if (m->into_row.state == LAYER_FROZEN)
+		return 0;
+	r = life_get_object(m->c.pool, m->into_row.object, &row, e);
+	if (r < 0)
+		return r == -ENOENT ? -EAGAIN : r; /* deleted meanwhile */
+	m->into_stream = row.origins[0].stream;
+	object_row_done(&row);
+	return 0;
+}
+
 static int merge_begin(struct merge *m, struct err *e)
 {
 	struct pool *p = m->c.pool;
@@ -266,6 +309,9 @@ static int merge_begin(struct merge *m, struct err *e)
 		return r;
 	if (!may_merge(m))
 		return -EAGAIN;
+	r = find_stream(m, e);
+	if (r < 0)
+		return r;
 	buf_init(&m->c.value, 1u << 20);
 	buf_init(&m->c.old, 1u << 20);
 	buf_init(&m->c.new, 1u << 20);

@@ -62,6 +62,7 @@ struct rows_writer {
 	const struct rr_stream *map_of;
 	uint64_t at_layer, at_page; /* the last row of it; page 0: its state, else page + 1 */
 	int flaw;		    /* of a page's runs */
+	bool foreign;		    /* of these one names a SCO of another stream */
 	uint64_t done_bytes, total_bytes;
 };
 
@@ -468,6 +469,7 @@ static void count_run(void *arg, const struct page_run *run)
 		w->flaw = err_set(w->e, -EUCLEAN, "it names slots that SCO %" PRIu64 " has not",
 				  s->m.sco);
 	} else {
+		w->foreign |= s->stream != w->map_of->stream;
 		s->live += run->count;
 		w->rr->result->live_bytes += (uint64_t)run->count * CLUSTER_BYTES;
 	}
@@ -481,6 +483,16 @@ static int check_place(struct rows_writer *w, uint64_t layer, uint64_t place)
 	w->at_layer = layer;
 	w->at_page = place;
 	return 0;
+}
+
+/* As the machine that is lost had it: merge.c. */
+static int note_foreign(struct rows_writer *w, uint64_t layer)
+{
+	struct row_key key = row_key_2u64(ROW_CHANGED, layer, AREA_FOREIGN);
+	struct changed_row row = { .root = w->rr->root->number + 1 };
+
+	w->foreign = false;
+	return put_value(w, META_STATE, &key, changed_row_encode(&row, &w->value));
 }
 
 static int see_map_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
@@ -510,6 +522,7 @@ static int see_map_row(void *arg, const uint8_t *key, size_t key_bytes, const ui
 			       l->stream);
 	if (is_page) {
 		w->flaw = 0;
+		w->foreign = false;
 		r = page_value_decode(value, value_bytes, &kind, count_run, w, w->e);
 		r = r == 0 ? w->flaw : r;
 	} else {
@@ -519,7 +532,8 @@ static int see_map_row(void *arg, const uint8_t *key, size_t key_bytes, const ui
 		r = err_set(w->e, -EUCLEAN, "a change of a page instead of a page");
 	if (r < 0)
 		return err_wrap(w->e, r, "object %" PRIu64 ", page %" PRIu64, l->object, page);
-	return put_bytes(w, META_STATE, key, key_bytes, value, value_bytes);
+	r = put_bytes(w, META_STATE, key, key_bytes, value, value_bytes);
+	return r == 0 && w->foreign ? note_foreign(w, layer) : r;
 }
 
 static int take_piece(struct rows_writer *w, const struct map_piece *piece)

@@ -5,7 +5,8 @@
  *
  * A stream's manifest is written anew when its SCOs changed. SCOs younger than the map that it names
  * are replayed by a restore. A new map (root_map.c) is needed once a SCO left whose log the old one
- * does not cover, or an object left the stream, whose entries nobody replays; and now and then, so that
+ * does not cover, or an object left the stream, whose entries nobody replays, or rows moved between
+ * layers; where rows name SCOs of other streams, with each change; and now and then, so that
  * a restore has not much to replay.
  */
 #include "common/crc32c.h"
@@ -270,6 +271,12 @@ static int spare_scos(struct root_builder *b, const struct manifest *old, struct
 	return r;
 }
 
+/* Whether the rows say what no log does. */
+static bool needs_map(const struct stream_cut *cut, lsn_t map_lsn)
+{
+	return map_lsn < cut->mark || cut->unlogged || (cut->foreign && cut->changed);
+}
+
 /* A stream whose SCOs are not those of the old manifest. */
 static int new_manifest(struct root_builder *b, struct stream_cut *cut, const struct manifest *old,
 			struct named_object *ret_object, struct err *e)
@@ -279,7 +286,7 @@ static int new_manifest(struct root_builder *b, struct stream_cut *cut, const st
 
 	new->map = old->map;
 	new->map_lsn = old->map_lsn;
-	if (old->stream == 0 || new->map_lsn < cut->mark || cut->unlogged || lost_a_sco(old, new) ||
+	if (old->stream == 0 || needs_map(cut, old->map_lsn) || lost_a_sco(old, new) ||
 	    log_has_hole(new) || log_is_long(new)) {
 		r = root_map_put(b, cut, &old->map, e);
 		if (r == 0 && new->lsn < new->map_lsn && !cut->damaged)
@@ -317,8 +324,8 @@ static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struc
 	rs->stream = cut->manifest.stream;
 	b->new.stream_count++;
 	/* Of a damaged stream not all travels: the root before has what is whole. */
-	if (before && (cut->damaged || (same_scos(&old, &cut->manifest) &&
-					old.map_lsn >= cut->mark && !cut->unlogged))) {
+	if (before &&
+	    (cut->damaged || (same_scos(&old, &cut->manifest) && !needs_map(cut, old.map_lsn)))) {
 		rs->manifest = before->manifest;
 		if (cut->damaged)
 			r = spare_scos(b, &old, e);

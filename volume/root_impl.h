@@ -23,7 +23,9 @@ struct changed_area {
 struct stream_cut {
 	bool damaged;
 	lsn_t checkpoint_lsn; /* what the view's rows show of it */
-	bool unlogged;	      /* rows changed that its log does not tell of: it needs a new map */
+	bool changed;	      /* rows did since the map of the root before */
+	bool unlogged;	      /* some of these in a way that its log does not tell */
+	bool foreign;	      /* rows may name SCOs of other streams */
 	lsn_t mark;	      /* the newest of its layers that are frozen: the map has to show it */
 	struct manifest manifest; /* owned; its map is root.c's */
 };

@@ -160,15 +160,21 @@ static int load_areas(struct root_builder *b, struct err *e)
 	return r < 0 ? err_wrap(e, r, "changed areas") : 0;
 }
 
-static void note_unlogged(struct root_builder *b, uint64_t layer)
+static void note_area(struct root_builder *b, const struct changed_area *a)
 {
-	const struct root_layer wanted = { .id = layer };
+	const struct root_layer wanted = { .id = a->layer };
 	const struct root_layer *l = b->layer_count ? bsearch(&wanted, b->layers, b->layer_count,
 							      sizeof(wanted), by_id) :
 						      NULL;
 	struct stream_cut *cut = l ? find_cut(b, l->stream) : NULL;
 
-	if (cut)
+	if (!cut)
+		return;
+	if (a->area == AREA_FOREIGN)
+		cut->foreign = true;
+	else
+		cut->changed = true;
+	if (a->area == AREA_UNLOGGED)
 		cut->unlogged = true;
 }
 
@@ -192,8 +198,7 @@ int root_map_begin(struct root_builder *b, struct err *e)
 		qsort(b->layers, b->layer_count, sizeof(*b->layers), by_id);
 	r = load_areas(b, e);
 	for (size_t i = 0; i < b->area_count && r == 0; i++)
-		if (b->areas[i].area == AREA_UNLOGGED)
-			note_unlogged(b, b->areas[i].layer);
+		note_area(b, &b->areas[i]);
 	return r;
 }
 
@@ -553,7 +558,7 @@ static void note_done(struct map_writer *w)
 	for (size_t i = 0; i < w->layer_count; i++)
 		for (size_t at = find_area(b, w->layers[i], 0);
 		     at < b->area_count && b->areas[at].layer == w->layers[i]; at++)
-			b->areas[at].done = true;
+			b->areas[at].done = b->areas[at].area != AREA_FOREIGN;
 }
 
 int root_map_put(struct root_builder *b, struct stream_cut *cut, const struct named_object *old,
