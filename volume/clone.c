@@ -58,6 +58,7 @@ static void switched(struct layer_switch *s)
 	layer_unref(o->pool->map, old);
 	o->saved_parent_limit = CLUSTER_MAX;
 	o->since_lsn = o->last_lsn;
+	o->clone_layer = 0;
 	__atomic_store_n(&o->size_bytes, s->state.size_bytes, __ATOMIC_RELEASE);
 	__atomic_store_n(&o->mapped_clusters, s->state.mapped_clusters, __ATOMIC_RELAXED);
 	__atomic_store_n(&o->mtime_ns, env_now_real_ns(o->pool->env), __ATOMIC_RELAXED);
@@ -98,6 +99,14 @@ static int live_layer_new(struct layer_switch *s, struct err *e)
 	return 0;
 }
 
+/* Nothing is lost with what it holds. */
+static bool may_become(struct object *o, uint64_t layer)
+{
+	if (o->size_bytes == 0)
+		return snapshot_count(o->pool, o->id) == 0;
+	return o->clone_layer == layer && o->clone_lsn == o->last_lsn;
+}
+
 /*
  * Change lock and checkpoint lock held. The log up to the last entry is durable before the row that says
  * that nothing of it counts any more: else these LSNs would be given out again, to entries that count.
@@ -119,7 +128,7 @@ static int switch_layer(struct layer_switch *s, bool must_be_empty, struct err *
 		done = o->deleted || o->last_lsn <= stream_durable_lsn(o->stream);
 		if (o->deleted)
 			r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
-		else if (done && must_be_empty && (o->size_bytes || snapshot_count(o->pool, o->id)))
+		else if (done && must_be_empty && !may_become(o, s->onto->id))
 			r = err_set(e, -EBUSY, "object %" PRIu64 " is not empty", o->id);
 		else if (done)
 			r = switch_locked(s, e);
@@ -271,18 +280,30 @@ int clone_source_open(struct pool *p, struct object *source, const char *snapsho
 	return r;
 }
 
-int object_become_clone(struct object *o, struct clone_source *source, struct err *e)
+/* The limit is one entry of its log; with another one it is no mere clone any more. */
+static int cut_clone(struct object *o, uint64_t layer, lsn_t since, uint64_t limit_bytes,
+		     struct err *e)
+{
+	lsn_t entries = limit_bytes < __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
+	int r = entries ? object_truncate(o, limit_bytes, e) : 0;
+
+	rwlock_write_lock(&o->gate);
+	if (r == 0 && o->last_lsn == since + entries) {
+		o->clone_layer = layer;
+		o->clone_lsn = o->last_lsn;
+	}
+	rwlock_write_unlock(&o->gate);
+	return r;
+}
+
+static int become_clone(struct object *o, const struct clone_source *source, lsn_t *ret_since,
+			struct err *e)
 {
 	struct layer_switch s = { .object = o };
 	struct pool *p = o->pool;
 	struct layer_row row;
 	int r;
 
-	if (o->read_only)
-		return err_set(e, -EROFS, "a snapshot does not change");
-	r = o->class == OBJECT_DISK ? 0 : object_set_class(o, OBJECT_DISK, e);
-	if (r < 0)
-		return r;
 	GUARD(&p->family.change_lock);
 	GUARD(&p->checkpoint_lock);
 	r = object_chain_of(p, source->layer, &row, &s.onto, e);
@@ -290,7 +311,48 @@ int object_become_clone(struct object *o, struct clone_source *source, struct er
 		r = object_state_of(p, s.onto, &s.state, e);
 	if (r == 0)
 		r = switch_layer(&s, true, e);
+	*ret_since = o->since_lsn;
 	if (s.onto)
 		layer_unref(p->map, s.onto);
 	return r;
+}
+
+int object_become_clone(struct object *o, struct clone_source *source, uint64_t limit_bytes,
+			struct err *e)
+{
+	lsn_t since;
+	int r;
+
+	if (o->read_only)
+		return err_set(e, -EROFS, "a snapshot does not change");
+	r = o->class == OBJECT_DISK ? 0 : object_set_class(o, OBJECT_DISK, e);
+	if (r == 0)
+		r = become_clone(o, source, &since, e);
+	return r == 0 ? cut_clone(o, source->layer, since, limit_bytes, e) : r;
+}
+
+int object_parent(struct object *o, uint64_t *ret_object, char ret_name[SNAPSHOT_NAME_MAX + 1],
+		  struct err *e)
+{
+	struct pool *p = o->pool;
+	struct family_member m = { 0 };
+	struct snapshot_info info;
+	int r = -ENOENT;
+
+	map_chain_hold(p->map);
+	rwlock_read_lock(&o->gate);
+	for (const struct layer *l = o->layer->parent; l && r == -ENOENT; l = l->parent)
+		if (family_get(&p->family, l->id, &m) && m.row.object != o->id)
+			r = 0;
+	rwlock_read_unlock(&o->gate);
+	map_chain_release(p->map);
+	if (r < 0)
+		return err_set(e, r, "object %" PRIu64 " is no clone", o->id);
+	*ret_object = m.row.object;
+	ret_name[0] = '\0';
+	if (m.snapshot == 0 || snapshot_find_of(p, m.row.object, m.snapshot, &info, e) < 0)
+		return 0;
+	memcpy(ret_name, info.name, sizeof(info.name));
+	snapshot_info_done(&info);
+	return 0;
 }

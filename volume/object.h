@@ -45,6 +45,9 @@ struct object {
 	uint64_t saved_parent_limit; /* of the live layer's row; the checkpoint's own */
 	lsn_t row_lsn;		     /* of the state row, while recovering */
 	lsn_t since_lsn; /* entries of its stream up to here are not for its live layer; recovery's */
+	/* Guarded by the gate: it is a clone of this layer, and up to this LSN nothing else. */
+	uint64_t clone_layer;
+	lsn_t clone_lsn;
 	/* Of a snapshot that is open: its layer is pinned. */
 	uint64_t pinned_layer;
 };

@@ -314,25 +314,76 @@ size_t snapshot_count(struct pool *p, uint64_t object)
 	return each_row(p, object, count_one, &count, NULL) < 0 ? 0 : count;
 }
 
+static int find_key(struct pool *p, uint64_t object, uint64_t number,
+		    struct snapshot_info *ret_info, struct err *e)
+{
+	struct row_key key = row_key_2u64(ROW_SNAPSHOT, object, number);
+	struct listing l = { .pool = p, .e = e };
+	AUTO(buf_donep) struct buf value;
+	int r;
+
+	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	r = meta_get(p->meta, META_NAMES, &key, &value, e);
+	if (r == 0)
+		r = see_snapshot(&l, key.bytes, key.len_bytes, value.data, value.len_bytes);
+	if (r == 0)
+		r = fill_in(p, &l.list[0], l.layers[0], e);
+	if (r == 0)
+		*ret_info = l.list[0];
+	else
+		snapshot_list_free(TAKE_PTR(l.list), l.count);
+	free(l.list);
+	free(l.layers);
+	return r;
+}
+
 int snapshot_find(struct pool *p, uint64_t object, const char *name, struct snapshot_info *ret_info,
 		  struct err *e)
 {
-	struct snapshot_info *list;
-	size_t count;
-	int r = snapshot_list(p, object, &list, &count, e);
+	uint64_t number;
+	int r = find_number(p, object, name, &number, e);
 
-	if (r < 0)
+	return r == 0 ? find_key(p, object, number, ret_info, e) : r;
+}
+
+int snapshot_find_of(struct pool *p, uint64_t object, uint64_t number,
+		     struct snapshot_info *ret_info, struct err *e)
+{
+	int r = find_key(p, object, number, ret_info, e);
+
+	return r == -ENOENT ? err_set(e, r, "no snapshot %" PRIu64, number) : r;
+}
+
+struct number_search {
+	uint64_t number, object;
+};
+
+static int see_number(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		      size_t value_bytes)
+{
+	struct number_search *s = arg;
+	uint64_t object, number;
+	int r = row_key_parse_2u64(key, key_bytes, ROW_SNAPSHOT, &object, &number);
+
+	(void)value;
+	(void)value_bytes;
+	if (r < 0 || number != s->number)
 		return r;
-	r = -ENOENT;
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(list[i].name, name) != 0)
-			continue;
-		*ret_info = list[i];
-		list[i].comment = NULL;
-		r = 0;
-	}
-	snapshot_list_free(list, count);
-	return r < 0 ? err_set(e, r, "no snapshot '%s'", name) : 0;
+	s->object = object;
+	return 1;
+}
+
+int snapshot_find_number(struct pool *p, uint64_t number, struct snapshot_info *ret_info,
+			 struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_SNAPSHOT, 0, 0);
+	struct row_key until = row_key_2u64(ROW_SNAPSHOT, UINT64_MAX, UINT64_MAX);
+	struct number_search s = { .number = number };
+	int r = meta_iterate(p->meta, META_NAMES, &from, &until, see_number, &s, e);
+
+	if (r == 0)
+		return err_set(e, -ENOENT, "no snapshot %" PRIu64, number);
+	return r < 0 ? r : snapshot_find_of(p, s.object, number, ret_info, e);
 }
 
 /* --- changing ---------------------------------------------------------------------------------- */

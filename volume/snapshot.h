@@ -56,7 +56,15 @@ size_t snapshot_count(struct pool *p, uint64_t object);
 /* One by its name; its comment is freed by snapshot_info_done(). Errors: -ENOENT. */
 NODISCARD int snapshot_find(struct pool *p, uint64_t object, const char *name,
 			    struct snapshot_info *ret_info, struct err *e);
+/* The same by its number, which no other snapshot of the pool ever has. Reads all rows of snapshots. */
+NODISCARD int snapshot_find_number(struct pool *p, uint64_t number, struct snapshot_info *ret_info,
+				   struct err *e);
 void snapshot_info_done(struct snapshot_info *info);
+
+/* What a clone began as: an object, which may be gone, and its snapshot's name, "" if it has none (any
+ * more). Errors: -ENOENT it is no clone. */
+NODISCARD int object_parent(struct object *o, uint64_t *ret_object,
+			    char ret_name[SNAPSHOT_NAME_MAX + 1], struct err *e);
 
 /* Errors: -ENOENT; -EEXIST; -EINVAL, -ENAMETOOLONG. Durable: on return. */
 NODISCARD int snapshot_rename(struct pool *p, uint64_t object, const char *name, const char *to,
@@ -100,11 +108,12 @@ uint64_t clone_source_size(const struct clone_source *source);
 NODISCARD int names_clone_object(struct names_batch *b, struct clone_source *source,
 				 enum object_class class, uint64_t *ret_id, struct err *e);
 /*
- * An empty object without snapshots becomes a clone, as long as the source; to be cut by
- * object_truncate() where less is wanted. Of another class than disk it becomes one.
- * Errors:   -EBUSY it is not empty any more; those of snapshot_rollback().
- * Durable:  on return.
+ * An empty object without snapshots, or one that this call made of the same source and nobody wrote
+ * since, becomes a clone up to limit_bytes, of class disk. A crash may leave it longer.
+ * Errors:   -EBUSY it holds something else; those of snapshot_rollback().
+ * Durable:  on return, but for its length, which is after object_sync().
  */
-NODISCARD int object_become_clone(struct object *o, struct clone_source *source, struct err *e);
+NODISCARD int object_become_clone(struct object *o, struct clone_source *source,
+				  uint64_t limit_bytes, struct err *e);
 
 #endif

@@ -9,6 +9,9 @@ uint64_t clone_source_layer(const struct clone_source *source);
 /* -EPERM: a sticky snapshot keeps the object. */
 NODISCARD int snapshots_refuse_deletion(struct pool *p, uint64_t object, struct err *e);
 
+/* By object and number. */
+NODISCARD int snapshot_find_of(struct pool *p, uint64_t object, uint64_t number,
+			       struct snapshot_info *ret_info, struct err *e);
 /* One snapshot's row; value holds what row points to. Errors: -ENOENT; damage. */
 NODISCARD int snapshot_row_by_name(struct pool *p, uint64_t object, const char *name,
 				   uint64_t *ret_number, struct snapshot_row *ret_row,

@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "common/crc32c.h"
 #include "volume/pool_impl.h"
+#include "volume/snapshot.h"
 #include "volume/upload.h"
 
 #include <stdio.h>
@@ -414,19 +415,20 @@ END_TEST
 static void two_roots(struct images *first, struct images *second)
 {
 	struct rng r = { 4 };
+	struct snapshot_wanted wanted = { .name = "before" };
 	struct object_stat st;
-	struct object *o;
 
 	open_fresh();
 	make_objects();
 	change_all(&r, 40);
 	sync_backend();
 	*first = take_images();
-	o = get_object(ids[1]); /* so that the map of the shared stream is another one, too */
-	object_stat(o, &st);
+	/* So that the map of the shared stream is another one, too. */
+	wanted.object = get_object(ids[1]);
+	object_stat(wanted.object, &st);
 	ck_assert_int_eq(st.class, OBJECT_FILE);
-	ck_assert_int_eq(object_set_class(o, OBJECT_DISK, NULL), 0);
-	object_close(o);
+	ck_assert_int_eq(snapshot_create(pf.pool, &wanted, 1, NULL), 0);
+	object_close(wanted.object);
 	change_all(&r, 40);
 	sync_backend();
 	*second = take_images();
