@@ -257,19 +257,26 @@ static int move_rows(struct merge *m, struct err *e)
 	return r;
 }
 
-/* Still so, and all that its rows say is what RAM says. False: later. */
+/* Whether that one is still alone on it. */
+static bool is_still_so(struct merge *m)
+{
+	struct family_member fm;
+
+	if (!family_get(&m->c.pool->family, m->from, &fm) || fm.children != 1 ||
+	    fm.child_xor != m->into)
+		return false;
+	m->from_row = fm.row;
+	return true;
+}
+
+/* All that its rows say is what RAM says. False: later. */
 static bool may_merge(struct merge *m)
 {
 	struct pool *p = m->c.pool;
-	struct family_member fm;
-	struct stream *stream;
+	struct stream *stream = pool_stream(p, m->from_row.mark_stream);
 	struct layer *l;
 	bool saved = true;
 
-	if (!family_get(&p->family, m->from, &fm) || fm.children != 1 || fm.child_xor != m->into)
-		return false;
-	m->from_row = fm.row;
-	stream = pool_stream(p, fm.row.mark_stream);
 	if (stream && __atomic_load_n(&stream->error, __ATOMIC_RELAXED))
 		return false;
 	l = map_layer_find(p->map, m->into);
@@ -397,6 +404,8 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 
 	GUARD(&p->family.change_lock);
 	GUARD(&p->checkpoint_lock);
+	if (!is_still_so(&m))
+		return 0; /* what now is is seen by the next look */
 	r = merge_begin(&m, e);
 	if (r == 0)
 		r = move_rows(&m, e);
@@ -421,7 +430,7 @@ static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 	GUARD(&p->family.change_lock);
 	GUARD(&p->checkpoint_lock);
 	if (!family_get(&p->family, id, &fm) || fm.children)
-		return -EAGAIN;
+		return 0;
 	row.object = fm.row.object;
 	r = object_chain_of(p, id, &own, &l, e);
 	if (r < 0)
