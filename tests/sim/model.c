@@ -53,6 +53,8 @@ void model_clear(struct model *m)
 	free(m->base);
 	m->base = NULL;
 	m->base_bytes = 0;
+	for (size_t i = 0; i < m->op_count; i++)
+		free(m->ops[i].bytes);
 	m->op_count = m->synced = 0;
 	m->in_flight = false;
 }
@@ -96,6 +98,12 @@ static void apply(const struct model *m, const struct model_op *op, struct state
 			memset(s->bytes + op->offset_bytes, 0, s->size_bytes - op->offset_bytes);
 		s->size_bytes = op->offset_bytes;
 		break;
+	case MODEL_REPLACE:
+		memset(s->bytes, 0, s->touched_bytes);
+		memcpy(s->bytes, op->bytes, op->len_bytes);
+		s->size_bytes = op->len_bytes;
+		s->touched_bytes = max_u64(s->touched_bytes, op->len_bytes);
+		break;
 	}
 }
 
@@ -106,7 +114,8 @@ static bool is_part_of(const struct model_op *op, const struct state *before,
 	uint64_t from = min_u64(op->offset_bytes, size);
 	uint64_t to = min_u64(op->offset_bytes + op->len_bytes, size);
 
-	if (op->kind == MODEL_TRUNCATE || size < min_u64(before->size_bytes, after->size_bytes) ||
+	if (op->kind == MODEL_TRUNCATE || op->kind == MODEL_REPLACE ||
+	    size < min_u64(before->size_bytes, after->size_bytes) ||
 	    size > max_u64(before->size_bytes, after->size_bytes) ||
 	    memcmp(bytes, before->bytes, from) != 0 ||
 	    memcmp(bytes + to, before->bytes + to, size - to) != 0)
@@ -132,9 +141,10 @@ static void tell(const struct model *m, const struct state *s, const uint8_t *by
 		m->in_flight ? "one in flight" : "none in flight");
 	for (size_t i = m->op_count > 10 ? m->op_count - 10 : 0; i < m->op_count; i++)
 		fprintf(stderr, "  %zu: %s %" PRIu64 " + %" PRIu64 " generation %" PRIu64 "\n", i,
-			m->ops[i].kind == MODEL_WRITE ? "write" :
-			m->ops[i].kind == MODEL_ZERO  ? "zero" :
-							"truncate",
+			m->ops[i].kind == MODEL_WRITE	 ? "write" :
+			m->ops[i].kind == MODEL_ZERO	 ? "zero" :
+			m->ops[i].kind == MODEL_TRUNCATE ? "truncate" :
+							   "replace",
 			m->ops[i].offset_bytes, m->ops[i].len_bytes, m->ops[i].generation);
 }
 

@@ -9,12 +9,13 @@
 /* Objects are small, so that a whole one is compared after each crash. */
 #define MODEL_BYTES ((size_t)1 << 21)
 
-enum model_kind { MODEL_WRITE, MODEL_ZERO, MODEL_TRUNCATE };
+enum model_kind { MODEL_WRITE, MODEL_ZERO, MODEL_TRUNCATE, MODEL_REPLACE };
 
 struct model_op {
 	enum model_kind kind;
 	uint64_t offset_bytes, len_bytes; /* TRUNCATE: offset is the new size */
 	uint64_t generation;
+	uint8_t *bytes; /* REPLACE: the whole content, owned by the model */
 };
 
 struct model {

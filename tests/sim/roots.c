@@ -183,7 +183,8 @@ static int ignore_row(void *arg, const uint8_t *key, size_t key_bytes, const uin
 /* What an image with the same head is to be. */
 static int image_of_names(struct meta *meta, const struct rows_image_header *h, struct buf *out)
 {
-	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_OBJECT, ROW_STREAM };
+	static const enum row_kind kinds[] = { ROW_FS, ROW_LAYER, ROW_SNAPSHOT, ROW_OBJECT,
+					       ROW_STREAM };
 	int r = rows_image_begin(h, out);
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {

@@ -1,16 +1,12 @@
-#include "tests/sim/world.h"
-
 #include "backend/backend_impl.h"
 #include "common/log.h"
-#include "tests/sim/model.h"
 #include "tests/sim/rows.h"
-#include "volume/pool_impl.h"
+#include "tests/sim/snaps.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define OBJECTS	     4u
 #define PROCESSES    6u /* of one seed; the last one ends in peace */
 #define STEPS	     120u
 #define SEED_STEPS   300u /* at least, over all its processes: the last one makes up for the others */
@@ -20,51 +16,7 @@
 /* Far more than a process of a seed takes; beyond it something turns in circles. */
 #define STEPS_MAX 4000000u
 
-struct world_object {
-	uint64_t id; /* 0: not there */
-	struct object *open;
-	struct model model;
-	bool creation_synced;
-	bool deleting;	    /* its deletion was not acknowledged */
-	uint64_t rooted_id; /* when the machine's last root was made sure: which it was, */
-	size_t rooted;	    /* and how many operations it had */
-};
-
-struct world {
-	struct sim *sim;
-	struct meta_mem_disk *disk;
-	struct world_totals *totals;
-	struct pool_options options;
-	struct backend *backend;
-	struct store *fault_store;
-	char store_url[48];
-	char dir[32], cache[40]; /* of the machine that is just used */
-	unsigned int machine;	 /* counted from 0 */
-	bool losing; /* all that is here goes when the process ends: the store is left */
-	struct pool *pool;
-	struct world_object objects[OBJECTS];
-	uint64_t generation;
-	uint64_t halves_id;   /* object of check_halves() if a crash may have left it; 0: none */
-	unsigned int process; /* counted from 0 */
-	unsigned int steps;   /* of the client, over all processes */
-	bool lazy; /* this process hardly syncs: much is at stake in a power cut, over many SCOs */
-	bool classes;		    /* objects change class */
-	bool small;		    /* flash is smaller than what lives */
-	struct world_object *hasty; /* the next process only writes to this one, and dies */
-	bool sync_fails; /* where there are faults, in all processes: what only a file has may be lost */
-	bool power_cut, in_open, faulty, verbose;
-	bool ended; /* the process came to its end */
-	uint8_t *buf;
-	enum sim_crash kind;
-};
-
-#define TOTAL(w, member, n)                                                                        \
-	do {                                                                                       \
-		if ((w)->totals)                                                                   \
-			(void)__atomic_add_fetch(&(w)->totals->member, (n), __ATOMIC_RELAXED);     \
-	} while (0)
-
-static NORETURN void fail(struct world *w, const char *what, int r, const struct err *e)
+void world_fail(struct world *w, const char *what, int r, const struct err *e)
 {
 	fprintf(stderr, "seed %" PRIu64 " process %u: %s: %d %s\n", sim_seed(w->sim), w->process,
 		what, r, e ? e->message : "");
@@ -142,7 +94,7 @@ static void open_backend(struct world *w)
 		r = backend_open_over(sim_env(w->sim), w->fault_store, w->store_url, &bo,
 				      &w->backend, &e);
 	if (r < 0)
-		fail(w, "opening the backend", r, &e);
+		world_fail(w, "opening the backend", r, &e);
 	w->options.backend = w->backend;
 }
 
@@ -168,9 +120,8 @@ static void set_faults(struct world *w)
 #define READS	   8u
 #define READ_TRIES 20u
 
-/* What is on the backend only comes when it answers. */
-static ssize_t read_waiting(struct world *w, struct object *open, uint64_t offset, void *dst,
-			    size_t len, struct err *e)
+ssize_t world_read(struct world *w, struct object *open, uint64_t offset, void *dst, size_t len,
+		   struct err *e)
 {
 	ssize_t n = object_read(open, offset, dst, len, e);
 
@@ -204,8 +155,8 @@ static ssize_t read_in_flight(struct world *w, struct object *open, struct err *
 	}
 	while ((done = volume_read_reap(rd, true))) {
 		if (done->needs_fetch)
-			done->result = read_waiting(w, open, done->offset_bytes, done->buf,
-						    done->len_bytes, e);
+			done->result = world_read(w, open, done->offset_bytes, done->buf,
+						  done->len_bytes, e);
 		if (total >= 0)
 			total = done->result < 0 ? done->result : total + done->result;
 	}
@@ -228,37 +179,39 @@ static void check_object(struct world *w, struct world_object *o)
 		o->deleting = false;
 		o->id = 0;
 		model_clear(&o->model);
+		snaps_clear(o);
 		return;
 	}
 	if (r < 0)
-		fail(w, "an object is gone", r, &e);
+		world_fail(w, "an object is gone", r, &e);
 	object_stat(open, &st);
 	if (st.size_bytes > MODEL_BYTES)
-		fail(w, "size", (int)(st.size_bytes >> 20), NULL);
+		world_fail(w, "size", (int)(st.size_bytes >> 20), NULL);
 	n = sim_rand(w->sim, 2) ? read_in_flight(w, open, &e) :
-				  read_waiting(w, open, 0, w->buf, MODEL_BYTES, &e);
+				  world_read(w, open, 0, w->buf, MODEL_BYTES, &e);
 	if (n < 0 || (uint64_t)n != st.size_bytes)
-		fail(w, "reading it all", (int)n, &e);
+		world_fail(w, "reading it all", (int)n, &e);
 	if (!model_accept(&o->model, w->buf, st.size_bytes, w->power_cut))
-		fail(w,
-		     w->power_cut ? "after a power cut no state fits" :
-				    "after a kill no state fits",
-		     0, NULL);
+		world_fail(w,
+			   w->power_cut ? "after a power cut no state fits" :
+					  "after a kill no state fits",
+			   0, NULL);
 	object_close(open);
+	if (w->snapshots)
+		snaps_check(w, o);
 }
 
 static void check_all(struct world *w)
 {
-	for (unsigned int i = 0; i < OBJECTS; i++)
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		check_object(w, &w->objects[i]);
 	w->power_cut = false;
 }
 
 /* --- the client -------------------------------------------------------------------------------- */
 
-/* An error under faults: what it did is unknown, and the process gives up. */
-static void outcome(struct world *w, struct world_object *o, const char *what, int r,
-		    const struct err *e)
+void world_outcome(struct world *w, struct world_object *o, const char *what, int r,
+		   const struct err *e)
 {
 	if (r >= 0) {
 		if (o)
@@ -266,7 +219,7 @@ static void outcome(struct world *w, struct world_object *o, const char *what, i
 		return;
 	}
 	if (!w->faulty)
-		fail(w, what, r, e);
+		world_fail(w, what, r, e);
 	sim_crash_now(w->sim, SIM_KILL);
 }
 
@@ -288,7 +241,7 @@ static void do_write(struct world *w, struct world_object *o)
 	o->model.in_flight = true;
 	model_fill(o->model.number, w->generation, offset, src, len);
 	sim_note(w->sim, "write %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
-	outcome(w, o, "write", object_write(o->open, offset, src, len, &e), &e);
+	world_outcome(w, o, "write", object_write(o->open, offset, src, len, &e), &e);
 	TOTAL(w, writes, 1);
 }
 
@@ -301,7 +254,7 @@ static void do_zero(struct world *w, struct world_object *o)
 	model_add(&o->model, &(struct model_op){ MODEL_ZERO, offset, len, 0 });
 	o->model.in_flight = true;
 	sim_note(w->sim, "zero %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
-	outcome(w, o, "zero", object_zero(o->open, offset, len, false, &e), &e);
+	world_outcome(w, o, "zero", object_zero(o->open, offset, len, false, &e), &e);
 	TOTAL(w, zeroes, 1);
 }
 
@@ -313,7 +266,7 @@ static void do_truncate(struct world *w, struct world_object *o)
 	model_add(&o->model, &(struct model_op){ MODEL_TRUNCATE, size, 0, 0 });
 	o->model.in_flight = true;
 	sim_note(w->sim, "truncate %u to %" PRIu64, o->model.number, size);
-	outcome(w, o, "truncate", object_truncate(o->open, size, &e), &e);
+	world_outcome(w, o, "truncate", object_truncate(o->open, size, &e), &e);
 	TOTAL(w, truncates, 1);
 }
 
@@ -325,7 +278,7 @@ static void do_sync(struct world *w, struct world_object *o)
 
 	sim_note(w->sim, "sync %u", o->model.number);
 	r = object_sync(o->open, &e);
-	outcome(w, NULL, "sync", r, &e);
+	world_outcome(w, NULL, "sync", r, &e);
 	o->model.synced = count;
 	o->creation_synced = true;
 	TOTAL(w, syncs, 1);
@@ -338,9 +291,10 @@ static void do_class(struct world *w, struct world_object *o)
 
 	object_stat(o->open, &st);
 	sim_note(w->sim, "class of %u", o->model.number);
-	outcome(w, NULL, "class change",
-		object_set_class(o->open, st.class == OBJECT_DISK ? OBJECT_FILE : OBJECT_DISK, &e),
-		&e);
+	world_outcome(w, NULL, "class change",
+		      object_set_class(o->open, st.class == OBJECT_DISK ? OBJECT_FILE : OBJECT_DISK,
+				       &e),
+		      &e);
 	TOTAL(w, class_changes, 1);
 }
 
@@ -354,12 +308,13 @@ static void do_delete(struct world *w, struct world_object *o)
 	o->deleting = true; /* from here on it may be gone */
 	/* Made sure at once: what a power cut leaves of an unsynced deletion is either. */
 	r = object_delete(w->pool, o->id, &e);
-	outcome(w, NULL, "delete", r, &e);
+	world_outcome(w, NULL, "delete", r, &e);
 	o->id = 0;
 	o->deleting = false;
 	model_clear(&o->model);
+	snaps_clear(o);
 	r = pool_sync_names(w->pool, &e);
-	outcome(w, NULL, "syncing names", r, &e);
+	world_outcome(w, NULL, "syncing names", r, &e);
 	TOTAL(w, deletes, 1);
 }
 
@@ -367,7 +322,7 @@ static void do_delete(struct world *w, struct world_object *o)
 static void begin_loss(struct world *w)
 {
 	w->losing = true;
-	for (unsigned int i = 0; i < OBJECTS; i++) {
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++) {
 		w->objects[i].rooted_id = w->objects[i].id;
 		w->objects[i].rooted = w->objects[i].model.op_count;
 	}
@@ -384,8 +339,8 @@ static void do_background(struct world *w, unsigned int which)
 		r = pool_flush(w->pool, &e);
 	else
 		r = pool_sync_backend(w->pool, &e);
-	outcome(w, NULL, "background", r, &e);
-	for (unsigned int i = 0; r == 0 && which == 1 && i < OBJECTS; i++) {
+	world_outcome(w, NULL, "background", r, &e);
+	for (unsigned int i = 0; r == 0 && which == 1 && i < WORLD_OBJECTS; i++) {
 		w->objects[i].model.synced = w->objects[i].model.op_count;
 		w->objects[i].creation_synced = true;
 	}
@@ -398,7 +353,7 @@ static void checkpoint_beside(void *arg)
 	struct world *w = arg;
 	struct err e = { 0 };
 
-	outcome(w, NULL, "checkpoint", pool_checkpoint(w->pool, &e), &e);
+	world_outcome(w, NULL, "checkpoint", pool_checkpoint(w->pool, &e), &e);
 }
 
 /* Writes while a checkpoint is made; sometimes the process dies as soon as it is. */
@@ -408,7 +363,7 @@ static void do_busy_checkpoint(struct world *w, struct world_object *o)
 	int r = thread_start("checkpoint", checkpoint_beside, w, &thread);
 
 	if (r < 0)
-		fail(w, "thread", r, NULL);
+		world_fail(w, "thread", r, NULL);
 	for (uint64_t i = sim_rand(w->sim, 8); i > 0; i--)
 		do_write(w, o);
 	thread_join(thread);
@@ -428,12 +383,12 @@ static void need_object(struct world *w, struct world_object *o)
 				  &e);
 		if (r < 0)
 			o->id = 0;
-		outcome(w, NULL, "create", r, &e);
+		world_outcome(w, NULL, "create", r, &e);
 		o->creation_synced = false;
 		model_clear(&o->model);
 	}
 	r = object_open(w->pool, o->id, &o->open, &e);
-	outcome(w, NULL, "open", r, &e);
+	world_outcome(w, NULL, "open", r, &e);
 }
 
 /* Much that nobody synced, over many SCOs, and the power goes: what a later SCO keeps counts for
@@ -470,7 +425,7 @@ static void client(struct world *w)
 	if (w->process + 1 == PROCESSES && w->steps + steps < SEED_STEPS)
 		steps = SEED_STEPS - w->steps;
 	for (unsigned int i = 0; i < steps; i++) {
-		struct world_object *o = &w->objects[sim_rand(w->sim, OBJECTS)];
+		struct world_object *o = &w->objects[sim_rand(w->sim, WORLD_OBJECTS)];
 		uint64_t dice = sim_rand(w->sim, 1000);
 
 		w->steps++;
@@ -493,10 +448,12 @@ static void client(struct world *w)
 			do_busy_checkpoint(w, o);
 		else if (dice < 886)
 			do_burst(w, o);
+		else if (dice < 930 && w->snapshots)
+			snaps_step(w, o);
 		else
 			sim_sleep_ns(w->sim, 1 + sim_rand(w->sim, 30000000));
 	}
-	for (unsigned int i = 0; i < OBJECTS; i++)
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		object_close(TAKE_PTR(w->objects[i].open));
 }
 
@@ -523,8 +480,8 @@ static void write_half(void *arg)
 		struct err e = { 0 };
 
 		memset(bytes, (int)(round * 2 + h->which), sizeof(bytes));
-		outcome(h->w, NULL, "half a cluster",
-			object_write(h->o, offset, bytes, sizeof(bytes), &e), &e);
+		world_outcome(h->w, NULL, "half a cluster",
+			      object_write(h->o, offset, bytes, sizeof(bytes), &e), &e);
 	}
 }
 
@@ -536,7 +493,7 @@ static void drop_halves(struct world *w)
 	if (w->halves_id && r == 0)
 		r = pool_flush(w->pool,
 			       &e); /* else a power cut brings it back, and nobody knows it */
-	outcome(w, NULL, "delete", r == -ENOENT ? 0 : r, &e);
+	world_outcome(w, NULL, "delete", r == -ENOENT ? 0 : r, &e);
 	if (r == 0 || r == -ENOENT)
 		w->halves_id = 0;
 }
@@ -549,18 +506,18 @@ static void check_halves(struct world *w)
 	int r;
 
 	r = object_create(w->pool, OBJECT_FILE, &w->halves_id, &e);
-	outcome(w, NULL, "create", r, &e);
+	world_outcome(w, NULL, "create", r, &e);
 	r = object_open(w->pool, w->halves_id, &halves[0].o, &e);
-	outcome(w, NULL, "open", r, &e);
+	world_outcome(w, NULL, "open", r, &e);
 	for (unsigned int i = 0; i < 2; i++)
 		halves[i] = (struct half){ .w = w, .o = halves[0].o, .which = i };
 	r = thread_start("half", write_half, &halves[1], &other);
 	if (r < 0)
-		fail(w, "thread", r, NULL);
+		world_fail(w, "thread", r, NULL);
 	write_half(&halves[0]);
 	thread_join(other);
 	if (object_read(halves[0].o, 0, w->buf, HALF_CLUSTERS * 4096, &e) < 0)
-		outcome(w, NULL, "read", -EIO, &e);
+		world_outcome(w, NULL, "read", -EIO, &e);
 	for (unsigned int round = 1; round <= HALF_ROUNDS; round++) {
 		uint64_t cluster = round * 7 % HALF_CLUSTERS;
 		unsigned int last =
@@ -568,7 +525,7 @@ static void check_halves(struct world *w)
 
 		for (unsigned int i = 0; i < 2; i++)
 			if (w->buf[cluster * 4096 + i * 2048] != (uint8_t)(last * 2 + i))
-				fail(w, "half of a cluster was lost", (int)cluster, NULL);
+				world_fail(w, "half of a cluster was lost", (int)cluster, NULL);
 	}
 	object_close(halves[0].o);
 	drop_halves(w);
@@ -618,19 +575,19 @@ static void delete_all(struct world *w)
 				 &e)) == 1) {
 		r = object_delete(w->pool, id, &e);
 		if (r < 0)
-			fail(w, "deleting at the end", r, &e);
+			world_fail(w, "deleting at the end", r, &e);
 	}
 	if (r < 0)
-		fail(w, "objects at the end", r, &e);
-	for (unsigned int i = 0; i < OBJECTS; i++)
+		world_fail(w, "objects at the end", r, &e);
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		w->objects[i].id = 0;
 	for (unsigned int i = 0; i < 6; i++) {
 		r = pool_sync_backend(w->pool, &e);
 		if (r < 0)
-			fail(w, "upload at the end", r, &e);
+			world_fail(w, "upload at the end", r, &e);
 		r = pool_checkpoint(w->pool, &e);
 		if (r < 0)
-			fail(w, "checkpoint at the end", r, &e);
+			world_fail(w, "checkpoint at the end", r, &e);
 		sim_sleep_ns(w->sim, 10000000);
 	}
 }
@@ -643,7 +600,7 @@ static void check_liveness(struct world *w)
 	int r = pool_sync_backend(w->pool, &e);
 
 	if (r < 0)
-		fail(w, "upload without faults", r, &e);
+		world_fail(w, "upload without faults", r, &e);
 	for (unsigned int i = 0; i < QUIET_ROUNDS; i++) {
 		pool_status(w->pool, &st);
 		if (st.state == POOL_OK && st.parked == 0 && st.dirty_bytes == 0)
@@ -651,9 +608,10 @@ static void check_liveness(struct world *w)
 		sim_sleep_ns(w->sim, 100000000);
 		r = pool_sync_backend(w->pool, &e);
 		if (r < 0)
-			fail(w, "upload without faults", r, &e);
+			world_fail(w, "upload without faults", r, &e);
 	}
-	fail(w, st.reason[0] ? st.reason : "it does not drain", (int)(st.dirty_bytes >> 10), NULL);
+	world_fail(w, st.reason[0] ? st.reason : "it does not drain", (int)(st.dirty_bytes >> 10),
+		   NULL);
 }
 
 /* While nobody changes names, but checkpoints that let go of what was deleted. */
@@ -665,12 +623,12 @@ static void check_names(struct world *w)
 		int r = pool_sync_backend(w->pool, &e);
 
 		if (r < 0)
-			fail(w, "upload without faults", r, &e);
+			world_fail(w, "upload without faults", r, &e);
 		if (names_are_shown(w->backend, w->pool->meta))
 			return;
 		sim_sleep_ns(w->sim, 100000000);
 	}
-	fail(w, "the newest root shows other names", 0, NULL);
+	world_fail(w, "the newest root shows other names", 0, NULL);
 }
 
 static void process(void *arg)
@@ -682,7 +640,7 @@ static void process(void *arg)
 
 	r = meta_mem_open(w->disk, &w->options.meta, &e);
 	if (r < 0)
-		fail(w, "metadata", r, &e);
+		world_fail(w, "metadata", r, &e);
 	open_backend(w);
 	w->in_open = true;
 	r = pool_open(sim_env(w->sim), &w->options, &w->pool, &e);
@@ -690,7 +648,7 @@ static void process(void *arg)
 		sim_crash_now(w->sim, SIM_KILL);
 	}
 	if (r < 0)
-		fail(w, "open", r, &e);
+		world_fail(w, "open", r, &e);
 	w->in_open = false;
 	if (w->hasty && !last && !w->faulty)
 		live_hastily(w);
@@ -715,21 +673,21 @@ static void process(void *arg)
 	add_metrics(w);
 	r = pool_close(w->pool, &e);
 	if (r < 0 && !w->faulty)
-		fail(w, "close", r, &e);
+		world_fail(w, "close", r, &e);
 	if (r == 0) {
-		for (unsigned int i = 0; i < OBJECTS; i++) {
+		for (unsigned int i = 0; i < WORLD_OBJECTS; i++) {
 			w->objects[i].model.synced = w->objects[i].model.op_count;
 			w->objects[i].creation_synced = true;
 		}
 		sim_set_faults(w->sim, NULL);
 		if (!rows_agree(sim_env(w->sim), w->options.meta, &w->options))
-			fail(w, "rows and files do not agree", 0, NULL);
+			world_fail(w, "rows and files do not agree", 0, NULL);
 		if (!w->faulty && !maps_agree(w->backend, w->options.meta))
-			fail(w, "maps and rows do not agree", 0, NULL);
+			world_fail(w, "maps and rows do not agree", 0, NULL);
 		if (!w->faulty && !root_before_is_whole(w->backend, w->options.meta))
-			fail(w, "the root before the newest is not whole", 0, NULL);
+			world_fail(w, "the root before the newest is not whole", 0, NULL);
 		if (last && !nothing_left(w->backend, sim_env(w->sim), &w->options))
-			fail(w, "something is left", 0, NULL);
+			world_fail(w, "something is left", 0, NULL);
 	}
 	meta_close(w->options.meta);
 	backend_close(w->backend);
@@ -744,11 +702,11 @@ static void make_pool(void *arg)
 	int r = meta_mem_open(w->disk, &w->options.meta, &e);
 
 	if (r < 0)
-		fail(w, "metadata", r, &e);
+		world_fail(w, "metadata", r, &e);
 	open_backend(w);
 	r = pool_create(sim_env(w->sim), &w->options, &e);
 	if (r < 0)
-		fail(w, "create", r, &e);
+		world_fail(w, "create", r, &e);
 	meta_close(w->options.meta);
 	backend_close(w->backend);
 }
@@ -768,13 +726,13 @@ static void restore(void *arg)
 	int r = meta_mem_open(w->disk, &w->options.meta, &e);
 
 	if (r < 0)
-		fail(w, "metadata", r, &e);
+		world_fail(w, "metadata", r, &e);
 	open_backend(w);
 	r = pool_restore(sim_env(w->sim), &w->options, NULL, &restored, &e);
 	if (r < 0)
-		fail(w, "restore", r, &e);
+		world_fail(w, "restore", r, &e);
 	if (restored.roots_skipped)
-		fail(w, "the newest root is not whole", (int)restored.roots_skipped, NULL);
+		world_fail(w, "the newest root is not whole", (int)restored.roots_skipped, NULL);
 	meta_close(w->options.meta);
 	backend_close(w->backend);
 }
@@ -814,9 +772,10 @@ static void lose_machine(struct world *w)
 	w->disk = meta_mem_disk_new();
 	ASSERT(w->disk);
 	restore_machine(w);
-	for (unsigned int i = 0; i < OBJECTS; i++) {
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++) {
 		struct world_object *ob = &w->objects[i];
 
+		snaps_doubt(ob);
 		ob->creation_synced = ob->id == ob->rooted_id;
 		ob->model.synced = ob->creation_synced ? ob->rooted : 0;
 	}
@@ -844,7 +803,7 @@ static void run_process(struct world *w)
 		bool power = sim_stats(w->sim)->power_cuts > cuts;
 
 		TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
-		for (unsigned int i = 0; i < OBJECTS; i++)
+		for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 			w->objects[i].open = NULL;
 		if (w->in_open)
 			TOTAL(w, in_recovery, 1);
@@ -881,10 +840,11 @@ uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
 	w->disk = meta_mem_disk_new();
 	w->buf = direct_alloc(MODEL_BYTES + 4096);
 	ASSERT(w->disk && w->buf);
-	for (unsigned int i = 0; i < OBJECTS; i++)
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		w->objects[i].model.number = i;
 	choose_options(w);
 	w->classes = seed % 2 == 0;
+	w->snapshots = seed % 4 < 2;
 	w->sync_fails = seed % 3 == 0;
 	(void)sim_run(w->sim, make_pool, w);
 	for (w->process = 0; w->process < PROCESSES; w->process++)
@@ -902,6 +862,8 @@ uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
 	TOTAL(w, eio, st->eio + st->eio_sync);
 	TOTAL(w, enospc, st->enospc_full + st->enospc_injected);
 	print = sim_fingerprint(w->sim);
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
+		snaps_clear(&w->objects[i]);
 	backend_mem_forget(w->store_url + strlen("mem:"));
 	meta_mem_disk_free(w->disk);
 	sim_free(w->sim);
