@@ -237,7 +237,7 @@ static void do_write(struct world *w, struct world_object *o)
 	}
 	if (w->sync_fails)
 		src += 512; /* unaligned memory never goes past the ring, into the file only */
-	model_add(&o->model, &(struct model_op){ MODEL_WRITE, offset, len, ++w->generation });
+	model_add(&o->model, &(struct model_op){ MODEL_WRITE, offset, len, ++w->generation, NULL });
 	o->model.in_flight = true;
 	model_fill(o->model.number, w->generation, offset, src, len);
 	sim_note(w->sim, "write %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
@@ -251,7 +251,7 @@ static void do_zero(struct world *w, struct world_object *o)
 	uint64_t offset = sim_rand(w->sim, MODEL_BYTES - len);
 	struct err e = { 0 };
 
-	model_add(&o->model, &(struct model_op){ MODEL_ZERO, offset, len, 0 });
+	model_add(&o->model, &(struct model_op){ MODEL_ZERO, offset, len, 0, NULL });
 	o->model.in_flight = true;
 	sim_note(w->sim, "zero %u at %" PRIu64 "+%" PRIu64, o->model.number, offset, len);
 	world_outcome(w, o, "zero", object_zero(o->open, offset, len, false, &e), &e);
@@ -263,7 +263,7 @@ static void do_truncate(struct world *w, struct world_object *o)
 	uint64_t size = sim_rand(w->sim, MODEL_BYTES);
 	struct err e = { 0 };
 
-	model_add(&o->model, &(struct model_op){ MODEL_TRUNCATE, size, 0, 0 });
+	model_add(&o->model, &(struct model_op){ MODEL_TRUNCATE, size, 0, 0, NULL });
 	o->model.in_flight = true;
 	sim_note(w->sim, "truncate %u to %" PRIu64, o->model.number, size);
 	world_outcome(w, o, "truncate", object_truncate(o->open, size, &e), &e);
