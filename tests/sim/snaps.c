@@ -136,8 +136,10 @@ static void do_clone(struct world *w, struct world_object *o, const struct world
 	uint8_t *bytes;
 	int r;
 
-	if (to == o || to->id)
+	if (to == o)
 		return;
+	if (to->id)
+		world_delete(w, to);
 	if (s) {
 		bytes = malloc(size + 1);
 		ASSERT(bytes);
@@ -173,14 +175,12 @@ static void do_clone(struct world *w, struct world_object *o, const struct world
 void snaps_step(struct world *w, struct world_object *o)
 {
 	uint64_t dice = sim_rand(w->sim, 100);
-	unsigned int i = (unsigned int)sim_rand(w->sim, WORLD_SNAPS);
+	unsigned int i = o->snap_count ? (unsigned int)sim_rand(w->sim, o->snap_count) : 0;
 
-	if (dice < 45)
+	if (dice < 45 || o->snap_count == 0)
 		do_make(w, o);
-	else if (dice < 55)
+	else if (dice < 52)
 		do_clone(w, o, NULL);
-	else if (i >= o->snap_count)
-		return;
 	else if (dice < 70)
 		do_delete(w, o, i);
 	else if (dice < 80)

@@ -298,7 +298,7 @@ static void do_class(struct world *w, struct world_object *o)
 	TOTAL(w, class_changes, 1);
 }
 
-static void do_delete(struct world *w, struct world_object *o)
+void world_delete(struct world *w, struct world_object *o)
 {
 	struct err e = { 0 };
 	int r;
@@ -443,7 +443,7 @@ static void client(struct world *w)
 		else if (dice < 858 && w->classes)
 			do_class(w, o);
 		else if (dice < 866)
-			do_delete(w, o);
+			world_delete(w, o);
 		else if (dice < 876)
 			do_busy_checkpoint(w, o);
 		else if (dice < 886)

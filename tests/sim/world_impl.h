@@ -71,6 +71,8 @@ NORETURN void world_fail(struct world *w, const char *what, int r, const struct 
  * done; NULL: of nobody's. */
 void world_outcome(struct world *w, struct world_object *o, const char *what, int r,
 		   const struct err *e);
+/* Delete an object, for sure. */
+void world_delete(struct world *w, struct world_object *o);
 /* As object_read(); what is on the backend only comes when that answers. */
 ssize_t world_read(struct world *w, struct object *open, uint64_t offset, void *dst, size_t len,
 		   struct err *e);
