@@ -544,9 +544,9 @@ static int stage(struct checkpoint *c, struct err *e)
 	}
 	free(dirty);
 	for (size_t i = 0; i < c->page_count && r == 0; i++)
-		r = stage_object(c, c->pages[i].layer->owner, e);
+		r = stage_object(c, layer_owner(c->pages[i].layer), e);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
-		r = stage_object(c, c->ranges[i].layer->owner, e);
+		r = stage_object(c, layer_owner(c->ranges[i].layer), e);
 	return r;
 }
 

@@ -121,7 +121,7 @@ int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, st
 		r = put_page(c, &key, sp);
 	if (r < 0)
 		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
-	count_mapped(c, sp->layer->owner, ps.after - ps.before);
+	count_mapped(c, layer_owner(sp->layer), ps.after - ps.before);
 	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
 	return checkpoint_commit_if_full(c, e);
 }
@@ -192,7 +192,7 @@ static int range_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 		r = meta_batch_delete(c->pool->meta, c->batch, &k);
 	if (r < 0)
 		return r;
-	count_mapped(c, rr->layer->owner, below - before);
+	count_mapped(c, layer_owner(rr->layer), below - before);
 	return checkpoint_commit_if_full(c, rr->e);
 }
 
@@ -215,7 +215,7 @@ static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struc
 		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
 	if (r < 0)
 		return err_set(e, r, "zeros of layer %" PRIu64, l->id);
-	count_mapped(c, l->owner, -below);
+	count_mapped(c, layer_owner(l), -below);
 	return checkpoint_commit_if_full(c, e);
 }
 

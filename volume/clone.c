@@ -38,7 +38,6 @@ static int switch_rows(struct layer_switch *s, struct meta_batch *names, struct 
 	};
 	int r = layer_drop_rows(&s->drop, o, s->until, names, e);
 
-	s->drop.object_stays = true;
 	if (r == 0)
 		r = life_put_live_layer(o->pool, names, o->id, s->live->id, e);
 	if (r == 0)
@@ -94,7 +93,7 @@ static int live_layer_new(struct layer_switch *s, struct err *e)
 	r = map_layer_new(o->pool->map, id, s->onto, CLUSTER_MAX, 0, &s->live);
 	if (r < 0)
 		return err_set(e, r, "layer");
-	s->live->owner = o->id;
+	layer_set_owner(s->live, o->id);
 	__atomic_store_n(&s->live->stuck, &o->stream->stuck, __ATOMIC_RELAXED);
 	return 0;
 }

@@ -32,7 +32,7 @@ int freeze_new(struct object *o, struct freeze **ret_freeze, struct err *e)
 		free(f);
 		return r;
 	}
-	f->new->owner = o->id;
+	layer_set_owner(f->new, o->id);
 	__atomic_store_n(&f->new->stuck, &unborn, __ATOMIC_RELAXED);
 	f->object = o;
 	mutex_lock(&o->pool->objects_lock);

@@ -140,8 +140,8 @@ void layer_drop_done(struct layer_drop *d, struct object *o)
 		struct err why = { 0 };
 
 		family_remove(&p->family, l->id);
-		if (d->object_stays) /* what it loses is no loss of the object's */
-			l->owner = 0;
+		/* What it loses is no loss of an object that goes on without it. */
+		layer_set_owner(l, 0);
 		if (pool_drop_layer(p, l, &why) < 0) /* the row is there: at next start */
 			log_warning("volume: space of object %" PRIu64
 				    " comes back at the next start: %s",

@@ -11,7 +11,6 @@
 struct layer_drop {
 	struct layer **layers; /* that go, referenced; from the live one down */
 	size_t count, cap;
-	bool object_stays; /* set by who has the checkpoint lock, too */
 	uint64_t kept;	   /* the one below them, which stays; 0: none */
 	uint64_t *unnamed; /* frozen layers that lose their names */
 	size_t unnamed_count, unnamed_cap;

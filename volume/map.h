@@ -37,7 +37,7 @@ struct layer {
 	 * (map_chain_hold()) or holds what they hold. */
 	struct layer *parent;
 	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
-	uint64_t owner;		     /* the user's, set after map_layer_new(): object it is of */
+	uint64_t owner; /* the user's: object it is of, 0: of none (any more); atomic */
 	/* The user's, likewise; NULL or atomic: what is young in it must stay in RAM for good, for the
 	 * log it stands on is broken. Checkpoints pass over it. Rises once. */
 	const bool *stuck;
@@ -66,6 +66,14 @@ void map_close(struct map *m);
 NODISCARD int map_layer_new(struct map *m, uint64_t id, struct layer *parent,
 			    uint64_t parent_limit_clusters, uint32_t parent_origin_base,
 			    struct layer **ret_layer);
+static inline uint64_t layer_owner(const struct layer *l)
+{
+	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED);
+}
+static inline void layer_set_owner(struct layer *l, uint64_t owner)
+{
+	__atomic_store_n(&l->owner, owner, __ATOMIC_RELAXED);
+}
 /*
  * Rows move from a layer to the one on it only while this is held alone, so that nobody who reads the
  * one before and the other after it sees neither. Lookups do it themselves. Rank LOCK_MAP_CHAIN.

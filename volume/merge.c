@@ -441,7 +441,7 @@ static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 		r = meta_commit(p->meta, names, 0, e);
 	meta_batch_free(p->meta, names);
 	if (r == 0) {
-		l->owner = 0;
+		layer_set_owner(l, 0);
 		family_drop_child(&p->family, fm.row.parent, id);
 		family_remove(&p->family, id);
 		r = pool_drop_layer(p, l, e);

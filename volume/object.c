@@ -91,15 +91,6 @@ static void object_free(struct object *o)
 	free(o);
 }
 
-/* Two that load an object at the same time get the same layer; whoever comes second finds it done,
- * and a checkpoint may be reading it by then. */
-static void own_layer(struct layer *layer, uint64_t id)
-{
-	GUARD(&layer->lock);
-	if (layer->owner != id)
-		layer->owner = id;
-}
-
 static int load_chain(struct pool *p, uint64_t id, struct layer_row *ret_row,
 		      struct layer **ret_layer, struct err *e)
 {
@@ -126,7 +117,7 @@ static int load_chain(struct pool *p, uint64_t id, struct layer_row *ret_row,
 			layer_unref(p->map, layer);
 		layer = r == 0 ? child : NULL;
 		if (layer)
-			own_layer(layer, rows[i].object);
+			layer_set_owner(layer, rows[i].object);
 	}
 	if (r < 0 && layer)
 		layer_unref(p->map, layer);

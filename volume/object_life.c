@@ -415,7 +415,7 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	if (r == 0)
 		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
 	if (r == 0) {
-		layer->owner = o->id;
+		layer_set_owner(layer, o->id);
 		__atomic_store_n(&layer->stuck, &stream->stuck, __ATOMIC_RELAXED);
 	}
 	if (r == 0)

@@ -330,7 +330,7 @@ static int drop_again(void *arg, const uint8_t *key, size_t key_bytes, const uin
 	r = map_layer_new(ls->pool->map, id, NULL, 0, 0, &layer);
 	if (r < 0)
 		return r;
-	layer->owner = row.object;
+	layer_set_owner(layer, 0);
 	r = pool_drop_layer(ls->pool, layer, ls->e);
 	layer_unref(ls->pool->map, layer);
 	return r;
