@@ -68,6 +68,7 @@ static int take_layer(void *arg, const uint8_t *key, size_t key_bytes, const uin
 	l->id = id;
 	l->object = row.object;
 	l->parent = row.parent;
+	l->frozen = row.state == LAYER_FROZEN;
 	HASH_ADD(hh, k->layers, id, sizeof(l->id), l);
 	k->result->layers++;
 	return 0;
@@ -106,6 +107,35 @@ static int take_object(void *arg, const uint8_t *key, size_t key_bytes, const ui
 	return 0;
 }
 
+static int take_snapshot(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+			 size_t value_bytes)
+{
+	struct check *k = arg;
+	struct pool_problem problem = { .severity = POOL_ERROR };
+	struct snapshot_row row = { 0 };
+	const struct check_layer *l;
+	struct err e = { 0 };
+	uint64_t number;
+	char what[96];
+	int r;
+
+	r = row_key_parse_2u64(key, key_bytes, ROW_SNAPSHOT, &problem.object, &number);
+	if (r == 0)
+		r = snapshot_row_decode(value, value_bytes, &row, &e);
+	if (r < 0) {
+		report_row(k, "snapshot", &e);
+		return 0;
+	}
+	l = layer_find(k, row.layer);
+	if (l && l->frozen && l->object == problem.object)
+		return 0;
+	(void)snprintf(what, sizeof(what), "what snapshot %" PRIu64 " shows is %s", number,
+		       l ? "no frozen map of its object" : "missing");
+	problem.what = what;
+	check_report(k, &problem);
+	return 0;
+}
+
 static int take_layers_and_objects(struct check *k, struct err *e)
 {
 	struct row_key from = row_key_u64(ROW_LAYER, 0), until = row_key_u64(ROW_LAYER, UINT64_MAX);
@@ -116,7 +146,12 @@ static int take_layers_and_objects(struct check *k, struct err *e)
 		return r;
 	from = row_key_u64(ROW_OBJECT, 0);
 	until = row_key_u64(ROW_OBJECT, UINT64_MAX);
-	return meta_iterate(k->pool->meta, META_NAMES, &from, &until, take_object, k, e);
+	r = meta_iterate(k->pool->meta, META_NAMES, &from, &until, take_object, k, e);
+	if (r < 0)
+		return r;
+	from = row_key_2u64(ROW_SNAPSHOT, 0, 0);
+	until = row_key_2u64(ROW_SNAPSHOT, UINT64_MAX, UINT64_MAX);
+	return meta_iterate(k->pool->meta, META_NAMES, &from, &until, take_snapshot, k, e);
 }
 
 /* --- SCOs against their rows ------------------------------------------------------------------- */

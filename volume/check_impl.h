@@ -9,6 +9,7 @@
 struct check_layer {
 	uint64_t id;
 	uint64_t object, parent;
+	bool frozen;
 	UT_hash_handle hh;
 };
 

@@ -1,6 +1,6 @@
 /*
- * clone - objects that get a live layer over a frozen one that they did not have before: rolled back to a
- * snapshot of their own, or made of another's. The argument for a crash: FORMAT.md 10.9.
+ * clone - objects that get a live layer over a frozen one that they did not have before: rolled back to
+ * a snapshot of their own, or made of another's. The argument for a crash: FORMAT.md 10.9.
  */
 #include "volume/freeze.h"
 #include "volume/layer_drop.h"

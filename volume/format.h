@@ -378,8 +378,8 @@ struct layer_row {
 	uint64_t parent;		/* 0: none */
 	uint64_t parent_limit_clusters; /* nothing of the parent at and behind it */
 	uint32_t parent_origin_base;	/* added to origins of the parent's locations */
-	/* Frozen: it has what this stream's log holds of its object up to the mark. Live: it has nothing of
-	 * what that stream's log holds of its object up to the mark. */
+	/* Of what this stream's log holds of its object up to the mark a frozen layer has all, a live
+	 * one nothing. */
 	uint32_t mark_stream;
 	lsn_t mark;
 };

@@ -46,7 +46,7 @@ void freeze_free(struct freeze *f); /* not switched */
  */
 NODISCARD int freeze_objects(struct pool *p, struct freeze *list, struct err *e);
 
-/* Before something else gives an object a new layer: no freeze of it is pending. Checkpoint lock held. */
+/* No freeze of it is pending, so that something else may give it a new layer. Checkpoint lock held. */
 NODISCARD int freeze_settle(struct pool *p, const struct object *o, struct err *e);
 
 /* checkpoint.c, in this order. */

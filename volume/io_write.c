@@ -143,7 +143,8 @@ out:
 	return r < 0 ? r : (int)u.count;
 }
 
-/* The stream to write to now. -EROFS: it is a snapshot. -EAGAIN: its class is being changed; nothing may be reserved. */
+/* The stream to write to now. -EROFS: a snapshot has none. -EAGAIN: its class is being changed; nothing
+ * may be reserved. */
 static int stream_of(struct object *o, struct stream **ret_stream)
 {
 	int r;

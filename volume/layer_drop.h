@@ -1,5 +1,5 @@
 /*
- * layer_drop - what goes with an object, or with all that is above one of its layers: its live layer, the
+ * layer_drop - what goes with an object, or what is above one of its layers: its live layer, the
  * frozen ones below it that nobody else needs, names of snapshots. Rows into a batch, then, when that is
  * committed, what is in RAM. family.change_lock and the object's gate are held from one to the other.
  */
@@ -16,8 +16,8 @@ struct layer_drop {
 	size_t unnamed_count, unnamed_cap;
 };
 
-/* until: the layer that stays whatever is on it; NULL: nothing stays but what others need. Errors: -ENOMEM, -EIO, damage; nothing was
- * done then. */
+/* until: the layer that stays whatever is on it; NULL: nothing stays but what others need.
+ * Errors: -ENOMEM, -EIO, damage; nothing was done then. */
 NODISCARD int layer_drop_rows(struct layer_drop *d, struct object *o, const struct layer *until,
 			      struct meta_batch *batch, struct err *e);
 void layer_drop_done(struct layer_drop *d, struct object *o);

@@ -33,8 +33,8 @@ struct map_tombstone;
 /* One generation of a map, in RAM. Made by map_layer_new() for each layer in use. */
 struct layer {
 	uint64_t id; /* constant */
-	/* NULL: none; referenced. Changed by map_layer_relink() only: whoever follows it keeps merges out
-	 * (map_chain_hold()) or holds what they hold. */
+	/* NULL: none; referenced. Changed by map_layer_relink() only: whoever follows it keeps merges
+	 * out (map_chain_hold()) or holds what they hold. */
 	struct layer *parent;
 	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
 	uint64_t owner; /* the user's: object it is of, 0: of none (any more); atomic */

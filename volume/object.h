@@ -61,7 +61,8 @@ void object_put(struct object *o);
 /* The size, and clusters mapped, of what a frozen layer shows. */
 NODISCARD int object_state_of(struct pool *p, const struct layer *l,
 			      struct object_state_row *ret_row, struct err *e);
-/* The chain of a layer out of its rows, from the oldest on; a reference for the caller. ret_row: its own. */
+/* The chain of a layer out of its rows, from the oldest on; a reference for the caller. ret_row: of
+ * the layer itself. */
 NODISCARD int object_chain_of(struct pool *p, uint64_t id, struct layer_row *ret_row,
 			      struct layer **ret_layer, struct err *e);
 /* Free objects that nobody needs if there are many. */

@@ -76,7 +76,8 @@ static void do_make(struct world *w, struct world_object *o)
 	if (o->snap_count == WORLD_SNAPS)
 		return;
 	*s = (struct world_snap){ 0 };
-	(void)snprintf(s->name, sizeof(s->name), "s%" PRIu64, ++w->generation);
+	s->number = ++w->generation;
+	(void)snprintf(s->name, sizeof(s->name), "s%" PRIu64, s->number);
 	s->bytes = read_all(w, o->open, &s->size_bytes);
 	o->snap_count++;
 	sim_note(w->sim, "snapshot %s of %u", s->name, o->model.number);
@@ -97,11 +98,6 @@ static void do_delete(struct world *w, struct world_object *o, unsigned int i)
 	forget(o, i);
 }
 
-static int number_of(const struct world_snap *s)
-{
-	return atoi(s->name + 1);
-}
-
 static void do_rollback(struct world *w, struct world_object *o, unsigned int i)
 {
 	struct world_snap to = o->snaps[i];
@@ -114,7 +110,7 @@ static void do_rollback(struct world *w, struct world_object *o, unsigned int i)
 	model_add(&o->model, &op);
 	o->model.in_flight = true;
 	for (unsigned int j = 0; j < o->snap_count; j++)
-		if (number_of(&o->snaps[j]) > number_of(&to))
+		if (o->snaps[j].number > to.number)
 			o->snaps[j].sure = false;
 	sim_note(w->sim, "roll %u back to %s", o->model.number, to.name);
 	world_outcome(w, o, "rollback", snapshot_rollback(o->open, to.name, true, &e), &e);

@@ -12,7 +12,8 @@
 /* What a snapshot must show. */
 struct world_snap {
 	char name[24];
-	uint8_t *bytes; /* NULL: nobody knows */
+	uint64_t number; /* younger ones have higher ones */
+	uint8_t *bytes;	 /* NULL: nobody knows */
 	uint64_t size_bytes;
 	bool sure; /* it was acknowledged, and its deletion was not asked for */
 	bool seen;

@@ -195,7 +195,7 @@ START_TEST(a_pool_holds_more_than_its_flash)
 	pool_fixture_create();
 	pool_fixture_open_quiet();
 	id = make_large();
-	/* Files of before their sealing have no index yet: what is sealed late may pass the limit by that. */
+	/* A file gets its index when it is sealed: what is sealed late may pass the limit by that. */
 	ck_assert_uint_le(flash_used_bytes(pf.pool->flash), CACHE_BYTES + INDEXES_BYTES);
 	ck_assert_uint_le(tree_bytes(pf.options.cache[0].path), CACHE_BYTES + MIB);
 	ck_assert_uint_ge(pool_fixture_counter("scos_evicted"), 3 * CACHE_BYTES / MIB);

@@ -250,6 +250,7 @@ ScoRow = namedtuple(
     "state flags version cache_dir slot_count live_slots epoch salt object_epoch file_bytes"
     " footer_crc first_lsn last_lsn",
 )
+SnapshotRow = namedtuple("SnapshotRow", "layer created size root flags name")
 LAYER_LIVE, LAYER_FROZEN, LAYER_DROPPED = 1, 2, 3
 SCO_OPEN, SCO_SEALED = 1, 2
 UPLOADED, LINKED = 1, 2
@@ -282,6 +283,11 @@ def row(kind, data):
         origins = [struct.unpack_from("<IQ", fields, 28 + 12 * i) for i in range(count)]
         need(all(stream for stream, _ in origins), what + ": a stream 0")
         return ObjectRow(cls, live, created, origins)
+    if kind == "N":
+        layer, created, size, root, flags, name, comment = struct.unpack_from("<QqQQIBI", fields)
+        need(len(fields) == 41 + name + comment and name > 0, what + ": length")
+        need(layer != 0 and flags < 2, what + ": fields")
+        return SnapshotRow(layer, created, size, root, flags, fields[41 : 41 + name])
     form, make = _SIMPLE[kind]
     need(len(fields) == struct.calcsize(form), what + ": length")
     value = make(*struct.unpack(form, fields))

@@ -67,7 +67,10 @@ class Layers:
         if e.object not in self.objects:
             return None
         live = self.objects[e.object].live_layer
-        ret = live if self.objects[e.object].origins[0][0] == stream else None
+        own = self.objects[e.object].origins[0][0] == stream
+        row = self.rows.get(live)
+        given_up = row is not None and row.mark_stream == stream and e.lsn <= row.mark
+        ret = live if own and not given_up else None
         for layer in self.chain(e.object):  # the oldest that was frozen behind it
             row = self.rows[layer]
             frozen_here = row.state == f.LAYER_FROZEN and row.mark_stream == stream
