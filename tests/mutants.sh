@@ -52,6 +52,8 @@ detectors() {
 26 unit volume_test_cache_evict what_is_held_stays
 27 unit volume_test_restore entries_behind_the_root_never_come_back
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
+37 sim
+38 sim
 END
 }
 

@@ -42,6 +42,9 @@ enum mutant {
 	MUTANT_HELD_EVICTED = 26,      /* a chunk that a reader holds makes room for another */
 	MUTANT_RESTORED_TOO_MUCH = 27, /* a restore keeps entries that its root does not count */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
+	MUTANT_REPLAY_FROZEN =
+		37, /* entries of before a freeze or rollback go into the live layer */
+	MUTANT_MERGE_UNMARKED = 38, /* roots do not know that rows moved between layers */
 	MUTANT_COUNT
 };
 

@@ -167,7 +167,8 @@ int recovery_apply(struct replay *rp, struct err *e)
 				break;
 		}
 		/* What its live layer does not have is in the rows of those below, or was given up. */
-		if (o->stream == rp->stream && re->entry.lsn > o->since_lsn)
+		if (o->stream == rp->stream &&
+		    (re->entry.lsn > o->since_lsn || MUTANT(MUTANT_REPLAY_FROZEN)))
 			r = apply_entry(o, re, e);
 	}
 	if (o)

@@ -1,6 +1,6 @@
 /*
- * volume - the engine: a pool of log-structured objects. The only header of volume/ that other
- * modules include. Knows no FUSE and no HTTP.
+ * volume - the engine: a pool of log-structured objects. With names.h and snapshot.h the only header of
+ * volume/ that other modules include. Knows no FUSE and no HTTP.
  *
  * A pool is a state directory (metadata, ring record, cache directories) plus one backend. An
  * object is a sparse array of bytes with a number; class DISK objects have a log of their own,
