@@ -39,6 +39,7 @@ enum cli_key {
 	CLI_KEY_DATA,
 	CLI_KEY_REPAIR,
 	CLI_KEY_WATCH,
+	CLI_KEY_WORKER,
 };
 
 /* One call of the command. */
@@ -59,6 +60,7 @@ struct cli {
 	bool no_upload;
 	bool data, repair;
 	bool watch;
+	const char *worker; /* of a mount: its holder; NULL: a user calls */
 };
 
 struct cli_verb {

@@ -1,12 +1,15 @@
 /*
- * `vpool mount`, also as the helper of mount(8). In the background the daemon is a child that tells
- * its parent through a pipe, in one document, that the mount answers or why it does not; the parent
+ * `vpool mount`, also as the helper of mount(8). The process that owns the mount (holder.h) is, in the
+ * background, a child; it starts this command again as the worker, which is the daemon. That one tells
+ * the first process through a pipe, in one document, that the mount answers or why it does not; which
  * returns only then.
  */
 #include "common/buf.h"
 #include "fs/cli.h"
 #include "fs/control.h"
 #include "fs/daemon.h"
+#include "fs/fuse_session.h"
+#include "fs/holder.h"
 #include "fs/json_out.h"
 #include "fs/pool_setup.h"
 #include "fs/target.h"
@@ -32,6 +35,8 @@ struct mount_job {
 	char *mountpoint;
 	struct buf extra;
 	struct daemon_options options;
+	struct resume *resume; /* of a worker */
+	struct volume_witness **witnesses;
 	int report_fd; /* of the child; -1: in the foreground, or reported */
 };
 
@@ -174,9 +179,14 @@ static void report(struct mount_job *j, json_t *document)
 {
 	char *text = document ? json_dumps(document, JSON_COMPACT) : NULL;
 	size_t len = text ? strlen(text) : 0;
-	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null_fd;
 
 	json_decref(document);
+	if (j->report_fd < 0) { /* a worker that is not the first */
+		free(text);
+		return;
+	}
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	/* A parent that was interrupted does not read it; less than a pipe holds never waits. */
 	if (text && write(j->report_fd, text, len) != (ssize_t)len)
 		j->report_fd = -1;
@@ -198,7 +208,7 @@ static json_t *mounted_document(const struct mount_job *j)
 	if (r == 0) {
 		r |= json_out_name(document, "pool", j->setup->dir, strlen(j->setup->dir));
 		r |= json_out_name(document, "mountpoint", j->mountpoint, strlen(j->mountpoint));
-		r |= json_out_u64(document, "pid", (uint64_t)getpid());
+		r |= json_out_u64(document, "pid", (uint64_t)j->resume->header->holder);
 	}
 	if (r) {
 		json_decref(document);
@@ -226,7 +236,7 @@ static void foreground_is_ready(void *arg)
 {
 	const struct mount_job *j = arg;
 
-	if (j->c->json)
+	if (j->c->json && j->resume->header->workers == 1)
 		(void)cli_print_json(j->c, mounted_document(j)); /* it told why, if not */
 }
 
@@ -248,22 +258,61 @@ static int fail_mount(const struct mount_job *j, int code, const struct err *e)
 	return cli_fail_err(j->c, code, e, hint_of(code), "mounting");
 }
 
-static int run_child(struct mount_job *j)
+/* The command line of the worker: the same mount, said in full. */
+static int hold(struct mount_job *j)
 {
+	const struct cli *c = j->c;
+	char worker[64];
+	/* What is only read in the end, but exec(2) wants it so. */
+	union {
+		const char *text;
+		char *arg;
+	} words[] = {
+		{ .text = "vpool" },
+		{ .text = "mount" },
+		{ .text = worker },
+		{ .text = c->foreground ? "--foreground" : "--background" },
+		{ .text = c->json ? "--json" : "--background" },
+		{ .text = "-o" },
+		{ .text = c->mount_options ? c->mount_options : "rw" },
+		{ .text = "--" },
+		{ .text = j->setup->dir },
+		{ .text = j->mountpoint },
+	};
+	char *argv[ARRAY_SIZE(words) + 1] = { NULL };
+	struct fs_mount_options mount;
+	struct holder_options o = {
+		.mount = &mount,
+		.argv = argv,
+		.report_fd = j->report_fd,
+		.background = !c->foreground,
+	};
+	unsigned int count = 0;
 	struct err e = { 0 };
 	int r;
 
+	(void)snprintf(worker, sizeof(worker), CONTROL_HOLDER_OPTION "=%d", (int)getpid());
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (strcmp(words[i].text, "--background") != 0)
+			argv[count++] = words[i].arg;
+	daemon_mount_options(&j->options, &mount);
+	r = holder_run(&o, &e);
+	if (r >= 0)
+		return r;
+	if (j->report_fd < 0)
+		return fail_mount(j, r, &e);
+	report(j, json_out_error(e.message, (int)cli_exit_of(r), NULL));
+	return (int)cli_exit_of(r);
+}
+
+static int run_child(struct mount_job *j)
+{
 	(void)setsid(); /* cannot fail: a child leads no group */
 	/* What a shell had open besides is not to be held for as long as the mount lives. */
 	(void)close_range(3, (unsigned int)j->report_fd - 1, 0);
 	(void)close_range((unsigned int)j->report_fd + 1, ~0u, 0);
 	(void)!chdir("/");
-	j->options.ready = child_is_ready;
-	r = daemon_run(&j->options, &e);
-	if (r < 0 && j->report_fd >= 0)
-		report(j, json_out_error(e.message[0] ? e.message : err_name(r),
-					 (int)cli_exit_of(r), hint_of(r)));
-	return r < 0 ? (int)cli_exit_of(r) : CLI_DONE;
+	return hold(j);
 }
 
 /* The child ended without a word. */
@@ -338,35 +387,37 @@ static int mount_in_background(struct mount_job *j)
 	return run_parent(j, child, fds[0]);
 }
 
-static int mount_in_foreground(struct mount_job *j)
-{
-	struct err e = { 0 };
-	int r;
-
-	j->options.ready = foreground_is_ready;
-	j->options.foreground = true;
-	r = daemon_run(&j->options, &e);
-	return r < 0 ? fail_mount(j, r, &e) : CLI_DONE;
-}
-
 /* --- the verb ---------------------------------------------------------------------------------- */
+
+static void wait_for_exit(pid_t pid)
+{
+	struct pollfd pfd = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+	if (pfd.fd < 0)
+		return; /* gone already */
+	(void)poll(&pfd, 1, END_TIMEOUT_MS);
+	(void)close(pfd.fd);
+}
 
 /* A daemon whose mount is gone is about to end, by itself or killed: the next mount waits for it. */
 static void wait_for_end_of(const char *pool_dir, pid_t pid)
 {
 	struct target t = { 0 };
-	struct pollfd pfd = { .events = POLLIN };
 
-	if (target_find(pool_dir, &t, NULL) == 0 && t.mountpoint && !mount_is_dead(t.mountpoint)) {
-		target_done(&t);
-		return;
-	}
+	if (target_find(pool_dir, &t, NULL) != 0 || !t.mountpoint || mount_is_dead(t.mountpoint))
+		wait_for_exit(pid);
 	target_done(&t);
-	pfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pfd.fd < 0)
-		return; /* gone already */
-	(void)poll(&pfd, 1, END_TIMEOUT_MS);
-	(void)close(pfd.fd);
+}
+
+/* A worker whose holder was killed dies as well; until it did the mount does not look dead. */
+static void wait_for_orphan(const char *pool_dir)
+{
+	bool alive = true;
+	pid_t pid;
+
+	if (control_find_daemon(pool_dir, &pid) == 0 && control_holder_of(pid, &alive) > 0 &&
+	    !alive)
+		wait_for_exit(pid);
 }
 
 /* The daemon finds out for sure; this keeps a refusal out of the log of the one that runs. */
@@ -399,6 +450,7 @@ static int prepare(struct mount_job *j)
 					    "'vpool create' makes one" :
 					    NULL,
 				    "mounting");
+	wait_for_orphan(j->setup->dir);
 	r = path_resolve(c->args[1], &j->mountpoint, &e);
 	if (r < 0)
 		return cli_fail_err(c, r, &e, r == -ENOENT ? "make the directory first" : NULL,
@@ -418,27 +470,85 @@ static int prepare(struct mount_job *j)
 	return CLI_DONE;
 }
 
+/* --- the worker -------------------------------------------------------------------------------- */
+
+static int worker_open(struct mount_job *j, struct err *e)
+{
+	const struct cli *c = j->c;
+	int r = take_mount_options(j, c->mount_options, e);
+
+	if (r == 0)
+		r = pool_setup_load(c->args[0], &j->setup, e);
+	if (r == 0)
+		r = resume_open(HOLDER_FD_TABLE, &j->resume, e);
+	if (r < 0)
+		return r;
+	/* Not resolved again: nobody but us would answer. */
+	j->mountpoint = strdup(c->args[1]);
+	if (!j->mountpoint)
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	j->options.setup = j->setup;
+	j->options.mountpoint = j->mountpoint;
+	j->options.arg = j;
+	j->options.resume = j->resume;
+	j->setup->resumed = resume_is_taken_over(j->resume);
+	r = resume_witnesses(j->resume, &j->witnesses, &j->setup->options.witness_count);
+	j->setup->options.witnesses = j->witnesses;
+	return r < 0 ? err_set(e, r, "%s", err_name(r)) : 0;
+}
+
+static int run_worker(struct mount_job *j)
+{
+	struct err e = { 0 };
+	int r;
+
+	for (int fd = HOLDER_FD_SOCKET; fd <= HOLDER_FD_REPORT; fd++)
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fd == HOLDER_FD_REPORT)
+			j->report_fd = fd;
+	j->options.foreground = j->c->foreground;
+	j->options.ready = j->c->foreground ? foreground_is_ready : child_is_ready;
+	r = worker_open(j, &e);
+	if (r == 0)
+		r = daemon_run(&j->options, &e);
+	if (r == DAEMON_HANDED_OVER)
+		return HOLDER_NEXT;
+	if (r < 0 && j->c->foreground)
+		return fail_mount(j, r, &e);
+	if (r < 0)
+		report(j, json_out_error(e.message[0] ? e.message : err_name(r),
+					 (int)cli_exit_of(r), hint_of(r)));
+	return r < 0 ? (int)cli_exit_of(r) : CLI_DONE;
+}
+
 static int run_mount(struct cli *c)
 {
 	struct mount_job j = { .c = c, .report_fd = -1 };
 	int r;
 
 	buf_init(&j.extra, EXTRA_BYTES_MAX);
-	r = prepare(&j);
-	if (r == CLI_DONE)
-		r = c->foreground ? mount_in_foreground(&j) : mount_in_background(&j);
+	if (c->worker) {
+		r = run_worker(&j);
+	} else {
+		r = prepare(&j);
+		if (r == CLI_DONE)
+			r = c->foreground ? hold(&j) : mount_in_background(&j);
+	}
 	buf_done(&j.extra);
 	free(j.mountpoint);
+	free(j.witnesses);
+	resume_close(j.resume);
 	pool_setup_free(j.setup);
 	return r;
 }
 
 static const struct argp_option options[] = {
-	{ NULL, 'f', NULL, 0, "Stay in the foreground; log to standard error", 0 },
+	{ "foreground", 'f', NULL, 0, "Stay in the foreground; log to standard error", 0 },
 	{ NULL, 'o', "OPTIONS", 0,
 	  "Mount options with commas between: ro, allow_other, debug, and those of every "
 	  "filesystem: noatime, nodev, nosuid, noexec, sync, dirsync",
 	  0 },
+	/* By the holder only: its process number. */
+	{ "worker", CLI_KEY_WORKER, "PID", OPTION_HIDDEN, NULL, 0 },
 	{ 0 },
 };
 
@@ -447,7 +557,8 @@ const struct cli_verb cli_verb_mount = {
 	.args = "POOL MOUNTPOINT",
 	.summary = "mount a pool on a directory; returns when it answers",
 	.doc = "The daemon works in the background and logs to POOL/vpool.log, unless [log] file in "
-	       "vpool.conf names another file. SIGTERM ends it cleanly. `vpool POOL MOUNTPOINT -o "
+	       "vpool.conf names another file. SIGTERM ends it cleanly. Should it crash, the next one goes on "
+	       "at once, and the mount stays. `vpool POOL MOUNTPOINT -o "
 	       "OPTIONS` does the same, so that `mount -t fuse.vpool` and /etc/fstab work.",
 	.args_min = 2,
 	.args_max = 2,

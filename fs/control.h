@@ -64,9 +64,15 @@ NODISCARD int control_receive(int fd, int timeout_ms, json_t **ret_answer, struc
 
 /*
  * Process that serves a pool: of its socket, else the one that locks POOL/lock.
+ * Of a worker it is the holder of its mount, which passes signals on.
  * Errors:   -ESRCH none is known.
  */
 NODISCARD int control_find_daemon(const char *pool_dir, pid_t *ret_pid);
+
+/* What a worker's command line tells of its holder. */
+#define CONTROL_HOLDER_OPTION "--worker"
+/* The holder of a worker, 0: it is none. One that is not alive takes the worker with it. */
+pid_t control_holder_of(pid_t daemon, bool *ret_alive);
 
 /* Address of the socket of a pool however long its path is: through fd, its directory, which must
  * stay open meanwhile. For control.c and control_client.c. */

@@ -2,6 +2,7 @@
 
 #include "common/buf.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,7 +188,50 @@ static int pid_of_lock(const char *pool_dir, pid_t *ret_pid)
 	return r;
 }
 
+/* The number behind a word of /proc/PID/FILE; 0: there is none. */
+static pid_t number_behind(pid_t pid, const char *file, const char *word)
+{
+	char path[64], text[4096];
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		(void)close(fd);
+	if (n < 0)
+		return 0;
+	text[n] = '\0';
+	for (ssize_t i = 0; i < n; i += (ssize_t)strlen(text + i) + 1) {
+		const char *at = strstr(text + i, word);
+
+		if (at)
+			return (pid_t)strtol(at + strlen(word), NULL, 10);
+	}
+	return 0;
+}
+
+pid_t control_holder_of(pid_t daemon, bool *ret_alive)
+{
+	pid_t holder = number_behind(daemon, "cmdline", CONTROL_HOLDER_OPTION "=");
+
+	*ret_alive = holder > 0 && number_behind(daemon, "status", "PPid:") == holder;
+	return holder;
+}
+
 int control_find_daemon(const char *pool_dir, pid_t *ret_pid)
 {
-	return pid_of_socket(pool_dir, ret_pid) == 0 ? 0 : pid_of_lock(pool_dir, ret_pid);
+	pid_t holder;
+	bool alive;
+	int r = pid_of_socket(pool_dir, ret_pid);
+
+	if (r < 0)
+		r = pid_of_lock(pool_dir, ret_pid);
+	if (r < 0)
+		return r;
+	holder = control_holder_of(*ret_pid, &alive);
+	if (alive)
+		*ret_pid = holder;
+	return 0;
 }

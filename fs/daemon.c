@@ -3,10 +3,13 @@
 #include "common/log.h"
 #include "common/thread.h"
 #include "fs/control.h"
+#include "fs/fuse_proto.h"
 #include "fs/fuse_session.h"
+#include "fs/holder.h"
 #include "fs/namespace.h"
 #include "fs/pool_setup.h"
 #include "fs/reload.h"
+#include "fs/resume.h"
 #include "fs/service.h"
 
 #include <poll.h>
@@ -28,6 +31,7 @@ struct daemon {
 	struct service *service;
 	struct control *control;
 	struct reload *reload;
+	struct proto_channels channels; /* under a holder */
 	int signal_fd;
 	int end_fd; /* an eventfd: readable once the session ended */
 	bool logging;
@@ -91,6 +95,8 @@ static void ready_main(void *arg)
 		return; /* the session ended before it began: its error is told */
 	log_info("mount: mounted: pool='%s' mountpoint='%s' pid=%d", d->o->setup->dir,
 		 d->o->mountpoint, (int)getpid());
+	if (d->o->resume)
+		holder_tell(HOLDER_SERVING, 0);
 	d->o->ready(d->o->arg);
 }
 
@@ -140,11 +146,11 @@ static bool backend_is_directory(const char *url)
 	return url[0] == '\0' || strncmp(url, "file:", strlen("file:")) == 0;
 }
 
-static int open_session(struct daemon *d, struct err *e)
+void daemon_mount_options(const struct daemon_options *o, struct fs_mount_options *ret_mount)
 {
-	const struct daemon_options *o = d->o;
 	const struct config *config = &o->setup->config;
-	struct fs_mount_options mo = {
+
+	*ret_mount = (struct fs_mount_options){
 		.mountpoint = o->mountpoint,
 		.source = o->setup->dir,
 		.extra = o->extra,
@@ -157,15 +163,28 @@ static int open_session(struct daemon *d, struct err *e)
 		.max_background = (unsigned int)config->fuse.max_background,
 		.parked_max = (unsigned int)config->fuse.parked_max,
 	};
+}
 
-	return fs_session_open(d->ns, d->pool, &mo, &d->session, e);
+static int open_session(struct daemon *d, struct err *e)
+{
+	struct fs_mount_options mo;
+	int r = 0;
+
+	daemon_mount_options(d->o, &mo);
+	if (d->o->resume) {
+		r = holder_mount(mo.threads, &d->channels, e);
+		mo.resume = d->o->resume;
+		mo.channels = &d->channels;
+	}
+	return r == 0 ? fs_session_open(d->ns, d->pool, &mo, &d->session, e) : r;
 }
 
 static int start(struct daemon *d, struct err *e)
 {
 	struct service_options so = { .pool_dir = d->o->setup->dir,
 				      .mountpoint = d->o->mountpoint,
-				      .read_only = d->o->read_only };
+				      .read_only = d->o->read_only,
+				      .holder = d->o->resume ? d->o->resume->header->holder : 0 };
 	int r;
 
 	/* Later a terminal that hung up can't be told from none. */
@@ -183,6 +202,7 @@ static int start(struct daemon *d, struct err *e)
 	if (r == 0)
 		r = reload_new(d->o->setup, d->pool, d->session, &d->reload, e);
 	so.reload = d->reload;
+	so.session = d->session;
 	if (r == 0)
 		r = service_new(&so, &d->service, e);
 	if (r == 0)
@@ -217,9 +237,11 @@ static void end_signals(struct daemon *d)
 static int stop(struct daemon *d, struct err *e)
 {
 	struct err flushing = { 0 };
+	bool handed_over, detached;
 	int r = 0;
 
 	begin_stop(d);
+	handed_over = d->session && fs_session_is_handed_over(d->session);
 	/* Requests of the control socket, and a class that changes, may wait for an upload. */
 	if (d->service && !service_uploads_at_end(d->service))
 		pool_cancel_uploads(d->pool);
@@ -227,9 +249,14 @@ static int stop(struct daemon *d, struct err *e)
 		log_error("mount: not all reached the disk: %s", flushing.message);
 	if (d->service)
 		service_unmounted(d->service);
+	detached = d->session && fs_session_is_detached(d->session);
 	fs_session_close(d->session);
+	if (d->o->resume && !handed_over)
+		holder_tell(HOLDER_OVER, detached);
 	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
 		thread_join(TAKE_PTR(d->ready_thread));
+	if (d->ns && handed_over)
+		ns_hand_over(d->ns);
 	if (d->ns)
 		ns_close(d->ns);
 	if (d->service)
@@ -248,7 +275,7 @@ static int stop(struct daemon *d, struct err *e)
 		(void)close(d->signal_fd);
 	if (d->end_fd >= 0)
 		(void)close(d->end_fd);
-	return r;
+	return r == 0 && handed_over ? DAEMON_HANDED_OVER : r;
 }
 
 int daemon_run(const struct daemon_options *options, struct err *e)
@@ -273,5 +300,5 @@ int daemon_run(const struct daemon_options *options, struct err *e)
 		log_info("mount: ended: pool='%s' mountpoint='%s'", options->setup->dir,
 			 options->mountpoint);
 	log_close();
-	return r;
+	return r == 0 && closed > 0 ? closed : r;
 }

@@ -10,6 +10,10 @@
 #include "common/err.h"
 
 struct pool_setup;
+struct resume;
+
+/* Under a holder: exit with this code, and the next process goes on (HOLDER_NEXT). */
+#define DAEMON_HANDED_OVER 75
 
 struct daemon_options {
 	const struct pool_setup *setup;
@@ -17,6 +21,8 @@ struct daemon_options {
 	const char *extra;	/* more mount options, comma-separated; NULL: none */
 	bool read_only, allow_other, debug;
 	bool foreground; /* log to standard error by default; the end of its terminal stops */
+	/* Of a worker whose mount a holder keeps (holder.h); NULL: it mounts itself. */
+	struct resume *resume;
 	/* Called once the mount answers, from a thread of its own. */
 	void (*ready)(void *arg);
 	void *arg;
@@ -25,10 +31,15 @@ struct daemon_options {
 /* The log of a daemon in the background, unless the configuration names another one. */
 #define DAEMON_LOG_NAME "vpool.log"
 
+struct fs_mount_options;
+/* What a holder needs to mount. Owns: what it points to is borrowed. */
+void daemon_mount_options(const struct daemon_options *o, struct fs_mount_options *ret_mount);
+
 /*
  * Serve until the mount is unmounted, or a signal ends it.
  *
  * Owns:     options and what is in it are borrowed.
+ * Returns:  0, or DAEMON_HANDED_OVER.
  * Errors:   of pool_open(), ns_open(), fs_session_open() with what was done; after the mount
  *           answered: what pool_close() says.
  * Threads:  the only thread of the process: signals are blocked here, the umask becomes 077.

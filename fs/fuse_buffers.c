@@ -14,8 +14,6 @@
 
 /* Workers that always stay free to take what does not have to wait. */
 #define WORKERS_FREE_MIN 2u
-/* Buffers beyond the pool and the requests that the kernel has in flight by itself. */
-#define EXTRAS_SLACK 64u
 
 static struct fs_buffer *buffer_new(struct fs_session *s)
 {
@@ -29,6 +27,10 @@ static struct fs_buffer *buffer_new(struct fs_session *s)
 		free(b);
 		return NULL;
 	}
+	/* Where a process is killed while the kernel copies a request to memory that is not there, that
+	 * request fails; so it is there. At worst it is not. */
+	if (s->resume)
+		(void)madvise(b->base, FS_BUFFER_BYTES, MADV_POPULATE_WRITE);
 	b->session = s;
 	return b;
 }
@@ -56,7 +58,7 @@ static enum buffer_choice choose_locked(struct fs_session *s, bool wait,
 			return CHOICE_POOL;
 		}
 		if (s->blocked + WORKERS_FREE_MIN >= s->threads &&
-		    s->extras < s->max_background + EXTRAS_SLACK) {
+		    s->extras < s->max_background + FS_BUFFERS_EXTRA_SLACK) {
 			s->extras++;
 			return CHOICE_EXTRA;
 		}
@@ -153,6 +155,7 @@ static void finish(struct fs_buffer *b)
 	proto_enter(b->reply_fd, NULL);
 	answer(b);
 	proto_leave();
+	fs_resume_end(b);
 	ns_object_put(s->ns, ino);
 	fs_buffer_put(b);
 	GUARD(&s->lock);

@@ -13,6 +13,7 @@
 #include "fs/fuse_proto.h"
 #include "fs/fuse_session.h"
 #include "fs/namespace.h"
+#include "fs/resume.h"
 
 /* Seconds. Names change through this mount only, so the kernel may trust what it was told. */
 #define FS_ENTRY_TIMEOUT_S 3600.0
@@ -27,6 +28,7 @@
 struct fs_buffer {
 	uint8_t *base; /* mapping of FS_BUFFER_BYTES */
 	struct fs_session *session;
+	struct resume_slot *slot; /* of its request; NULL: none */
 	struct fs_buffer *next; /* in the list of free ones, or of those that wait for the engine */
 
 	/* A write in flight. */
@@ -57,12 +59,18 @@ struct fs_worker {
 	pthread_t pthread;
 	struct fs_buffer *buffer;
 	struct fs_reads *reads;
-	uint8_t *reply; /* FS_REPLY_BYTES: directory entries, xattrs */
-	bool receiving; /* atomic: in read(2) of the channel */
+	struct ns_asked asked; /* whose change of names is run */
+	bool was_done;	       /* by an earlier process */
+	uint64_t done_ino;     /* what came of it */
+	uint8_t *reply;	       /* FS_REPLY_BYTES: directory entries, xattrs */
+	bool receiving;	       /* atomic: in read(2) of the channel */
 };
 
 #define FS_REPLY_BYTES	FS_IO_BYTES_MAX
 #define FS_BUFFER_BYTES (4096u + FS_IO_BYTES_MAX + 4096u)
+
+/* Buffers beyond the pool and the requests that the kernel has in flight by itself. */
+#define FS_BUFFERS_EXTRA_SLACK 64u
 
 /* Threads for operations that may wait for room. */
 #define FS_HELPERS 2u
@@ -73,6 +81,7 @@ struct fs_session {
 	struct ns *ns;
 	struct pool *pool;
 	struct fuse_session *fuse;
+	struct resume *resume; /* NULL: no other process takes the mount over */
 	char *mountpoint;
 	char *source;
 	bool unbounded;
@@ -83,6 +92,7 @@ struct fs_session {
 	unsigned int buffers_max;
 	int wake_fd;	      /* eventfd: a worker ended, or stop */
 	bool stop;	      /* atomic: somebody wants the end */
+	bool hand_over;	      /* atomic: somebody wants the next process to go on */
 	bool leave;	      /* atomic: workers receive no more */
 	bool detached;	      /* atomic: unmount_main() is done */
 	bool gave_up;	      /* nobody waits for room any more */
@@ -234,6 +244,23 @@ int fs_fetches_look(struct fs_session *s);
 void fs_fetches_cancel(struct fs_session *s);
 /* The threads end; none is waited for. */
 void fs_fetch_done(struct fs_session *s);
+
+/* --- fuse_resume.c ----------------------------------------------------------------------------- */
+
+/* Use the channels of a holder; the kernel is told nothing that it was told already. */
+NODISCARD int fs_resume_open(struct fs_session *s, const struct fs_mount_options *o, struct err *e);
+/* Have the kernel send again what an earlier process did not answer. Before anything is received. */
+NODISCARD int fs_resume_begin(struct fs_session *s, struct err *e);
+/* Around each request that a worker runs. */
+void fs_resume_enter(struct fs_worker *w, const void *request, size_t len_bytes);
+void fs_resume_leave(struct fs_worker *w);
+/* b's request is answered. */
+void fs_resume_end(struct fs_buffer *b);
+/*
+ * Whether an earlier process did what the calling worker's request asks for: 0: no; 1: yes, and
+ * *ret_attr is the inode that was made or named, looked up once (unless NULL); negative: that is gone.
+ */
+NODISCARD int fs_resume_was_done(fuse_req_t req, struct ns_attr *ret_attr, struct err *e);
 
 /* --- fuse_reply.c ------------------------------------------------------------------------------ */
 

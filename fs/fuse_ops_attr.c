@@ -38,8 +38,10 @@ static void run_setattr(struct fs_session *s, struct fs_slow *job)
 {
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_setattr(s->ns, job->ino, &job->set, &attr, &e);
+	int r = fs_resume_was_done(job->req, NULL, &e);
 
+	r = r > 0 ? ns_getattr(s->ns, job->ino, &attr, &e) :
+		    ns_setattr(s->ns, job->ino, &job->set, &attr, &e);
 	if (r < 0) {
 		fs_reply_code(job->req, "setattr", job->ino, r, &e);
 		return;
@@ -154,9 +156,11 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 		 size_t value_bytes, int flags)
 {
 	struct err e = { 0 };
-	int r = ns_xattr_set(fs_session_of(req)->ns, ino, name, value, value_bytes,
-			     (unsigned int)flags, &e);
+	int r = fs_resume_was_done(req, NULL, &e);
 
+	if (r == 0)
+		r = ns_xattr_set(fs_session_of(req)->ns, ino, name, value, value_bytes,
+				 (unsigned int)flags, &e);
 	fs_reply_code(req, "setxattr", ino, r, &e);
 }
 
@@ -199,7 +203,9 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t room_bytes)
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct err e = { 0 };
-	int r = ns_xattr_remove(fs_session_of(req)->ns, ino, name, &e);
+	int r = fs_resume_was_done(req, NULL, &e);
 
+	if (r == 0)
+		r = ns_xattr_remove(fs_session_of(req)->ns, ino, name, &e);
 	fs_reply_code(req, "removexattr", ino, r, &e);
 }

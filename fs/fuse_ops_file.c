@@ -73,6 +73,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t len_bytes
 		/* The data lie in the buffer that the request was received into. */
 		.buf = b->base + ((const uint8_t *)data - b->base),
 		.len_bytes = len_bytes,
+		.witness = b->slot ? &b->slot->witness : NULL,
 	};
 	b->cancelled = false;
 	b->req = req;

@@ -51,8 +51,10 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 	struct ns_new new = { .mode = mode, .rdev = rdev, .cred = fs_cred(req) };
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_create(fs_session_of(req)->ns, parent, name, strlen(name), &new, &attr, &e);
+	int r = fs_resume_was_done(req, &attr, &e);
 
+	if (r == 0)
+		r = ns_create(fs_session_of(req)->ns, parent, name, strlen(name), &new, &attr, &e);
 	reply_new(req, "mknod", parent, r, &attr, &e);
 }
 
@@ -60,9 +62,11 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_mkdir(fs_session_of(req)->ns, parent, name, strlen(name), mode, fs_cred(req),
-			 &attr, &e);
+	int r = fs_resume_was_done(req, &attr, &e);
 
+	if (r == 0)
+		r = ns_mkdir(fs_session_of(req)->ns, parent, name, strlen(name), mode, fs_cred(req),
+			     &attr, &e);
 	reply_new(req, "mkdir", parent, r, &attr, &e);
 }
 
@@ -70,9 +74,11 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 {
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_symlink(fs_session_of(req)->ns, parent, name, strlen(name), target, fs_cred(req),
-			   &attr, &e);
+	int r = fs_resume_was_done(req, &attr, &e);
 
+	if (r == 0)
+		r = ns_symlink(fs_session_of(req)->ns, parent, name, strlen(name), target,
+			       fs_cred(req), &attr, &e);
 	reply_new(req, "symlink", parent, r, &attr, &e);
 }
 
@@ -80,24 +86,30 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 {
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_link(fs_session_of(req)->ns, ino, parent, name, strlen(name), &attr, &e);
+	int r = fs_resume_was_done(req, &attr, &e);
 
+	if (r == 0)
+		r = ns_link(fs_session_of(req)->ns, ino, parent, name, strlen(name), &attr, &e);
 	reply_new(req, "link", ino, r, &attr, &e);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct err e = { 0 };
-	int r = ns_unlink(fs_session_of(req)->ns, parent, name, strlen(name), &e);
+	int r = fs_resume_was_done(req, NULL, &e);
 
+	if (r == 0)
+		r = ns_unlink(fs_session_of(req)->ns, parent, name, strlen(name), &e);
 	fs_reply_code(req, "unlink", parent, r, &e);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct err e = { 0 };
-	int r = ns_rmdir(fs_session_of(req)->ns, parent, name, strlen(name), &e);
+	int r = fs_resume_was_done(req, NULL, &e);
 
+	if (r == 0)
+		r = ns_rmdir(fs_session_of(req)->ns, parent, name, strlen(name), &e);
 	fs_reply_code(req, "rmdir", parent, r, &e);
 }
 
@@ -111,8 +123,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		.name_bytes = strlen(new_name),
 	};
 	struct err e = { 0 };
-	int r = ns_rename(fs_session_of(req)->ns, &from, &to, flags, &e);
+	int r = fs_resume_was_done(req, NULL, &e);
 
+	if (r == 0)
+		r = ns_rename(fs_session_of(req)->ns, &from, &to, flags, &e);
 	fs_reply_code(req, "rename", parent, r, &e);
 }
 
@@ -124,8 +138,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct fuse_entry_param entry;
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_create(s->ns, parent, name, strlen(name), &new, &attr, &e);
+	int r = fs_resume_was_done(req, &attr, &e);
 
+	if (r == 0)
+		r = ns_create(s->ns, parent, name, strlen(name), &new, &attr, &e);
 	if (r < 0) {
 		fs_reply_code(req, "create", parent, r, &e);
 		return;

@@ -14,12 +14,18 @@ STATIC_ASSERT(PROTO_RECEIVE_BYTES >= FUSE_MIN_READ_BUFFER, "the kernel refuses l
 
 /* Bits of flags2 in INIT, newer than the headers of the build machine. */
 #define PROTO_INIT_EXT		   (UINT32_C(1) << 30)
+#define PROTO_HAS_RESEND	   (UINT32_C(1) << (39 - 32))
 #define PROTO_DIRECT_IO_ALLOW_MMAP (UINT32_C(1) << (36 - 32))
 
 /* In the unique number of an INTERRUPT, which else is that of the request it names. */
 #define PROTO_INTERRUPT_BIT UINT64_C(1)
 
+/* A notification newer than those headers. */
+#define PROTO_NOTIFY_RESEND 7
+
 static __thread const struct proto_channels *all_channels;
+static __thread bool swallows;
+static bool silent; /* atomic */
 
 /* The request that this thread answers. */
 static __thread struct {
@@ -118,6 +124,13 @@ static ssize_t proto_writev(int fd, struct iovec *iov, int count, void *userdata
 
 	(void)userdata;
 	memcpy(&out, iov[0].iov_base, sizeof(out));
+	if (out.unique != 0 && (swallows || proto_is_silent())) {
+		ssize_t n = 0;
+
+		for (int i = 0; i < count; i++)
+			n += (ssize_t)iov[i].iov_len;
+		return n;
+	}
 	if (out.unique & PROTO_INTERRUPT_BIT && all_channels)
 		return answer_interrupt(iov, count);
 	if (out.unique != 0) { /* else a notification: any channel will do */
@@ -209,4 +222,108 @@ bool proto_is_read(const void *request, size_t len_bytes)
 bool proto_is_write(const void *request, size_t len_bytes)
 {
 	return has_opcode(request, len_bytes, FUSE_WRITE);
+}
+
+/* --- who asks again ---------------------------------------------------------------------------- */
+
+enum proto_repeats proto_repeats(const void *request, size_t len_bytes)
+{
+	struct fuse_setattr_in set;
+	struct fuse_in_header in;
+
+	if (len_bytes < sizeof(in))
+		return PROTO_REPEATS_NO;
+	memcpy(&in, request, sizeof(in));
+	switch (in.opcode) {
+	case FUSE_WRITE:
+		return PROTO_REPEATS_WRITE;
+	case FUSE_SETATTR:
+		if (len_bytes < sizeof(in) + sizeof(set))
+			return PROTO_REPEATS_NO;
+		memcpy(&set, (const uint8_t *)request + sizeof(in), sizeof(set));
+		return set.valid & FATTR_SIZE ? PROTO_REPEATS_NO : PROTO_REPEATS_NAMES;
+	case FUSE_CREATE:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_SYMLINK:
+	case FUSE_LINK:
+	case FUSE_UNLINK:
+	case FUSE_RMDIR:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_SETXATTR:
+	case FUSE_REMOVEXATTR:
+		return PROTO_REPEATS_NAMES;
+	default:
+		return PROTO_REPEATS_NO;
+	}
+}
+
+uint64_t proto_unique(const void *request)
+{
+	struct fuse_in_header in;
+
+	memcpy(&in, request, sizeof(in));
+	return in.unique;
+}
+
+bool proto_is_queued(const void *request)
+{
+	struct fuse_in_header in;
+
+	memcpy(&in, request, sizeof(in));
+	return in.opcode != FUSE_FORGET && in.opcode != FUSE_BATCH_FORGET &&
+	       in.opcode != FUSE_INTERRUPT;
+}
+
+bool proto_can_resend(const void *init, size_t len_bytes)
+{
+	struct fuse_in_header in;
+	struct fuse_init_in body;
+
+	if (len_bytes < sizeof(in) + sizeof(body))
+		return false;
+	memcpy(&body, (const uint8_t *)init + sizeof(in), sizeof(body));
+	return (body.flags & PROTO_INIT_EXT) != 0 && (body.flags2 & PROTO_HAS_RESEND) != 0;
+}
+
+int proto_resend(int fd)
+{
+	const struct fuse_out_header out = { .len = sizeof(out), .error = PROTO_NOTIFY_RESEND };
+	ssize_t n = write(fd, &out, sizeof(out));
+
+	return n == (ssize_t)sizeof(out) ? 0 : -errno;
+}
+
+/*
+ * The answer to an INTERRUPT that tells nothing: the kernel looks for the request that it names, and
+ * says ENOENT, or does no more.
+ */
+bool proto_is_open(const struct proto_channels *channels, uint64_t unique)
+{
+	const struct fuse_out_header out = {
+		.len = sizeof(out),
+		.unique = unique | PROTO_INTERRUPT_BIT,
+	};
+
+	for (unsigned int i = 0; i < channels->count; i++)
+		if (write(channels->fd[i], &out, sizeof(out)) == (ssize_t)sizeof(out) ||
+		    errno != ENOENT)
+			return true;
+	return false;
+}
+
+void proto_swallow(bool swallow)
+{
+	swallows = swallow;
+}
+
+void proto_fall_silent(void)
+{
+	__atomic_store_n(&silent, true, __ATOMIC_SEQ_CST);
+}
+
+bool proto_is_silent(void)
+{
+	return __atomic_load_n(&silent, __ATOMIC_RELAXED);
 }

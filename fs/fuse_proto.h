@@ -54,6 +54,35 @@ bool proto_is_init(const void *request, size_t len_bytes);
 bool proto_is_read(const void *request, size_t len_bytes);
 bool proto_is_write(const void *request, size_t len_bytes);
 
+/*
+ * Requests that the kernel sends again if the process dies before it answered, and that must not take
+ * effect twice. PROTO_REPEATS_WRITE: how far it came is known to the engine; PROTO_REPEATS_NAMES: the
+ * namespace. Others may be run again: they change nothing, or (cutting a file, allocating) the kernel
+ * holds the inode's lock over them, so that nothing came in between.
+ */
+enum proto_repeats { PROTO_REPEATS_NO, PROTO_REPEATS_WRITE, PROTO_REPEATS_NAMES };
+enum proto_repeats proto_repeats(const void *request, size_t len_bytes);
+/* Its number. With RESUME_RESENT it is sent again. */
+uint64_t proto_unique(const void *request);
+/* Whether it stood in the kernel's queue: what is sent again stands at the head of that. */
+bool proto_is_queued(const void *request);
+
+/* --- a connection that another process began --------------------------------------------------- */
+
+/* Whether a kernel that sent this INIT can send requests again (6.9 and later). */
+bool proto_can_resend(const void *init, size_t len_bytes);
+/* Have it send all requests that were read and not answered. Errors: -EINVAL it can't; -ENODEV,
+ * -ENOTCONN unmounted. */
+NODISCARD int proto_resend(int fd);
+/* Whether the request of that number was read through one of these channels and not answered. */
+struct proto_channels;
+bool proto_is_open(const struct proto_channels *channels, uint64_t unique);
+/* Replies of the calling thread are dropped, as if they were sent. */
+void proto_swallow(bool swallow);
+/* Replies of all threads from now on: the next process answers. Can't be taken back. */
+void proto_fall_silent(void);
+bool proto_is_silent(void);
+
 /* From now on the calling thread's replies go to fd; request: the one that it runs, or NULL. */
 void proto_enter(int fd, const void *request);
 void proto_leave(void);

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/units.h"
 #include "fs/fuse_impl.h"
+#include "fs/fuse_mount.h"
 #include "fs/fuse_mountpoint.h"
 
 #include <fuse3/fuse_log.h>
@@ -28,6 +29,8 @@
  * a write is ever delayed to slow its writer down, so that only those without room are given up.
  */
 #define STOP_ROOM_NS (3 * NS_PER_SEC)
+/* The same where the next process goes on with them. */
+#define HAND_OVER_ROOM_NS (NS_PER_SEC / 4)
 /* And then how long their answers may take, with what they have to sync. */
 #define STOP_ANSWER_NS (20 * NS_PER_SEC)
 /* A worker is told so often that it should leave read(2): a signal may come just before. */
@@ -144,13 +147,18 @@ static int serve_one(struct fs_worker *w)
 	/* Anything else may take its time: reads don't wait for that. */
 	if (!read && !proto_is_write(start, (size_t)n))
 		fs_reads_finish(w->reads);
+	fs_resume_enter(w, start, (size_t)n);
 	proto_enter(w->receive_fd, start);
 	fuse_session_process_buf(s->fuse, &request);
 	proto_leave();
+	fs_resume_leave(w);
 	if (!read && fs_reads_are_in_flight(w->reads))
 		fs_reads_answer(w->reads, false);
-	if (init)
+	if (init) {
+		if (s->resume)
+			__atomic_store_n(&s->resume->header->init_answered, 1, __ATOMIC_SEQ_CST);
 		set(&s->ready, true);
+	}
 	return 0;
 }
 
@@ -184,6 +192,22 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
+static void open_channels(struct fs_session *s)
+{
+	s->channels.fd[s->channels.count++] = fuse_session_fd(s->fuse);
+	for (unsigned int i = 0; i < s->threads; i++) {
+		struct fs_worker *w = &s->worker[i];
+
+		if (proto_clone(fuse_session_fd(s->fuse), &w->fd) < 0)
+			w->fd = fuse_session_fd(s->fuse);
+		s->channels.fd[s->channels.count++] = w->fd;
+		if (proto_clone_nonblocking(fuse_session_fd(s->fuse), &w->try_fd) < 0)
+			w->try_fd = -1;
+		else
+			s->channels.fd[s->channels.count++] = w->try_fd;
+	}
+}
+
 static int worker_init(struct fs_session *s, unsigned int index, struct err *e)
 {
 	struct fs_worker *w = &s->worker[index];
@@ -191,10 +215,6 @@ static int worker_init(struct fs_session *s, unsigned int index, struct err *e)
 
 	w->session = s;
 	w->index = index;
-	if (proto_clone(fuse_session_fd(s->fuse), &w->fd) < 0)
-		w->fd = fuse_session_fd(s->fuse);
-	if (proto_clone_nonblocking(fuse_session_fd(s->fuse), &w->try_fd) < 0)
-		w->try_fd = -1;
 	reply = mmap(NULL, FS_REPLY_BYTES, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reply == MAP_FAILED)
@@ -221,55 +241,6 @@ static void worker_done(struct fs_worker *w)
 
 /* --- open -------------------------------------------------------------------------------------- */
 
-static int add_option(struct fuse_args *args, const char *text)
-{
-	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, text) < 0 ? -ENOMEM : 0;
-}
-
-/* "NAME=VALUE" as one option, whatever the value contains. */
-static int add_escaped(struct fuse_args *args, const char *name, const char *value)
-{
-	size_t name_bytes = strlen(name);
-	char *text = malloc(name_bytes + 2 * strlen(value) + 2), *to = text;
-	int r;
-
-	if (!text)
-		return -ENOMEM;
-	memcpy(to, name, name_bytes);
-	to += name_bytes;
-	*to++ = '=';
-	for (const char *from = value; *from; from++) {
-		if (*from == ',' || *from == '\\')
-			*to++ = '\\';
-		*to++ = *from;
-	}
-	*to = '\0';
-	r = add_option(args, text);
-	free(text);
-	return r;
-}
-
-static int make_args(const struct fs_mount_options *o, struct fuse_args *args)
-{
-	int r = fuse_opt_add_arg(args, "vpool") < 0 ? -ENOMEM : 0;
-
-	if (r == 0)
-		r = add_escaped(args, "fsname", o->source);
-	if (r == 0)
-		r = add_escaped(args, "subtype", o->subtype ? o->subtype : "vpool");
-	if (r == 0)
-		r = add_option(args, "default_permissions,max_read=1048576");
-	if (r == 0 && o->allow_other)
-		r = add_option(args, "allow_other");
-	if (r == 0 && o->read_only)
-		r = add_option(args, "ro");
-	if (r == 0 && o->extra && o->extra[0] != '\0')
-		r = add_option(args, o->extra);
-	if (r == 0 && o->debug)
-		r = fuse_opt_add_arg(args, "-d") < 0 ? -ENOMEM : 0;
-	return r;
-}
-
 /* What libfuse says, on one line of ours. */
 __attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_level level,
 								 const char *fmt, va_list ap)
@@ -288,7 +259,7 @@ __attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_l
 static int make_fuse(struct fs_session *s, const struct fs_mount_options *o, struct err *e)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	int r = make_args(o, &args);
+	int r = fs_mount_args(o, &args);
 
 	if (!o->debug)
 		fuse_set_log_func(on_libfuse_log);
@@ -304,14 +275,15 @@ static int make_fuse(struct fs_session *s, const struct fs_mount_options *o, str
 /* What can go wrong before the kernel is asked. */
 static int prepare(struct fs_session *s, const struct fs_mount_options *o, struct err *e)
 {
-	int r = mountpoint_prepare(o->mountpoint, e);
+	/* Of a mount that waits to be served nobody may ask: who would answer? */
+	int r = o->channels ? 0 : mountpoint_prepare(o->mountpoint, e);
 
 	if (r < 0)
 		return r;
 	s->source = strdup(o->source);
 	if (!s->source)
 		return err_set(e, -ENOMEM, "no memory for a session");
-	s->mountpoint = realpath(o->mountpoint, NULL);
+	s->mountpoint = o->channels ? strdup(o->mountpoint) : realpath(o->mountpoint, NULL);
 	if (!s->mountpoint) {
 		r = -errno;
 		return err_set(e, r, "mount point '%s': %s", o->mountpoint, err_name(r));
@@ -326,7 +298,7 @@ static int prepare(struct fs_session *s, const struct fs_mount_options *o, struc
 
 static int mount_it(struct fs_session *s, struct err *e)
 {
-	int r = 0;
+	int r;
 
 	if (fuse_session_mount(s->fuse, s->mountpoint) < 0)
 		return err_set(e, -EIO, "mounting on '%s' failed", s->mountpoint);
@@ -334,14 +306,8 @@ static int mount_it(struct fs_session *s, struct err *e)
 	r = fuse_session_custom_io(s->fuse, &proto_io, fuse_session_fd(s->fuse));
 	if (r < 0)
 		return err_set(e, r, "channel of '%s': %s", s->mountpoint, err_name(r));
-	s->channels.fd[s->channels.count++] = fuse_session_fd(s->fuse);
-	for (unsigned int i = 0; i < s->threads && r == 0; i++) {
-		r = worker_init(s, i, e);
-		s->channels.fd[s->channels.count++] = s->worker[i].fd;
-		if (s->worker[i].try_fd >= 0)
-			s->channels.fd[s->channels.count++] = s->worker[i].try_fd;
-	}
-	return r;
+	open_channels(s);
+	return 0;
 }
 
 static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
@@ -351,10 +317,24 @@ static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
 	s->threads = o->threads ? o->threads : THREADS_DEFAULT;
 	if (s->threads > FS_THREADS_MAX)
 		s->threads = FS_THREADS_MAX;
+	/* A channel of a holder for each, and another one. */
+	if (o->channels && o->channels->count > 1 && s->threads > (o->channels->count - 1) / 2)
+		s->threads = (o->channels->count - 1) / 2;
 	s->max_background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
 	s->buffers_max = s->threads + parked;
 	s->unbounded = o->unbounded;
 	s->report_full = o->report_full;
+}
+
+uint32_t fs_session_slots(const struct fs_mount_options *o)
+{
+	unsigned int threads = o->threads ? o->threads : THREADS_DEFAULT;
+	unsigned int parked = o->parked_max ? o->parked_max : PARKED_MAX_DEFAULT;
+	unsigned int background = o->max_background ? o->max_background : MAX_BACKGROUND_DEFAULT;
+
+	if (threads > FS_THREADS_MAX)
+		threads = FS_THREADS_MAX;
+	return 2 * (threads + parked + background + FS_BUFFERS_EXTRA_SLACK);
 }
 
 int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_options *options,
@@ -387,7 +367,9 @@ int fs_session_open(struct ns *ns, struct pool *pool, const struct fs_mount_opti
 	if (r == 0)
 		r = make_fuse(s, options, e);
 	if (r == 0)
-		r = mount_it(s, e);
+		r = options->channels ? fs_resume_open(s, options, e) : mount_it(s, e);
+	for (unsigned int i = 0; i < s->threads && r == 0; i++)
+		r = worker_init(s, i, e);
 	if (r < 0) {
 		fs_session_close(s);
 		return r;
@@ -487,8 +469,14 @@ static void give_up_waits(struct fs_session *s)
 	if (s->gave_up)
 		return;
 	s->gave_up = true;
-	log_warning("fs: stopping while requests wait for room, which fail now: parked=%u",
-		    in_flight(s));
+	if (is_set(&s->hand_over) && !is_set(&s->stop)) {
+		log_info("fs: requests that wait are left to the next daemon: count=%u",
+			 in_flight(s));
+		proto_fall_silent();
+	} else {
+		log_warning("fs: stopping while requests wait for room, which fail now: parked=%u",
+			    in_flight(s));
+	}
 	pool_cancel_waits(s->pool);
 	fs_fetches_cancel(s);
 }
@@ -525,12 +513,14 @@ int fs_session_run(struct fs_session *s, struct err *e)
 	unsigned int waiting;
 	int r = fs_slow_init(s);
 
-	r = r < 0 ? err_set(e, r, "starting threads: %s", err_name(r)) : start_workers(s, e);
-	while (r == 0 && running(s) == s->threads && !is_set(&s->stop))
+	r = r < 0 ? err_set(e, r, "starting threads: %s", err_name(r)) : fs_resume_begin(s, e);
+	if (r == 0)
+		r = start_workers(s, e);
+	while (r == 0 && running(s) == s->threads && !is_set(&s->stop) && !is_set(&s->hand_over))
 		wait_wake(s, shorter_ms(fs_interrupts_look(s), fs_fetches_look(s)));
 	if (r == 0 && is_set(&s->stop))
 		detach(s);
-	give_up_ns = clock_mono_ns() + STOP_ROOM_NS;
+	give_up_ns = clock_mono_ns() + (is_set(&s->hand_over) ? HAND_OVER_ROOM_NS : STOP_ROOM_NS);
 	dismiss_workers(s, give_up_ns);
 	waiting = fs_writes_wait(s, give_up_ns - min_u64(give_up_ns, clock_mono_ns()));
 	if (waiting > 0) {
@@ -554,6 +544,22 @@ void fs_session_stop(struct fs_session *s)
 {
 	set(&s->stop, true);
 	fs_session_wake(s);
+}
+
+void fs_session_hand_over(struct fs_session *s)
+{
+	set(&s->hand_over, true);
+	fs_session_wake(s);
+}
+
+bool fs_session_is_handed_over(const struct fs_session *s)
+{
+	return is_set(&s->hand_over) && !is_set(&s->stop);
+}
+
+bool fs_session_is_detached(const struct fs_session *s)
+{
+	return is_set(&s->detached);
 }
 
 void fs_session_report_full(struct fs_session *s, bool report_full)

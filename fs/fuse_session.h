@@ -18,6 +18,8 @@
 struct fs_session;
 struct ns;
 struct pool;
+struct proto_channels;
+struct resume;
 
 /* Threads that receive requests. */
 #define FS_THREADS_MAX 64u
@@ -35,7 +37,14 @@ struct fs_mount_options {
 	unsigned int threads;	     /* 0: 8; at most FS_THREADS_MAX */
 	unsigned int max_background; /* 0: 1024 */
 	unsigned int parked_max; /* requests that wait in the engine, each with a buffer; 0: 256 */
+	/* A holder has mounted, and keeps what the next process needs (holder.h): both are borrowed, but
+	 * the session closes the descriptors. NULL: the session mounts itself. */
+	struct resume *resume;
+	const struct proto_channels *channels;
 };
+
+/* What a mount of these options needs as slots in a holder's table. */
+uint32_t fs_session_slots(const struct fs_mount_options *options);
 
 /*
  * Mount. A mount point whose server died ("Transport endpoint is not connected") is unmounted
@@ -65,6 +74,16 @@ NODISCARD int fs_session_run(struct fs_session *s, struct err *e);
  * Threads:  any; also from a signal handler.
  */
 void fs_session_stop(struct fs_session *s);
+
+/*
+ * Let fs_session_run() return soon and leave the mount as it is, for the next process: what is not
+ * answered by then is sent to that one. Only with a holder.
+ * Threads:  as fs_session_stop().
+ */
+void fs_session_hand_over(struct fs_session *s);
+bool fs_session_is_handed_over(const struct fs_session *s);
+/* Whether the path is free of the mount, whatever keeps it alive. */
+bool fs_session_is_detached(const struct fs_session *s);
 
 /* Change what st_blocks tells from now on. Threads: any. */
 void fs_session_report_full(struct fs_session *s, bool report_full);

@@ -76,6 +76,9 @@ static error_t take_value(struct parse *p, int key, const char *arg)
 		}
 		c->cache[c->cache_count++] = arg;
 		return 0;
+	case CLI_KEY_WORKER:
+		c->worker = arg;
+		return 0;
 	case 'o':
 		return take_mount_options(p, arg);
 	default:

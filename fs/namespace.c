@@ -39,28 +39,6 @@ void ns_options_default(struct ns_options *o)
 
 /* --- orphans ----------------------------------------------------------------------------------- */
 
-#define ORPHANS_AT_ONCE 256u
-
-struct orphan_list {
-	uint64_t inos[ORPHANS_AT_ONCE];
-	unsigned int count;
-};
-
-static int note_orphan(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		       size_t value_bytes)
-{
-	struct orphan_list *l = arg;
-	struct ns_key_parts parts;
-	int r = ns_key_parse(key, key_bytes, &parts, NULL);
-
-	(void)value; /* it says nothing more; ns_check() looks at it */
-	(void)value_bytes;
-	if (r < 0)
-		return r;
-	l->inos[l->count++] = parts.ino;
-	return l->count == ORPHANS_AT_ONCE;
-}
-
 /* One that has a name, or no inode, is damage: only its row goes. */
 static int remove_orphan(struct ns *ns, uint64_t ino, struct err *e)
 {
@@ -84,29 +62,23 @@ static int remove_orphan(struct ns *ns, uint64_t ino, struct err *e)
 /* No inode but the root may be in the table. */
 static int remove_orphans(struct ns *ns, struct err *e)
 {
-	struct ns_key until = ns_key_ino(NS_ROW_ORPHAN, UINT64_MAX);
-	struct orphan_list *l = calloc(1, sizeof(*l));
-	uint64_t from_ino = 0;
-	int r = l ? 1 : err_set(e, -ENOMEM, "orphans");
+	uint64_t *inos = calloc(NS_ORPHANS_AT_ONCE, sizeof(*inos)), from_ino = 0;
+	int r = inos ? 1 : err_set(e, -ENOMEM, "orphans");
 
 	while (r > 0) {
-		struct ns_key from = ns_key_ino(NS_ROW_ORPHAN, from_ino);
-
-		l->count = 0;
-		r = names_iterate(ns->pool, from.bytes, from.len_bytes, until.bytes,
-				  until.len_bytes, note_orphan, l, e);
-		for (unsigned int i = 0; i < l->count; i++) {
+		r = ns_orphans_from(ns, from_ino, inos, e);
+		for (int i = 0; i < r; i++) {
 			struct err why = { 0 };
 
-			from_ino = l->inos[i] + 1;
-			if (remove_orphan(ns, l->inos[i], &why) < 0)
+			from_ino = inos[i] + 1;
+			if (remove_orphan(ns, inos[i], &why) < 0)
 				log_warning("fs: removed file stays for now: ino=%" PRIu64 ": %s",
-					    l->inos[i], why.message);
+					    inos[i], why.message);
 			else
 				counter_inc(&ns->metrics.reclaims);
 		}
 	}
-	free(l);
+	free(inos);
 	return r;
 }
 
@@ -196,6 +168,7 @@ int ns_open(struct env *env, struct pool *pool, const struct ns_options *o, stru
 	ns->pool = pool;
 	ns->disk_threshold_bytes = o->disk_threshold_bytes;
 	ns->link_max = o->link_max;
+	ns->resumed = o->resumed;
 	mutex_init(&ns->rename_lock, 0);
 	for (unsigned int i = 0; i < NS_STRIPES; i++)
 		mutex_init(&ns->stripes[i], 0);
@@ -204,8 +177,10 @@ int ns_open(struct env *env, struct pool *pool, const struct ns_options *o, stru
 	r = ns_class_start(ns, o->disk_patterns, e);
 	if (r == 0)
 		r = open_root(ns, o->root_owner, e);
-	if (r == 0)
+	if (r == 0 && !ns->resumed)
 		r = remove_orphans(ns, e);
+	if (r == 0 && !ns->resumed)
+		r = ns_forget_answers(ns, e);
 	if (r < 0) {
 		free_all(ns);
 		return err_wrap(e, r, "opening the namespace");
@@ -230,7 +205,7 @@ void ns_close(struct ns *ns)
 	metrics_remove(pool_metrics(ns->pool), &ns->group);
 	ns_class_settle(ns);
 	ns_inodes_drop_all(ns);
-	if (remove_orphans(ns, &why) < 0)
+	if (!ns->handed_over && (remove_orphans(ns, &why) < 0 || ns_forget_answers(ns, &why) < 0))
 		log_warning("fs: removed files stay until the next start: %s", why.message);
 	free_all(ns);
 }

@@ -64,6 +64,9 @@ struct ns_options {
 	uint64_t disk_threshold_bytes; /* 0: never */
 	uint32_t link_max;	       /* names of a file, subdirectories of a directory; tests */
 	struct ns_cred root_owner;     /* of a root directory that is made */
+	/* The mount outlived an earlier process: the kernel holds inodes that were looked up and opened
+	 * by requests of that one, and is asked which (ns_resume()). Orphans stay until then. */
+	bool resumed;
 };
 
 /* What stat(2) shows, and the class. */
@@ -108,6 +111,35 @@ NODISCARD int ns_open(struct env *env, struct pool *pool, const struct ns_option
 void ns_close(struct ns *ns);
 struct pool *ns_pool(struct ns *ns);
 const struct ns_metrics *ns_metrics(const struct ns *ns);
+
+/* --- more than one process --------------------------------------------------------------------- */
+/*
+ * A mount can outlive the process that serves it. What the kernel asked, and was not answered, it
+ * asks the next one; a change of names must not be made twice then. So the commit that makes one can
+ * leave a row under the number of the request, in a slot of which there are few, that says so.
+ */
+
+struct ns_asked {
+	uint64_t session; /* of the mount: rows of another one mean nothing */
+	uint64_t unique;  /* of the request in it */
+	uint64_t slot;	  /* of no other request that is not answered */
+};
+/* The changes that the calling thread makes from now on are asked for by that; NULL: by nobody who
+ * would ask again. Borrowed. */
+void ns_asked_by(const struct ns_asked *asked);
+/* 1: it was done, *ret_ino is the inode that was made or named, or 0. 0: nothing was done. */
+NODISCARD int ns_was_done(struct ns *ns, const struct ns_asked *asked, uint64_t *ret_ino,
+			  struct err *e);
+
+/*
+ * Of a namespace that was opened as resumed, before requests: find out which inodes without a name are
+ * still in use and remove the others. From now on is_held says whether the kernel holds an inode; it is
+ * asked when a look-up is taken back whose number of look-ups this process does not know.
+ */
+NODISCARD int ns_resume(struct ns *ns, bool (*is_held)(void *arg, uint64_t ino), void *arg,
+			struct err *e);
+/* The next process takes the mount over: ns_close() leaves orphans and answers to it. */
+void ns_hand_over(struct ns *ns);
 
 /* --- looking ----------------------------------------------------------------------------------- */
 

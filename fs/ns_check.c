@@ -177,6 +177,8 @@ static int gather_row(struct check *c, const uint8_t *key, size_t key_bytes, con
 	int r;
 
 	switch (parts->kind) {
+	case NS_ROW_ANSWER: /* before the first key that is read */
+		break;
 	case NS_ROW_ENTRY:
 		r = ns_entry_row_decode(key, key_bytes, value, value_bytes, &entry, e);
 		return r == 0 ? gather_entry(c, parts, &entry) : r;

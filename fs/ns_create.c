@@ -182,6 +182,7 @@ static int create_locked(struct ns_op *op, struct ns_op_inode *dir, const struct
 	i = ns_inode_new(ino, &row);
 	if (!i)
 		return err_set(e, -ENOMEM, "inode");
+	op->answer_ino = ino;
 	r = ns_put_inode_row(op->batch, ino, &row, e);
 	if (r == 0)
 		r = add_entry(op, dir, name, ino, type, e);
@@ -268,6 +269,7 @@ static int link_locked(struct ns_op *op, struct ns_op_inode *i, struct ns_op_ino
 		return err_set(e, -EMLINK, "%u names", op->ns->link_max);
 	if (has_data)
 		r = names_publish_object(op->batch, i->inode->ino, e);
+	op->answer_ino = i->inode->ino;
 	i->row.nlink++;
 	i->row.ctime_ns = op->now_ns;
 	i->row.parent = dir->inode->ino;

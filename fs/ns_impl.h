@@ -50,6 +50,7 @@ struct ns_inode {
 	struct object *object; /* open while object_uses > 0 */
 	uint64_t object_uses;  /* handles of regular files, and ns_object_get() */
 	bool class_asked;      /* for having grown */
+	bool inherited;	       /* the kernel may hold it from the time of an earlier process */
 	UT_hash_handle hh;
 };
 
@@ -81,6 +82,11 @@ struct ns {
 	uint64_t disk_threshold_bytes;
 	uint32_t link_max;
 	struct ns_inode *root; /* pinned */
+	bool resumed;
+	bool handed_over;
+	/* Set before requests, then constant. */
+	bool (*is_held)(void *arg, uint64_t ino);
+	void *is_held_arg;
 
 	struct mutex rename_lock;	  /* unranked; before stripes */
 	struct mutex stripes[NS_STRIPES]; /* unranked; in order of their index */
@@ -118,6 +124,8 @@ void ns_inode_free(struct ns_inode *i);
 void ns_inode_publish(struct ns *ns, struct ns_inode *i);
 struct ns_inode_row ns_inode_row(struct ns *ns, struct ns_inode *i);
 void ns_inode_count_lookup(struct ns *ns, struct ns_inode *i);
+/* The kernel does not hold a pinned inode. */
+void ns_inode_disinherit(struct ns *ns, struct ns_inode *i);
 /* Whether only the caller's pin holds it: it is then DYING, until ns_inode_died(). Stripe held. */
 bool ns_inode_kill(struct ns *ns, struct ns_inode *i);
 /* The commit that removes it is done (GONE) or failed (LIVE again). Stripe held. */
@@ -152,6 +160,7 @@ struct ns_op {
 	} inodes[NS_OP_INODES_MAX];
 	unsigned int lock_count;
 	uint16_t locks[NS_OP_INODES_MAX];
+	uint64_t answer_ino; /* what whoever asks again is told */
 };
 
 NODISCARD int ns_op_begin(struct ns_op *op, struct ns *ns, struct err *e);
@@ -205,6 +214,18 @@ NODISCARD int ns_find_name(struct ns *ns, uint64_t parent, const char *name, siz
 NODISCARD int ns_peek_row(struct ns *ns, uint64_t ino, struct ns_inode_row *ret_row, struct err *e);
 /* -ENOTDIR, or -ENOENT for a removed one. */
 NODISCARD int ns_check_parent(const struct ns_inode_row *row, struct err *e);
+
+/* --- ns_resume.c ------------------------------------------------------------------------------- */
+
+/* The row of the request that the calling thread runs, if it has one. */
+NODISCARD int ns_put_answer(struct names_batch *b, uint64_t ino, struct err *e);
+/* No answer of earlier mounts is left. */
+NODISCARD int ns_forget_answers(struct ns *ns, struct err *e);
+
+#define NS_ORPHANS_AT_ONCE 256u
+/* Up to so many orphans from a number on; returns how many, or negative. */
+NODISCARD int ns_orphans_from(struct ns *ns, uint64_t from_ino, uint64_t inos[NS_ORPHANS_AT_ONCE],
+			      struct err *e);
 
 /* --- ns_class.c -------------------------------------------------------------------------------- */
 

@@ -120,6 +120,7 @@ static int load_striped(struct ns *ns, uint64_t ino, struct ns_inode **ret_inode
 	i = ns_inode_new(ino, &row);
 	if (!i)
 		return err_set(e, -ENOMEM, "inode %" PRIu64, ino);
+	i->inherited = ns->resumed;
 	ns_inode_publish(ns, i);
 	*ret_inode = i;
 	return 0;
@@ -180,7 +181,14 @@ static int reclaim(struct ns *ns, struct ns_inode *i)
 
 static bool only_pinned_locked(const struct ns_inode *i)
 {
-	return i->state == NS_LIVE && i->pins == 1 && i->nlookup == 0 && i->handles == 0;
+	return i->state == NS_LIVE && i->pins == 1 && i->nlookup == 0 && i->handles == 0 &&
+	       !i->inherited;
+}
+
+/* An orphan that the kernel may hold from before: in the table, so that its FORGET finds it. */
+static bool is_inherited_orphan(const struct ns_inode *i)
+{
+	return i->inherited && i->row.nlink == 0 && i->state == NS_LIVE;
 }
 
 void ns_inode_put(struct ns *ns, struct ns_inode *i)
@@ -196,7 +204,7 @@ void ns_inode_put(struct ns *ns, struct ns_inode *i)
 		mutex_lock(&s->lock);
 	}
 	i->pins--;
-	last = i->pins == 0 && i->nlookup == 0 && i->handles == 0;
+	last = i->pins == 0 && i->nlookup == 0 && i->handles == 0 && !is_inherited_orphan(i);
 	if (last && i->state != NS_GONE)
 		remove_locked(ns, s, i);
 	mutex_unlock(&s->lock);
@@ -365,19 +373,31 @@ int ns_peek_row(struct ns *ns, uint64_t ino, struct ns_inode_row *ret_row, struc
 void ns_forget(struct ns *ns, uint64_t ino, uint64_t count)
 {
 	struct ns_shard *s = ns_shard_of(ns, ino);
+	bool ask = false;
 	struct ns_inode *i;
 
 	mutex_lock(&s->lock);
 	i = find_locked(s, ino);
-	if (i && i->nlookup == 0)
+	if (i && i->nlookup == 0 && !is_inherited_orphan(i))
 		i = NULL;
 	if (i) {
 		i->nlookup -= min_u64(count, i->nlookup);
 		i->pins++;
+		ask = is_inherited_orphan(i);
 	}
 	mutex_unlock(&s->lock);
-	if (i)
-		ns_inode_put(ns, i);
+	if (!i)
+		return;
+	if (ask && (!ns->is_held || !ns->is_held(ns->is_held_arg, ino)))
+		ns_inode_disinherit(ns, i);
+	ns_inode_put(ns, i);
+}
+
+void ns_inode_disinherit(struct ns *ns, struct ns_inode *i)
+{
+	GUARD(&ns_shard_of(ns, i->ino)->lock);
+	i->inherited = false;
+	i->nlookup = 0;
 }
 
 /* --- handles and objects ----------------------------------------------------------------------- */

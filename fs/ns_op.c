@@ -172,6 +172,8 @@ int ns_op_commit(struct ns_op *op, struct err *e)
 		if (i->changed && !i->dying)
 			r = ns_put_inode_row(op->batch, i->inode->ino, &i->row, e);
 	if (r == 0)
+		r = ns_put_answer(op->batch, op->answer_ino, e);
+	if (r == 0)
 		r = names_commit(op->batch, e);
 	if (r < 0)
 		return r;

@@ -10,6 +10,7 @@
 #define INODE_FIXED_BYTES 114u
 #define ENTRY_FIXED_BYTES 10u
 #define NAME_FIXED_BYTES  17u
+#define ANSWER_BYTES	  24u
 
 /* --- keys -------------------------------------------------------------------------------------- */
 
@@ -66,6 +67,7 @@ int ns_key_parse(const uint8_t *key, size_t key_bytes, struct ns_key_parts *ret_
 		break;
 	case NS_ROW_INODE:
 	case NS_ROW_ORPHAN:
+	case NS_ROW_ANSWER:
 		if (rest != 0)
 			return err_set(e, -EUCLEAN, "key of an inode: %zu bytes long", key_bytes);
 		break;
@@ -271,6 +273,39 @@ int ns_name_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, 
 		.type = (uint32_t)f[0] << 12,
 		.ino = le64_get(f + 1),
 		.cookie = le64_get(f + 9),
+	};
+	return 0;
+}
+
+/* --- answer ------------------------------------------------------------------------------------ */
+
+int ns_answer_row_encode(const struct ns_key *key, const struct ns_answer_row *row, struct buf *out)
+{
+	uint8_t *f = frame_open(out, ANSWER_BYTES);
+
+	if (!f)
+		return frame_failed(out, ANSWER_BYTES);
+	le64_put(f, row->session);
+	le64_put(f + 8, row->unique);
+	le64_put(f + 16, row->ino);
+	frame_close(key, out);
+	return 0;
+}
+
+int ns_answer_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_t in_bytes,
+			 struct ns_answer_row *ret_row, struct err *e)
+{
+	const uint8_t *f = in + 1;
+	int r = frame_check(key, key_bytes, in, in_bytes, ANSWER_BYTES, "answer", e);
+
+	if (r == 0 && in_bytes != FRAME_BYTES + ANSWER_BYTES)
+		return err_set(e, -EUCLEAN, "answer row: %zu bytes long", in_bytes);
+	if (r < 0)
+		return r;
+	*ret_row = (struct ns_answer_row){
+		.session = le64_get(f),
+		.unique = le64_get(f + 8),
+		.ino = le64_get(f + 16),
 	};
 	return 0;
 }

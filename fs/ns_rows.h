@@ -2,6 +2,7 @@
  * ns_rows - keys and values of the namespace's rows. Private to namespace.
  *
  *	key			value
+ *	'a' slot8		answer: of a change of names, for who asks again (namespace.h)
  *	'd' parent8 cookie8	entry: type, inode, name	(by place: reading a directory)
  *	'i' ino8		inode
  *	'n' parent8 name	entry: type, inode, cookie	(by name: looking up)
@@ -21,6 +22,7 @@
 #define NS_ROW_BYTES_MAX (NS_XATTR_BYTES_MAX + 64u)
 
 enum ns_row_kind {
+	NS_ROW_ANSWER = 'a', /* before all others: no part of the tree */
 	NS_ROW_ENTRY = 'd',
 	NS_ROW_INODE = NAMES_KEY_INODE,
 	NS_ROW_NAME = 'n',
@@ -33,7 +35,8 @@ struct ns_key {
 	uint8_t bytes[NAMES_KEY_BYTES_MAX];
 };
 
-/* Keys of kinds INODE and ORPHAN; also the first key of all of a directory or inode. */
+/* Keys of kinds INODE, ORPHAN and ANSWER (of its slot); also the first key of all of a directory or
+ * inode. */
 struct ns_key ns_key_ino(enum ns_row_kind kind, uint64_t ino);
 struct ns_key ns_key_entry(uint64_t parent, uint64_t cookie);
 /* Kinds NAME and XATTR; name_bytes is at most NS_NAME_MAX. */
@@ -78,6 +81,11 @@ struct ns_entry_row {
 	uint8_t name_bytes;
 };
 
+struct ns_answer_row {
+	uint64_t session, unique;
+	uint64_t ino;
+};
+
 struct ns_name_row {
 	uint32_t type;
 	uint64_t ino;
@@ -91,6 +99,8 @@ NODISCARD int ns_entry_row_encode(const struct ns_key *key, const struct ns_entr
 				  struct buf *out);
 NODISCARD int ns_name_row_encode(const struct ns_key *key, const struct ns_name_row *row,
 				 struct buf *out);
+NODISCARD int ns_answer_row_encode(const struct ns_key *key, const struct ns_answer_row *row,
+				   struct buf *out);
 NODISCARD int ns_orphan_row_encode(const struct ns_key *key, struct buf *out);
 NODISCARD int ns_xattr_row_encode(const struct ns_key *key, const void *value, size_t value_bytes,
 				  struct buf *out);
@@ -102,6 +112,8 @@ NODISCARD int ns_entry_row_decode(const uint8_t *key, size_t key_bytes, const ui
 				  size_t in_bytes, struct ns_entry_row *ret_row, struct err *e);
 NODISCARD int ns_name_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
 				 size_t in_bytes, struct ns_name_row *ret_row, struct err *e);
+NODISCARD int ns_answer_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
+				   size_t in_bytes, struct ns_answer_row *ret_row, struct err *e);
 NODISCARD int ns_orphan_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
 				   size_t in_bytes, struct err *e);
 NODISCARD int ns_xattr_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,

@@ -193,6 +193,7 @@ int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct n
 	ns_options_default(&no);
 	no.disk_patterns = s->config.pool.disk_patterns;
 	no.disk_threshold_bytes = s->config.pool.disk_threshold_bytes;
+	no.resumed = s->resumed;
 	r = ns_open(env_posix(), pool, &no, ret_ns, e);
 	if (r < 0) {
 		struct err closing = { 0 };

@@ -18,6 +18,7 @@ struct pool_setup {
 	struct config config;
 	char *cache_path[CONFIG_LIST_MAX];
 	struct pool_options options; /* its strings are those above */
+	bool resumed;		     /* the mount outlived the process before: see namespace.h */
 };
 
 /* Whether a directory looks like a pool: its configuration or its metadata is there. */

@@ -143,7 +143,9 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 			       json_object_set_new(document, "mountpoint", json_null());
 	r |= json_object_set_new(document, "read_only", json_boolean(s->o.read_only));
 	r |= set_string(document, "uuid", d->uuid);
-	r |= json_out_u64(document, "pid", (uint64_t)getpid());
+	/* Whom to send a signal: it is passed on. */
+	r |= json_out_u64(document, "pid", (uint64_t)(s->o.holder ? s->o.holder : getpid()));
+	r |= json_out_u64(document, "worker_pid", (uint64_t)getpid());
 	r |= json_out_u64(document, "epoch", st->epoch);
 	r |= json_out_u64(document, "root", st->root);
 	r |= json_out_u64(document, "dirty_bytes", st->dirty_bytes);
@@ -350,7 +352,7 @@ static json_t *answer_leave(struct service *s, const json_t *request)
 		return json_out_error("the pool is mounted at another place", CLI_NOT_FOUND, NULL);
 	GUARD(&s->lock);
 	s->leave_upload = !cancel && json_is_true(json_object_get(request, "upload"));
-	return json_pack("{s:I}", "pid", (json_int_t)getpid());
+	return json_pack("{s:I}", "pid", (json_int_t)(s->o.holder ? s->o.holder : getpid()));
 }
 
 /* Wait for the last words; no document when the peer gave up before. */

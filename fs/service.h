@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+struct fs_session;
 struct ns;
 struct pool;
 struct reload;
@@ -22,6 +23,8 @@ struct service_options {
 	const char *mountpoint; /* NULL: not mounted */
 	struct reload *reload;	/* NULL: no settings to read again */
 	bool read_only;
+	pid_t holder;		    /* who owns the mount; 0: this process */
+	struct fs_session *session; /* NULL: not mounted */
 };
 
 /* Owns: all options are borrowed until service_free(). Errors: -ENOMEM, -EMFILE. */

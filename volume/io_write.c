@@ -16,7 +16,9 @@ struct publication {
 	struct object *object;
 	const struct reservation *reservation;
 	struct log_entry entry;
-	bool keep_mtime; /* the object's, as it is at this moment */
+	bool keep_mtime;		/* the object's, as it is at this moment */
+	struct volume_witness *witness; /* NULL: none */
+	uint32_t done_bytes;		/* of it, once this is published */
 };
 
 static lsn_t publish(void *arg)
@@ -26,7 +28,7 @@ static lsn_t publish(void *arg)
 
 	if (pub->keep_mtime)
 		pub->entry.mtime_ns = __atomic_load_n(&pub->object->mtime_ns, __ATOMIC_RELAXED);
-	lsn = stream_publish(pub->reservation, &pub->entry);
+	lsn = stream_publish(pub->reservation, &pub->entry, pub->witness, pub->done_bytes);
 	object_note_entry(pub->object, &pub->entry);
 	return lsn;
 }
@@ -51,6 +53,9 @@ struct change {
 	loc_t expect;
 	unsigned int reserve_flags;
 	bool keep_mtime;
+	struct volume_witness *witness;
+	size_t before_bytes;  /* of the witness's write that are done */
+	size_t partial_bytes; /* that this does; 0: all of its clusters */
 };
 
 /* Past the ring, straight into the SCO. */
@@ -129,6 +134,10 @@ static int apply_change(struct object *o, struct stream *stream, const struct ch
 		.cluster_count = u.count,
 		.kind = c->src ? ENTRY_DATA : ENTRY_ZERO,
 	};
+	pub.witness = c->witness;
+	pub.done_bytes =
+		(uint32_t)(c->before_bytes + (c->partial_bytes ? c->partial_bytes :
+								 (size_t)u.count << CLUSTER_SHIFT));
 	rwlock_read_lock(&o->gate);
 	if (o->deleted || o->stream != stream) /* class changed meanwhile: try in the new one */
 		r = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
@@ -184,6 +193,12 @@ static int change_counted(struct object *o, const struct change *c, struct err *
 
 /* --- writes ------------------------------------------------------------------------------------ */
 
+/* How far a write is. */
+struct progress {
+	size_t done_bytes;
+	struct volume_witness *witness; /* NULL: none */
+};
+
 /* The cluster to merge with. The map says whether what was fetched still counts. */
 static int merge_source(struct object *o, uint64_t cluster, struct io_fetched *fetched,
 			uint8_t *dst, loc_t *ret_loc, struct err *e)
@@ -197,11 +212,12 @@ static int merge_source(struct object *o, uint64_t cluster, struct io_fetched *f
 
 /*
  * Part of one cluster: merge with what is there; again if somebody was faster (every race lost is
- * somebody's write done, so this ends). src NULL: zeros, which never make the object longer. fetched:
- * what was got for it, if anything. Errors: NEEDS_FETCH.
+ * somebody's write done, so this ends). src NULL: zeros, which never make the object longer. progress:
+ * of the write that it is a part of; NULL: none. fetched: what was got for it, if anything. Errors:
+ * NEEDS_FETCH.
  */
 static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, size_t len,
-			 struct io_fetched *fetched, struct err *e)
+			 const struct progress *progress, struct io_fetched *fetched, struct err *e)
 {
 	struct pool *p = o->pool;
 	struct bounce *b = bounce_get(p);
@@ -210,6 +226,9 @@ static int write_partial(struct object *o, uint64_t offset, const uint8_t *src, 
 		.count = 1,
 		.end_bytes = src ? offset + len : 0,
 		.conditional = !MUTANT(MUTANT_LOST_MERGE),
+		.witness = progress ? progress->witness : NULL,
+		.before_bytes = progress ? progress->done_bytes : 0,
+		.partial_bytes = len,
 	};
 	int r = -ESTALE;
 
@@ -252,9 +271,14 @@ static unsigned int alike(const uint8_t *src, unsigned int count, bool *ret_zero
 }
 
 static int write_clusters(struct object *o, uint64_t offset, const uint8_t *src, size_t len,
-			  struct err *e)
+			  const struct progress *progress, struct err *e)
 {
-	struct change c = { .first = offset >> CLUSTER_SHIFT, .end_bytes = offset + len };
+	struct change c = {
+		.first = offset >> CLUSTER_SHIFT,
+		.end_bytes = offset + len,
+		.witness = progress->witness,
+		.before_bytes = progress->done_bytes,
+	};
 	unsigned int in_page = PAGE_CLUSTERS - (unsigned int)(c.first % PAGE_CLUSTERS);
 	bool zero;
 
@@ -267,28 +291,29 @@ static int write_clusters(struct object *o, uint64_t offset, const uint8_t *src,
 	return change_counted(o, &c, e);
 }
 
-/* Go on with a write. *progress counts bytes done. */
+/* Go on with a write. */
 static int write_some(struct object *o, uint64_t offset, const uint8_t *src, size_t len,
-		      size_t *progress, struct io_fetched *fetched, struct err *e)
+		      struct progress *progress, struct io_fetched *fetched, struct err *e)
 {
-	while (*progress < len) {
-		uint64_t at = offset + *progress;
-		size_t left = len - *progress, in = at % CLUSTER_BYTES;
+	while (progress->done_bytes < len) {
+		uint64_t at = offset + progress->done_bytes;
+		size_t left = len - progress->done_bytes, in = at % CLUSTER_BYTES;
 		int r;
 
 		if (in || left < CLUSTER_BYTES) {
 			size_t n = (size_t)min_u64(left, CLUSTER_BYTES - in);
 
-			r = write_partial(o, at, src + *progress, n, fetched, e);
+			r = write_partial(o, at, src + progress->done_bytes, n, progress, fetched,
+					  e);
 			if (r < 0)
 				return r;
-			*progress += n;
+			progress->done_bytes += n;
 			continue;
 		}
-		r = write_clusters(o, at, src + *progress, left, e);
+		r = write_clusters(o, at, src + progress->done_bytes, left, progress, e);
 		if (r < 0)
 			return r;
-		*progress += (size_t)r << CLUSTER_SHIFT;
+		progress->done_bytes += (size_t)r << CLUSTER_SHIFT;
 	}
 	return 0;
 }
@@ -332,7 +357,7 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 	struct pool *p = o->pool;
 	struct io_fetched fetched = { 0 };
 	uint64_t delay, start_ns = 0;
-	size_t progress = 0;
+	struct progress progress = { 0 };
 	int r = check_range(offset, len, e);
 
 	if (r == 0)
@@ -346,7 +371,9 @@ int object_write(struct object *o, uint64_t offset, const void *src, size_t len,
 		if (delay == 0 && !map_is_full(p)) {
 			r = write_some(o, offset, src, len, &progress, &fetched, e);
 			if (r == NEEDS_FETCH) {
-				r = io_fetch_waiting(o, (offset + progress) >> CLUSTER_SHIFT,
+				r = io_fetch_waiting(o,
+						     (offset + progress.done_bytes) >>
+							     CLUSTER_SHIFT,
 						     &fetched, e);
 				if (r == 0)
 					continue;
@@ -390,6 +417,7 @@ static ssize_t failed_result(const struct volume_request *r, int code)
 static int try_request(struct volume_request *r, struct io_fetched *fetched)
 {
 	struct pool *p = r->object->pool;
+	struct progress progress = { .witness = r->witness };
 	struct err e = { 0 };
 	int rc;
 
@@ -417,8 +445,9 @@ static int try_request(struct volume_request *r, struct io_fetched *fetched)
 	}
 	if (map_is_full(p) || (r->resume_ns && pool_must_block(p)))
 		return -EAGAIN;
-	rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes, &r->progress_bytes,
-			fetched, &e);
+	progress.done_bytes = r->progress_bytes;
+	rc = write_some(r->object, r->offset_bytes, r->buf, r->len_bytes, &progress, fetched, &e);
+	r->progress_bytes = progress.done_bytes;
 	if (rc == NEEDS_FETCH)
 		return rc;
 	if (must_wait(rc))
@@ -570,7 +599,7 @@ static int zero_partial(struct object *o, uint64_t offset, size_t len, struct er
 	for (;;) {
 		uint64_t generation = pool_room_generation(o->pool);
 
-		r = write_partial(o, offset, NULL, len, &fetched, e);
+		r = write_partial(o, offset, NULL, len, NULL, &fetched, e);
 		if (r == NEEDS_FETCH) {
 			r = io_fetch_waiting(o, offset >> CLUSTER_SHIFT, &fetched, e);
 			if (r == 0)

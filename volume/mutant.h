@@ -41,6 +41,8 @@ enum mutant {
 	MUTANT_EVICT_UNSAVED = 25,     /* a file goes before its row says that the backend has it */
 	MUTANT_HELD_EVICTED = 26,      /* a chunk that a reader holds makes room for another */
 	MUTANT_RESTORED_TOO_MUCH = 27, /* a restore keeps entries that its root does not count */
+	MUTANT_WRITTEN_TWICE = 28,     /* what a witness says is done is done again */
+	MUTANT_WITNESS_NOT_TOLD = 29,  /* nobody tells a witness that its LSN was published */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
 	MUTANT_REPLAY_FROZEN =
 		37, /* entries of before a freeze or rollback go into the live layer */

@@ -176,6 +176,29 @@ int recovery_apply(struct replay *rp, struct err *e)
 	return r;
 }
 
+/*
+ * Of writes that were killed between taking an LSN and noting that it is published: whether it was. It
+ * is told before anything of this stream goes to a checkpoint, for then the log no longer says.
+ */
+static void tell_witnesses(const struct replay *rp)
+{
+	for (size_t n = 0; n < rp->pool->options.witness_count; n++) {
+		struct volume_witness *w = rp->pool->options.witnesses[n];
+		bool published = false;
+
+		if (w->stream != rp->stream->id || w->lsn == 0 || w->done_bytes >= w->next_bytes)
+			continue;
+		for (size_t i = 0; i < rp->count && !published && !MUTANT(MUTANT_WITNESS_NOT_TOLD);
+		     i++)
+			published = rp->entries[i].entry.lsn == w->lsn && w->lsn <= rp->end &&
+				    rp->entries[i].entry.kind != ENTRY_VOID;
+		if (published)
+			__atomic_store_n(&w->done_bytes, w->next_bytes, __ATOMIC_RELEASE);
+		else
+			__atomic_store_n(&w->lsn, 0, __ATOMIC_RELEASE);
+	}
+}
+
 /* --- one stream -------------------------------------------------------------------------------- */
 
 static void set_positions(struct replay *rp)
@@ -271,6 +294,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 	}
 	if (r == 0)
 		r = recovery_apply(&rp, e);
+	if (r == 0)
+		tell_witnesses(&rp);
 	*sequence = max_u64(*sequence, rp.recorded_sequence);
 	if (r == 0 && rp.damaged) {
 		log_error("volume: damage in the log, refused for writing until repaired: "

@@ -338,6 +338,9 @@ int volume_submit(struct volume_request *r)
 	struct pool *p = r->object->pool;
 	int rc;
 
+	if (r->witness && !MUTANT(MUTANT_WRITTEN_TWICE))
+		r->progress_bytes =
+			max_u64(r->progress_bytes, min_u64(r->witness->done_bytes, r->len_bytes));
 	r->resume_ns = 0;
 	rc = io_request_step(r, NULL);
 	if (rc == 0)

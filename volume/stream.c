@@ -454,14 +454,28 @@ void stream_set_crc(const struct reservation *r, unsigned int i, uint32_t crc)
 	r->sco->crcs[r->slot + i] = crc;
 }
 
-lsn_t stream_publish(const struct reservation *r, struct log_entry *entry)
+/* Each store is seen before the next one, also by the process after a kill between any two. */
+static void witness_intend(struct volume_witness *w, uint32_t stream, lsn_t lsn, uint32_t next)
+{
+	__atomic_store_n(&w->lsn, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&w->stream, stream, __ATOMIC_RELEASE);
+	__atomic_store_n(&w->next_bytes, next, __ATOMIC_RELEASE);
+	__atomic_store_n(&w->lsn, lsn, __ATOMIC_RELEASE);
+}
+
+lsn_t stream_publish(const struct reservation *r, struct log_entry *entry,
+		     struct volume_witness *witness, uint32_t next_bytes)
 {
 	unsigned int crc_first = r->count ? r->slot - r->batch->slot - 1 : 0;
 
 	entry->slot = r->count ? r->slot : 0;
 	entry->lsn = __atomic_fetch_add(&r->stream->next_lsn, 1, __ATOMIC_ACQ_REL);
+	if (witness)
+		witness_intend(witness, r->stream->id, entry->lsn, next_bytes);
 	batch_entry_encode(r->batch->block, r->entry, entry, r->sco->salt, crc_first, r->count);
 	batch_entry_publish(r->batch->block, r->entry, entry->kind);
+	if (witness)
+		__atomic_store_n(&witness->done_bytes, next_bytes, __ATOMIC_RELEASE);
 	return entry->lsn;
 }
 

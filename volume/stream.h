@@ -122,8 +122,10 @@ NODISCARD int stream_reserve(struct stream *s, unsigned int want, unsigned int f
 /* Checksum of the i-th cluster reserved; before publishing. */
 void stream_set_crc(const struct reservation *r, unsigned int i, uint32_t crc);
 /* Take the next LSN and publish the entry (slot, kind and numbers as given; the LSN is filled in).
+ * witness, if any, is told before that it is about to be, and after that next_bytes are done.
  * Under the lock of the map page; never blocks. */
-lsn_t stream_publish(const struct reservation *r, struct log_entry *entry);
+lsn_t stream_publish(const struct reservation *r, struct log_entry *entry,
+		     struct volume_witness *witness, uint32_t next_bytes);
 /* The writer is done with its places, published or not. */
 void stream_complete(struct reservation *r);
 

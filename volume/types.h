@@ -71,4 +71,19 @@ enum object_class {
 	OBJECT_FILE = 2, /* lives in STREAM_SHARED */
 };
 
+/*
+ * How far a write came, in memory that outlives the process (a table that another process holds): a
+ * write that was killed before its answer is gone on with by the next process, and no part of it is
+ * done twice, for somebody else may have written over it meanwhile. Written by the engine: what it is
+ * about to publish, under the LSN it has taken; then, once that is published, done_bytes. Where only
+ * the first came about, the log knows; pool_open() asks it (pool_options.witnesses). FORMAT.md 10.
+ */
+struct volume_witness {
+	lsn_t lsn; /* 0: nothing is about to be published */
+	uint32_t stream;
+	uint32_t next_bytes; /* done when that LSN is published */
+	uint32_t done_bytes;
+	uint32_t reserved;
+};
+
 #endif

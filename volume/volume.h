@@ -60,6 +60,10 @@ struct pool_options {
 	/* A ring of a dead process that is missing or does not fit is given up, and with it what was
 	 * acknowledged and not yet on flash; else pool_open() refuses. */
 	bool give_up_ring;
+	/* Of writes that the last process did not answer: pool_open() sets done_bytes where an LSN was
+	 * published, lsn 0 where it was not. Used by pool_open() only. */
+	struct volume_witness *const *witnesses;
+	size_t witness_count;
 	/* For tests: so large a piece of a map on the backend gets; 0: 4 MiB. */
 	size_t map_piece_bytes;
 	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
@@ -200,6 +204,8 @@ struct volume_request {
 	/* Called once if parked, from a thread of the pool; result: bytes, or negative. */
 	void (*done)(struct volume_request *r);
 	void *owner;
+	/* Of a write; may be NULL. What it says is done is not done again. Good until the answer. */
+	struct volume_witness *witness;
 
 	/* Of a write fewer bytes than asked for, from its start on and nothing behind them, where the
 	 * capacity ends among them, or where it was cancelled. */

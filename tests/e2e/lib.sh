@@ -58,7 +58,10 @@ wait_for() {
 }
 
 is_ready() { grep -q '^ready' "$work/ready"; }
-is_gone() { ! kill -0 "$1"; }
+# A worker dies with its holder, a moment later.
+is_gone() {
+	! kill -0 "$1" && ! grep -qsazE -- "--worker=$1\$" /proc/[0-9]*/cmdline
+}
 
 # Every pool has a place of its own on the store. The flash is the least that makes sense.
 store_flash=256M

@@ -43,6 +43,12 @@ static const struct ns_inode_row link_row = {
 	.target_bytes = 10,
 };
 
+static const struct ns_answer_row answer_row = {
+	.session = UINT64_C(0xfedcba9876543210),
+	.unique = 12,
+	.ino = 13,
+};
+
 /* One of each; decode(s) below knows which is which by its key. */
 static unsigned int make_samples(struct sample s[8])
 {
@@ -68,7 +74,9 @@ static unsigned int make_samples(struct sample s[8])
 	ck_assert_int_eq(ns_orphan_row_encode(&s[5].key, &s[5].value), 0);
 	s[6].key = ns_key_named(NS_ROW_XATTR, 6, "user.x", 6);
 	ck_assert_int_eq(ns_xattr_row_encode(&s[6].key, "val", 3, &s[6].value), 0);
-	return 7;
+	s[7].key = ns_key_ino(NS_ROW_ANSWER, 3);
+	ck_assert_int_eq(ns_answer_row_encode(&s[7].key, &answer_row, &s[7].value), 0);
+	return 8;
 }
 
 static void free_samples(struct sample *s, unsigned int count)
@@ -82,6 +90,7 @@ static int decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_
 	struct ns_key_parts parts;
 	struct ns_inode_row inode;
 	struct ns_entry_row entry;
+	struct ns_answer_row answer;
 	struct ns_name_row name;
 	const uint8_t *value;
 	size_t bytes;
@@ -98,6 +107,8 @@ static int decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_
 		return ns_name_row_decode(key, key_bytes, in, in_bytes, &name, NULL);
 	case NS_ROW_ORPHAN:
 		return ns_orphan_row_decode(key, key_bytes, in, in_bytes, NULL);
+	case NS_ROW_ANSWER:
+		return ns_answer_row_decode(key, key_bytes, in, in_bytes, &answer, NULL);
 	case NS_ROW_XATTR:
 		return ns_xattr_row_decode(key, key_bytes, in, in_bytes, &value, &bytes, NULL);
 	}
@@ -123,6 +134,7 @@ START_TEST(what_is_encoded_comes_back)
 	unsigned int count = make_samples(s);
 	struct ns_inode_row row;
 	struct ns_entry_row entry;
+	struct ns_answer_row answer;
 	struct ns_name_row name;
 
 #define INODE(n)                                                                                   \
@@ -163,6 +175,12 @@ START_TEST(what_is_encoded_comes_back)
 	ck_assert_uint_eq(name.ino, 10);
 	ck_assert_uint_eq(name.cookie, 11);
 	ck_assert_uint_eq(name.type, S_IFSOCK);
+	ck_assert_int_eq(ns_answer_row_decode(s[7].key.bytes, s[7].key.len_bytes, s[7].value.data,
+					      s[7].value.len_bytes, &answer, NULL),
+			 0);
+	ck_assert_uint_eq(answer.session, answer_row.session);
+	ck_assert_uint_eq(answer.unique, answer_row.unique);
+	ck_assert_uint_eq(answer.ino, answer_row.ino);
 	free_samples(s, count);
 }
 END_TEST

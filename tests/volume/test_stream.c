@@ -145,7 +145,7 @@ static lsn_t publish(struct reservation *r, uint64_t cluster)
 		pattern_fill(r->data + (size_t)i * 4096, 4096, cluster + i);
 		stream_set_crc(r, i, crc32c(0, r->data + (size_t)i * 4096, 4096));
 	}
-	return stream_publish(r, &entry);
+	return stream_publish(r, &entry, NULL, 0);
 }
 
 /* One cluster, published and complete. */
@@ -389,7 +389,7 @@ START_TEST(a_direct_write_is_durable_with_the_batch_that_names_it)
 	ck_assert_int_eq(env_pwrite(w.env, f, mem, 20 * 4096, r.slot * UINT64_C(4096)), 0);
 	for (unsigned int i = 0; i < 20; i++)
 		stream_set_crc(&r, i, crc32c(0, mem + (size_t)i * 4096, 4096));
-	stream_publish(&r, &entry);
+	stream_publish(&r, &entry, NULL, 0);
 	stream_complete(&r);
 	ck_assert_int_eq(stream_read_young(&s, sco, 2, back), 0); /* not in the ring */
 	ck_assert_int_eq(stream_sync(&s, 1, NULL), 0);

@@ -1,0 +1,368 @@
+#include "fs/holder.h"
+
+#include "common/units.h"
+#include "fs/fuse_mount.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A worker that dies so soon after it served died at its start. */
+#define EARLY_NS NS_PER_SEC
+/* So many of these one after the other are followed by the next at once; then there is a pause, twice as
+ * long each time. */
+#define EARLY_FREE   3u
+#define PAUSE_MIN_MS 100
+#define PAUSE_MAX_MS 10000
+/* The system's killer spares it; the worker does what the user wants. */
+#define OOM_SCORE "-1000"
+
+struct holder {
+	const struct holder_options *o;
+	struct fs_mount mount;
+	struct resume_header *header;
+	size_t header_bytes;
+	int table_fd, signal_fd, socket, null_fd;
+	int program_fd, last_program_fd; /* of the next worker; of the one before, or -1 */
+	sigset_t mask_before;
+	char oom_before[16];
+
+	pid_t worker;	   /* 0: none */
+	bool serving;	   /* it */
+	bool ever_served;  /* somebody did */
+	bool told_to_stop; /* by a signal */
+	bool detached;	   /* the worker took the mount off its directory */
+	bool over;
+	int result;
+	unsigned int early; /* deaths at the start, one after the other */
+	uint64_t serving_ns;
+	uint64_t pause_until_ns; /* 0: none */
+};
+
+/* --- a worker ---------------------------------------------------------------------------------- */
+
+static void oom_score_get(char text[16])
+{
+	int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, 15);
+
+	text[n > 0 ? n : 0] = '\0';
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+/* Where it is not permitted it stays as it is. */
+static void oom_score_set(const char *text)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)!write(fd, text, strlen(text));
+	(void)close(fd);
+}
+
+/* Only calls that are safe behind fork(2). */
+_Noreturn static void be_worker(const struct holder *h, int socket, int program_fd)
+{
+	const struct holder_options *o = h->o;
+	int from[4] = { socket, h->table_fd, o->report_fd, program_fd };
+
+	/* It hears of the holder's death, and the holder may be dead by now. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != (pid_t)h->header->holder)
+		_exit(127);
+	oom_score_set(h->oom_before);
+	(void)setsid(); /* what the terminal sends to all goes to the holder, which passes it on */
+	/* Out of the way of the numbers that they shall have. */
+	for (int i = 0; i < 4; i++)
+		from[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, HOLDER_FD_REPORT + 1);
+	(void)close(HOLDER_FD_REPORT);
+	if (dup2(from[0], HOLDER_FD_SOCKET) < 0 || dup2(from[1], HOLDER_FD_TABLE) < 0 ||
+	    (from[2] >= 0 && dup2(from[2], HOLDER_FD_REPORT) < 0))
+		_exit(127);
+	(void)sigprocmask(SIG_SETMASK, &h->mask_before, NULL);
+	(void)fexecve(from[3], o->argv, environ);
+	_exit(127);
+}
+
+static bool start_worker(struct holder *h)
+{
+	int sockets[2];
+	pid_t pid;
+
+	h->pause_until_ns = 0;
+	h->serving = false;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return false;
+	h->header->workers++;
+	pid = fork();
+	if (pid == 0)
+		be_worker(h, sockets[1], h->program_fd);
+	(void)close(sockets[1]);
+	if (h->socket >= 0)
+		(void)close(h->socket);
+	h->socket = sockets[0];
+	h->worker = pid > 0 ? pid : 0;
+	return pid > 0;
+}
+
+/* --- what it says ------------------------------------------------------------------------------ */
+
+static void answer(struct holder *h, int code, const struct err *e, bool with_channels)
+{
+	struct holder_answer a = { .code = code };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
+	} control;
+	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t fds_bytes = sizeof(int) * h->mount.channels.count;
+
+	if (e)
+		(void)snprintf(a.text, sizeof(a.text), "%s", e->message);
+	if (with_channels) {
+		struct cmsghdr *c = &control.align;
+
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(fds_bytes);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(fds_bytes);
+		memcpy(CMSG_DATA(c), h->mount.channels.fd, fds_bytes);
+	}
+	(void)sendmsg(h->socket, &msg, MSG_NOSIGNAL); /* a worker that died does not need it */
+}
+
+static void on_mount(struct holder *h, unsigned int threads)
+{
+	struct err e = { 0 };
+	int r = 0;
+
+	if (h->mount.channels.count == 0)
+		r = fs_mount_begin(h->o->mount, threads, &h->mount, &e);
+	answer(h, r, &e, r == 0);
+}
+
+static void set_program(struct holder *h, const char *path)
+{
+	struct err e = { 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+
+	if (fd < 0 || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0) {
+		r = err_set(&e, -errno, "program '%s': %s", path, err_name(-errno));
+		if (fd >= 0)
+			(void)close(fd);
+	} else {
+		if (h->last_program_fd >= 0)
+			(void)close(h->last_program_fd);
+		h->last_program_fd = h->program_fd;
+		h->program_fd = fd;
+	}
+	answer(h, r, &e, false);
+}
+
+static void hear(struct holder *h)
+{
+	struct holder_message m;
+	ssize_t n = recv(h->socket, &m, sizeof(m), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != (ssize_t)sizeof(m)) { /* its end: SIGCHLD tells how */
+		(void)close(h->socket);
+		h->socket = -1;
+		return;
+	}
+	m.text[sizeof(m.text) - 1] = '\0';
+	switch (m.word) {
+	case HOLDER_MOUNT:
+		on_mount(h, m.value);
+		break;
+	case HOLDER_SERVING:
+		h->serving = h->ever_served = true;
+		h->serving_ns = clock_mono_ns();
+		break;
+	case HOLDER_OVER:
+		h->detached = m.value != 0;
+		fs_mount_close(&h->mount);
+		break;
+	case HOLDER_PROGRAM:
+		set_program(h, m.text);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- how it ended ------------------------------------------------------------------------------ */
+
+static void end(struct holder *h, int result)
+{
+	h->over = true;
+	h->result = result;
+}
+
+/* A program that does not start is not tried again where there was another one. */
+static bool fall_back(struct holder *h)
+{
+	if (h->last_program_fd < 0)
+		return false;
+	(void)close(h->program_fd);
+	h->program_fd = h->last_program_fd;
+	h->last_program_fd = -1;
+	return true;
+}
+
+static void start_next(struct holder *h)
+{
+	unsigned int n;
+
+	/* Nobody can go on with what the kernel does not send again: those requests fail. */
+	if (h->mount.channels.count > 0 &&
+	    !proto_can_resend(h->header->init, h->header->init_bytes)) {
+		fs_mount_close(&h->mount);
+		fs_mount_detach(h->o->mount);
+		resume_forget(h->header);
+	}
+	h->early = !h->serving || clock_mono_ns() - h->serving_ns < EARLY_NS ? h->early + 1 : 0;
+	if (!h->serving && fall_back(h))
+		h->early = 0;
+	n = h->early > EARLY_FREE ? h->early - EARLY_FREE : 0;
+	if (n > 0 || !start_worker(h))
+		h->pause_until_ns =
+			clock_mono_ns() +
+			min_u64(PAUSE_MAX_MS, (uint64_t)PAUSE_MIN_MS << min_u64(n, 10)) * NS_PER_MS;
+}
+
+static void on_end(struct holder *h, int status)
+{
+	bool exited = WIFEXITED(status);
+
+	while (h->socket >= 0) /* its last words */
+		hear(h);
+	h->worker = 0;
+	h->header->last_status = status;
+	h->header->ended_ns = clock_mono_ns();
+	if (exited && (h->serving || !h->ever_served) && WEXITSTATUS(status) != HOLDER_NEXT)
+		end(h, WEXITSTATUS(status));
+	else if (!h->ever_served || h->told_to_stop || fs_mount_is_gone(&h->mount))
+		end(h, exited ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	else if (exited && WEXITSTATUS(status) == HOLDER_NEXT && h->serving)
+		(void)start_worker(h);
+	else
+		start_next(h);
+}
+
+static void on_signal(struct holder *h)
+{
+	struct signalfd_siginfo info;
+	int status;
+
+	if (read(h->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGCHLD) {
+		if (h->worker && waitpid(h->worker, &status, WNOHANG) == h->worker)
+			on_end(h, status);
+		return;
+	}
+	h->told_to_stop |= info.ssi_signo != SIGHUP;
+	if (h->worker)
+		(void)kill(h->worker, (int)info.ssi_signo);
+	else if (h->told_to_stop)
+		end(h, EXIT_FAILURE);
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+static void watch(struct holder *h)
+{
+	/* Of the channel only its end: what waits there is the worker's. */
+	struct pollfd fds[3] = { { .fd = h->signal_fd, .events = POLLIN },
+				 { .fd = h->socket, .events = POLLIN },
+				 { .fd = h->pause_until_ns ? h->mount.channels.fd[0] : -1 } };
+	uint64_t now_ns = clock_mono_ns();
+	int timeout_ms = -1;
+
+	if (h->pause_until_ns)
+		timeout_ms = h->pause_until_ns <= now_ns ?
+				     0 :
+				     (int)((h->pause_until_ns - now_ns) / NS_PER_MS) + 1;
+	if (poll(fds, 3, timeout_ms) < 0)
+		return;
+	if (fds[1].revents)
+		hear(h);
+	if (fds[0].revents)
+		on_signal(h);
+	if (fds[2].revents && !h->worker)
+		end(h, EXIT_FAILURE);
+	if (!h->over && h->pause_until_ns && clock_mono_ns() >= h->pause_until_ns &&
+	    !start_worker(h))
+		h->pause_until_ns = clock_mono_ns() + PAUSE_MAX_MS * NS_PER_MS;
+}
+
+static int prepare(struct holder *h, struct err *e)
+{
+	sigset_t set;
+	int r = resume_make(fs_session_slots(h->o->mount), &h->table_fd, e);
+
+	if (r < 0)
+		return r;
+	h->header_bytes = (size_t)lseek(h->table_fd, 0, SEEK_END);
+	h->header = mmap(NULL, h->header_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->table_fd, 0);
+	if (h->header == MAP_FAILED)
+		return err_set(e, -ENOMEM, "memory for the next daemon");
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigaddset(&set, SIGCHLD);
+	(void)signal(SIGPIPE, SIG_IGN);
+	h->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	h->program_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (sigprocmask(SIG_BLOCK, &set, &h->mask_before) < 0 || h->null_fd < 0 ||
+	    h->program_fd < 0)
+		return err_set(e, -errno, "starting: %s", err_name(-errno));
+	h->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (h->signal_fd < 0)
+		return err_set(e, -errno, "signals: %s", err_name(-errno));
+	oom_score_get(h->oom_before);
+	return 0;
+}
+
+int holder_run(const struct holder_options *o, struct err *e)
+{
+	struct holder_options options = *o;
+	struct holder h = { .o = &options, .socket = -1, .last_program_fd = -1, .signal_fd = -1 };
+	int r = prepare(&h, e);
+
+	if (r < 0)
+		return r;
+	oom_score_set(OOM_SCORE);
+	if (!start_worker(&h))
+		return err_set(e, -EAGAIN, "starting a process: %s", err_name(-errno));
+	if (o->report_fd >= 0) /* only the first worker tells */
+		(void)close(o->report_fd);
+	options.report_fd = -1;
+	for (int fd = 0; fd <= STDERR_FILENO && o->background; fd++)
+		(void)dup2(h.null_fd, fd); /* at worst the terminal stays open */
+	while (!h.over)
+		watch(&h);
+	/* Who still has files open must not wait for nobody. */
+	if (!h.detached && h.mount.channels.count > 0 && !fs_mount_is_gone(&h.mount)) {
+		fs_mount_close(&h.mount);
+		fs_mount_detach(o->mount);
+	}
+	return h.result;
+}

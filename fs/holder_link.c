@@ -1,0 +1,78 @@
+/* The worker's end of the socket between it and its holder. */
+#include "fs/fuse_proto.h"
+#include "fs/holder.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int tell(enum holder_word word, uint32_t value, const char *text)
+{
+	struct holder_message m = { .word = word, .value = value };
+
+	if (text && snprintf(m.text, sizeof(m.text), "%s", text) >= (int)sizeof(m.text))
+		return -ENAMETOOLONG;
+	return send(HOLDER_FD_SOCKET, &m, sizeof(m), MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* ret_channels may be NULL: none come. */
+static int hear_answer(struct proto_channels *ret_channels, struct err *e)
+{
+	struct holder_answer a;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
+	} control;
+	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c;
+	ssize_t n;
+
+	do
+		n = recvmsg(HOLDER_FD_SOCKET, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(a))
+		return err_set(e, -EIO, "the holder of the mount does not answer");
+	if (a.code < 0) {
+		a.text[sizeof(a.text) - 1] = '\0';
+		return err_set(e, a.code, "%s", a.text);
+	}
+	c = CMSG_FIRSTHDR(&msg);
+	if (!ret_channels)
+		return 0;
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+	    msg.msg_flags & MSG_CTRUNC)
+		return err_set(e, -EIO, "the holder of the mount gives no channel to it");
+	ret_channels->count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(ret_channels->fd, CMSG_DATA(c), ret_channels->count * sizeof(int));
+	return 0;
+}
+
+int holder_mount(unsigned int threads, struct proto_channels *ret_channels, struct err *e)
+{
+	int r = tell(HOLDER_MOUNT, threads, NULL);
+
+	if (r < 0)
+		return err_set(e, r, "asking the holder of the mount: %s", err_name(r));
+	return hear_answer(ret_channels, e);
+}
+
+void holder_tell(enum holder_word word, uint32_t value)
+{
+	(void)!tell(word, value, NULL); /* a holder that is gone takes us with it */
+}
+
+int holder_set_program(const char *path, struct err *e)
+{
+	int r = tell(HOLDER_PROGRAM, 0, path);
+
+	if (r < 0)
+		return err_set(e, r, "asking the holder of the mount: %s", err_name(r));
+	return hear_answer(NULL, e);
+}
