@@ -75,7 +75,7 @@ struct cli_verb {
 
 extern const struct cli_verb cli_verb_create, cli_verb_mount, cli_verb_umount, cli_verb_status,
 	cli_verb_list, cli_verb_info, cli_verb_sync, cli_verb_check, cli_verb_stats,
-	cli_verb_config, cli_verb_backend, cli_verb_restore;
+	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade;
 
 /* --- errors (cli_output.c) --------------------------------------------------------------------- */
 

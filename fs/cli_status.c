@@ -78,6 +78,8 @@ static int offline_document(const struct target *t, const struct pool_setup *set
 		reason = taken;
 	} else if (t->mountpoint && mount_is_dead(t->mountpoint)) {
 		reason = "its daemon died; the next mount recovers what it acknowledged";
+	} else if (t->mountpoint) {
+		reason = "mounted, but its daemon is only just starting again";
 	}
 	if (config->backend.url[0])
 		(void)snprintf(url, sizeof(url), "%s", config->backend.url);

@@ -203,6 +203,7 @@ static int start(struct daemon *d, struct err *e)
 		r = reload_new(d->o->setup, d->pool, d->session, &d->reload, e);
 	so.reload = d->reload;
 	so.session = d->session;
+	so.workers = d->o->resume ? d->o->resume->header->workers : 0;
 	if (r == 0)
 		r = service_new(&so, &d->service, e);
 	if (r == 0)

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 /* A worker that dies so soon after it served died at its start. */
-#define EARLY_NS NS_PER_SEC
+#define EARLY_NS (NS_PER_SEC / 4)
 /* So many of these one after the other are followed by the next at once; then there is a pause, twice as
  * long each time. */
 #define EARLY_FREE   3u

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 static const struct cli_verb *const verbs[] = {
-	&cli_verb_create, &cli_verb_mount,  &cli_verb_umount,  &cli_verb_status,
-	&cli_verb_list,	  &cli_verb_info,   &cli_verb_sync,    &cli_verb_check,
-	&cli_verb_stats,  &cli_verb_config, &cli_verb_backend, &cli_verb_restore,
+	&cli_verb_create,  &cli_verb_mount,   &cli_verb_umount,	 &cli_verb_status, &cli_verb_list,
+	&cli_verb_info,	   &cli_verb_sync,    &cli_verb_check,	 &cli_verb_stats,  &cli_verb_config,
+	&cli_verb_backend, &cli_verb_restore, &cli_verb_upgrade,
 };
 
 static const struct argp_option common_options[] = {

@@ -5,6 +5,8 @@
 #include "common/units.h"
 #include "fs/cli.h"
 #include "fs/control.h"
+#include "fs/fuse_session.h"
+#include "fs/holder.h"
 #include "fs/json_out.h"
 #include "fs/namespace.h"
 #include "fs/reload.h"
@@ -32,6 +34,8 @@ struct service {
 
 	struct rwlock gate; /* read: a request uses pool or namespace; guards phase */
 	enum phase phase;
+
+	struct mutex holder_lock; /* a question to the holder and its answer; leaf */
 
 	struct mutex lock;    /* leaf; guards all below */
 	unsigned int waiting; /* requests that may take long */
@@ -130,6 +134,8 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	const char *state = state_of(st, d, reason);
 	json_t *cache = json_object(), *upload = json_object(), *backend = json_object();
 	uint64_t disks, files;
+	char program[4096];
+	ssize_t n;
 	int r = 0;
 
 	count_files(s, &disks, &files);
@@ -146,6 +152,9 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	/* Whom to send a signal: it is passed on. */
 	r |= json_out_u64(document, "pid", (uint64_t)(s->o.holder ? s->o.holder : getpid()));
 	r |= json_out_u64(document, "worker_pid", (uint64_t)getpid());
+	r |= json_out_u64(document, "workers", s->o.workers);
+	n = readlink("/proc/self/exe", program, sizeof(program));
+	r |= json_out_name(document, "program", program, n > 0 ? (size_t)n : 0);
 	r |= json_out_u64(document, "epoch", st->epoch);
 	r |= json_out_u64(document, "root", st->root);
 	r |= json_out_u64(document, "dirty_bytes", st->dirty_bytes);
@@ -340,6 +349,31 @@ static json_t *answer_reload(struct service *s)
 	return json_pack("{s:o}", "changes", changes);
 }
 
+/* --- another program --------------------------------------------------------------------------- */
+
+/* What is open here is open there: the holder starts that program when this process ends. */
+static json_t *answer_upgrade(struct service *s, const json_t *request)
+{
+	struct err e = { 0 };
+	int r;
+
+	if (!s->o.holder || !s->o.session)
+		return json_out_error("this daemon has no holder that would start another one",
+				      CLI_FAILED, "unmount and mount");
+	/* Now, while requests are served: the less is left to do when none are. */
+	r = pool_checkpoint(s->o.pool, &e);
+	if (r < 0)
+		return failed(r, &e, NULL);
+	mutex_lock(&s->holder_lock);
+	r = holder_set_program(cli_json_string(request, "program"), &e);
+	mutex_unlock(&s->holder_lock);
+	if (r < 0)
+		return failed(r, &e, "the daemon goes on as it is");
+	log_info("mount: handing over: program='%s'", cli_json_string(request, "program"));
+	fs_session_hand_over(s->o.session);
+	return json_pack("{s:I}", "worker_pid", (json_int_t)getpid());
+}
+
 /* --- the end ----------------------------------------------------------------------------------- */
 
 static json_t *answer_leave(struct service *s, const json_t *request)
@@ -464,6 +498,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_sync(s);
 	if (strcmp(verb, "reload") == 0)
 		return answer_reload(s);
+	if (strcmp(verb, "upgrade") == 0)
+		return answer_upgrade(s, request);
 	return json_out_error("the daemon does not know this request", CLI_FAILED,
 			      "daemon and command may be of different versions");
 }
@@ -501,6 +537,7 @@ int service_new(const struct service_options *options, struct service **ret_serv
 	}
 	rwlock_init(&s->gate, 0);
 	mutex_init(&s->lock, 0);
+	mutex_init(&s->holder_lock, 0);
 	*ret_service = s;
 	return 0;
 }
@@ -512,6 +549,7 @@ void service_free(struct service *s)
 	(void)close(s->end_fd);
 	rwlock_done(&s->gate);
 	mutex_done(&s->lock);
+	mutex_done(&s->holder_lock);
 	json_decref(s->last_words);
 	free(s);
 }

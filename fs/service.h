@@ -24,6 +24,7 @@ struct service_options {
 	struct reload *reload;	/* NULL: no settings to read again */
 	bool read_only;
 	pid_t holder;		    /* who owns the mount; 0: this process */
+	uint32_t workers;	    /* that it started so far */
 	struct fs_session *session; /* NULL: not mounted */
 };
 
@@ -33,7 +34,7 @@ NODISCARD int service_new(const struct service_options *options, struct service 
 void service_free(struct service *s);
 
 /*
- * Answer {"verb": ...}: status, list, info (ino), sync, stats, reload, and of a daemon that is about to
+ * Answer {"verb": ...}: status, list, info (ino), sync, stats, reload, upgrade (program), and of a daemon that is about to
  * be unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
  * -1: none.
  */
