@@ -51,6 +51,8 @@ detectors() {
 25 sim
 26 unit volume_test_cache_evict what_is_held_stays
 27 unit volume_test_restore entries_behind_the_root_never_come_back
+28 unit volume_test_pool_witness what_was_done_is_not_done_again
+29 unit volume_test_pool_witness a_publication_that_was_not_noted_is_found_in_the_log
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
 37 sim
 38 sim
