@@ -233,7 +233,10 @@ static int run_check(struct cli *c)
 	r = target_find(c->args[0], &t, &e);
 	if (r < 0)
 		return cli_fail_err(c, r, &e, NULL, "checking");
-	if (t.mountpoint && control_find_daemon(t.pool_dir, &pid) == 0)
+	/* Where no daemon is found the next one of the mount is about to start: that is waited for. */
+	if (t.mountpoint &&
+	    (control_find_daemon(t.pool_dir, &pid) == 0 ||
+	     (!mount_is_dead(t.mountpoint) && control_find_daemon(t.pool_dir, &pid) == 0)))
 		r = cli_fail(c, CLI_BUSY, "'vpool umount' it first",
 			     "checking: '%s' is mounted at '%s' by process %d", t.pool_dir,
 			     t.mountpoint, (int)pid);

@@ -424,8 +424,16 @@ static void wait_for_orphan(const char *pool_dir)
 static int check_free(struct mount_job *j, struct err *e)
 {
 	const char *dir = j->setup->dir;
+	struct target t = { 0 };
+	bool alive;
 	pid_t pid;
 
+	/* Of a mount that is alive without a daemon the next one is about to start. */
+	alive = control_find_daemon(dir, &pid) < 0 && target_find(dir, &t, NULL) == 0 &&
+		t.mountpoint && !mount_is_dead(t.mountpoint);
+	target_done(&t);
+	if (alive)
+		return pool_setup_tell_busy(dir, e);
 	if (control_find_daemon(dir, &pid) < 0)
 		return 0;
 	wait_for_end_of(dir, pid);

@@ -128,7 +128,9 @@ void fs_resume_enter(struct fs_worker *w, const void *request, size_t len_bytes)
 	if (kind == PROTO_REPEATS_NO)
 		return;
 	w->buffer->slot = resume_begin(r, unique, &known);
-	if (w->buffer->slot && kind == PROTO_REPEATS_NAMES)
+	if (!w->buffer->slot)
+		counter_inc(&w->session->metrics.untracked_changes);
+	else if (kind == PROTO_REPEATS_NAMES)
 		enter_names(w, w->buffer->slot, known);
 }
 

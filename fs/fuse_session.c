@@ -63,6 +63,8 @@ static const struct metric_def metric_defs[] = {
 		       "Reads of what only the backend had."),
 	METRIC_COUNTER(struct fs_session_metrics, interrupted_reads, "requests",
 		       "Requests that waited for the backend until their caller was killed."),
+	METRIC_COUNTER(struct fs_session_metrics, untracked_changes, "requests",
+		       "Changes that the next daemon could do twice, for want of a slot."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, read_ns, "Time of one READ."),
 	METRIC_HISTOGRAM(struct fs_session_metrics, write_ns, "Time of one WRITE."),
 };

@@ -103,6 +103,7 @@ struct fs_session_metrics {
 	struct counter errors;
 	struct counter read_bytes, written_bytes;
 	struct counter parked_writes, interrupted_writes, fetched_reads, interrupted_reads;
+	struct counter untracked_changes;
 	struct histogram read_ns, write_ns;
 };
 const struct fs_session_metrics *fs_session_metrics(const struct fs_session *s);

@@ -173,17 +173,18 @@ static void set_program(struct holder *h, const char *path)
 	answer(h, r, &e, false);
 }
 
-static void hear(struct holder *h)
+/* False: it says nothing now. */
+static bool hear(struct holder *h)
 {
 	struct holder_message m;
-	ssize_t n = recv(h->socket, &m, sizeof(m), MSG_DONTWAIT);
+	ssize_t n = h->socket < 0 ? 0 : recv(h->socket, &m, sizeof(m), MSG_DONTWAIT);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n != (ssize_t)sizeof(m)) { /* its end: SIGCHLD tells how */
-		(void)close(h->socket);
-		h->socket = -1;
-		return;
+	if (n != (ssize_t)sizeof(m)) {
+		if (n >= 0 && h->socket >= 0) { /* its end: SIGCHLD tells how */
+			(void)close(h->socket);
+			h->socket = -1;
+		}
+		return false;
 	}
 	m.text[sizeof(m.text) - 1] = '\0';
 	switch (m.word) {
@@ -204,6 +205,7 @@ static void hear(struct holder *h)
 	default:
 		break;
 	}
+	return true;
 }
 
 /* --- how it ended ------------------------------------------------------------------------------ */
@@ -250,8 +252,8 @@ static void on_end(struct holder *h, int status)
 {
 	bool exited = WIFEXITED(status);
 
-	while (h->socket >= 0) /* its last words */
-		hear(h);
+	while (hear(h)) /* its last words */
+		continue;
 	h->worker = 0;
 	h->header->last_status = status;
 	h->header->ended_ns = clock_mono_ns();
@@ -302,7 +304,7 @@ static void watch(struct holder *h)
 	if (poll(fds, 3, timeout_ms) < 0)
 		return;
 	if (fds[1].revents)
-		hear(h);
+		(void)hear(h);
 	if (fds[0].revents)
 		on_signal(h);
 	if (fds[2].revents && !h->worker)

@@ -154,10 +154,8 @@ struct resume_slot *resume_begin(struct resume *r, uint64_t unique, bool *ret_kn
 	if (r->free_count > 0)
 		slot = &r->slots[r->free_slots[--r->free_count]];
 	mutex_unlock(&r->lock);
-	if (!slot) {
-		counter_inc(&r->untracked);
+	if (!slot)
 		return NULL;
-	}
 	slot->witness = (struct volume_witness){ 0 };
 	slot->unclaimed = 0;
 	/* Behind all else: with its number the slot counts. */

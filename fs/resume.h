@@ -10,7 +10,7 @@
  *
  * Slots: each request that has one also has a receive buffer, so there are no more than those; and as
  * many again, for those of an earlier worker that were not sent again yet. Should there be none, a
- * request is run without: fs.untracked counts them.
+ * request is run without: fuse.untracked_changes counts them.
  *
  * Knows no FUSE but the number of a request. Threads: any, but for open and settle.
  */
@@ -59,7 +59,6 @@ struct resume {
 	struct mutex lock; /* leaf; guards the two below */
 	uint32_t *free_slots;
 	uint32_t free_count;
-	struct counter untracked;
 };
 
 /* A new table in a memfd. Owns: the result. Errors: -ENOMEM, and of memfd_create(2). */

@@ -1,4 +1,4 @@
-/* A write that a process did not come to answer is gone on with by the next one, and no part of it twice. */
+/* A write that a process did not come to answer is gone on with by the next one, and no part twice. */
 #include "support_pool.h"
 
 #include <stdlib.h>

@@ -341,6 +341,9 @@ def fs_row(key, data):
     if kind == "n":
         need(1 <= len(rest) <= 255 and len(f) == 17, what + ": length")
         return kind, ino, rest, (f[0], *struct.unpack_from("<QQ", f, 1))
+    if kind == "a":
+        need(not rest and len(f) == 24, what + ": length")
+        return kind, ino, rest, struct.unpack("<QQQ", f)
     need(kind in "ox", what + ": kind")
     need(kind == "x" and rest or kind == "o" and not rest and not f, what + ": length")
     return kind, ino, rest, f

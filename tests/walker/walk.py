@@ -92,7 +92,7 @@ class Walk:
                 self.fs["o"].add(ino)
             elif kind == "x":
                 self.fs["x"][ino] += 1
-            else:
+            elif kind != "a":  # answers of the daemons of one mount: nothing to any other
                 self.fs[kind][(ino, rest) if rest else ino] = fields
         elif kind == "X":
             number, _ = f.key_numbers(key, 2)
