@@ -41,6 +41,8 @@ struct daemon {
 	struct mutex lock; /* leaf but for what a signal does; guards the two below */
 	bool told_to_stop;
 	bool stopping; /* the session is about to be closed */
+
+	bool ended; /* the session came to its end, and not to an error */
 };
 
 /* --- threads beside the session ---------------------------------------------------------------- */
@@ -252,7 +254,8 @@ static int stop(struct daemon *d, struct err *e)
 		service_unmounted(d->service);
 	detached = d->session && fs_session_is_detached(d->session);
 	fs_session_close(d->session);
-	if (d->o->resume && !handed_over)
+	/* Of one that could not start the mount goes on: another one is tried. */
+	if (d->o->resume && d->ended && !handed_over)
 		holder_tell(HOLDER_OVER, detached);
 	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
 		thread_join(TAKE_PTR(d->ready_thread));
@@ -290,6 +293,7 @@ int daemon_run(const struct daemon_options *options, struct err *e)
 	r = start(&d, e);
 	if (r == 0)
 		r = fs_session_run(d.session, e);
+	d.ended = r == 0;
 	closed = stop(&d, &closing);
 	if (r == 0 && closed < 0)
 		r = err_set(e, closed, "closing the pool: %s", closing.message);

@@ -300,17 +300,19 @@ another_program_takes_over_under_load() {
 }
 
 a_worker_that_cannot_start_is_tried_again_without_haste() {
-	local before reader
+	local before reader ring
 	fresh
 	echo kept >"$mnt/file"
 	before=$(status_of "$mnt" 'd["workers"]')
-	mv "$pool/vpool.conf" "$work/conf"
+	# Without its ring the pool is not opened: what it has may be lost.
+	ring=$(ring_of "$pool")
+	mv "$ring" "$work/ring"
 	kill -KILL "$(worker_of)"
 	cat "$mnt/file" >"$work/read" &
 	reader=$!
 	sleep 3
 	kill -0 "$reader"
-	mv "$work/conf" "$pool/vpool.conf"
+	mv "$work/ring" "$ring"
 	wait "$reader"
 	same "$(cat "$work/read")" kept
 	(($(status_of "$mnt" 'd["workers"]') - before < 14))

@@ -2,6 +2,7 @@
 #include "fs/fuse_proto.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
@@ -300,6 +301,67 @@ START_TEST(an_interrupt_that_came_too_early_goes_back_to_the_kernel)
 }
 END_TEST
 
+static enum proto_repeats repeats(uint32_t opcode, uint32_t setattr_valid)
+{
+	struct {
+		struct fuse_in_header in;
+		struct fuse_setattr_in set;
+	} r = { .in = { .opcode = opcode }, .set = { .valid = setattr_valid } };
+
+	return proto_repeats(&r, sizeof(r));
+}
+
+START_TEST(what_must_not_be_done_twice_is_told_from_what_may)
+{
+	struct fuse_in_header in = { .opcode = FUSE_MKDIR, .unique = 42 };
+
+	ck_assert_int_eq(repeats(FUSE_WRITE, 0), PROTO_REPEATS_WRITE);
+	ck_assert_int_eq(repeats(FUSE_CREATE, 0), PROTO_REPEATS_NAMES);
+	ck_assert_int_eq(repeats(FUSE_RENAME2, 0), PROTO_REPEATS_NAMES);
+	ck_assert_int_eq(repeats(FUSE_SETXATTR, 0), PROTO_REPEATS_NAMES);
+	ck_assert_int_eq(repeats(FUSE_SETATTR, FATTR_MODE), PROTO_REPEATS_NAMES);
+	ck_assert_int_eq(repeats(FUSE_SETATTR, FATTR_MODE | FATTR_SIZE), PROTO_REPEATS_NO);
+	ck_assert_int_eq(repeats(FUSE_FALLOCATE, 0), PROTO_REPEATS_NO);
+	ck_assert_int_eq(repeats(FUSE_READ, 0), PROTO_REPEATS_NO);
+	ck_assert_int_eq(proto_repeats(&in, sizeof(in) - 1), PROTO_REPEATS_NO);
+	ck_assert_uint_eq(proto_unique(&in), 42);
+	ck_assert(proto_is_queued(&in));
+	in.opcode = FUSE_BATCH_FORGET;
+	ck_assert(!proto_is_queued(&in));
+	in.opcode = FUSE_INTERRUPT;
+	ck_assert(!proto_is_queued(&in));
+}
+END_TEST
+
+START_TEST(a_kernel_says_whether_it_can_send_again)
+{
+	struct {
+		struct fuse_in_header in;
+		struct fuse_init_in init;
+	} r = { .init = { .flags = UINT32_C(1) << 30, .flags2 = UINT32_C(1) << 7 } };
+
+	ck_assert(proto_can_resend(&r, sizeof(r)));
+	ck_assert(!proto_can_resend(&r, sizeof(r) - 1));
+	r.init.flags = 0; /* flags2 means nothing */
+	ck_assert(!proto_can_resend(&r, sizeof(r)));
+}
+END_TEST
+
+START_TEST(a_reply_that_is_swallowed_does_not_reach_the_kernel)
+{
+	struct fuse_out_header header = { .len = sizeof(header), .unique = 77 };
+	struct iovec iov = { &header, sizeof(header) };
+	char bytes[64];
+
+	proto_enter(server_fd, NULL);
+	proto_swallow(true);
+	ck_assert_int_eq(proto_io.writev(server_fd, &iov, 1, NULL), sizeof(header));
+	proto_swallow(false);
+	ck_assert_int_lt(read(kernel_fd, bytes, sizeof(bytes)), 0);
+	ck_assert_int_eq(errno, EAGAIN);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/fuse_proto");
@@ -319,6 +381,9 @@ int main(void)
 	tcase_add_test(c, shared_mappings_of_disks_are_asked_for_where_offered);
 	tcase_add_test(c, parked_reply_goes_to_the_channel_of_its_request);
 	tcase_add_test(c, an_interrupt_that_came_too_early_goes_back_to_the_kernel);
+	tcase_add_test(c, what_must_not_be_done_twice_is_told_from_what_may);
+	tcase_add_test(c, a_kernel_says_whether_it_can_send_again);
+	tcase_add_test(c, a_reply_that_is_swallowed_does_not_reach_the_kernel);
 	suite_add_tcase(s, c);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
