@@ -98,7 +98,7 @@ static void ready_main(void *arg)
 	log_info("mount: mounted: pool='%s' mountpoint='%s' pid=%d", d->o->setup->dir,
 		 d->o->mountpoint, (int)getpid());
 	if (d->o->resume)
-		holder_tell(HOLDER_SERVING, 0);
+		holder_tell(HOLDER_SERVING);
 	d->o->ready(d->o->arg);
 }
 
@@ -240,7 +240,7 @@ static void end_signals(struct daemon *d)
 static int stop(struct daemon *d, struct err *e)
 {
 	struct err flushing = { 0 };
-	bool handed_over, detached;
+	bool handed_over;
 	int r = 0;
 
 	begin_stop(d);
@@ -252,11 +252,10 @@ static int stop(struct daemon *d, struct err *e)
 		log_error("mount: not all reached the disk: %s", flushing.message);
 	if (d->service)
 		service_unmounted(d->service);
-	detached = d->session && fs_session_is_detached(d->session);
 	fs_session_close(d->session);
 	/* Of one that could not start the mount goes on: another one is tried. */
 	if (d->o->resume && d->ended && !handed_over)
-		holder_tell(HOLDER_OVER, detached);
+		holder_tell(HOLDER_OVER);
 	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
 		thread_join(TAKE_PTR(d->ready_thread));
 	if (d->ns && handed_over)

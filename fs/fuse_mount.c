@@ -79,7 +79,7 @@ static int make_session(const struct fs_mount_options *o, struct fs_mount *m, st
 	int r = fs_mount_args(o, &args);
 
 	fuse_set_log_func(on_libfuse_log);
-	if (r == 0 && !m->fuse) {
+	if (r == 0) {
 		m->fuse = fuse_session_new(&args, &fs_fuse_ops, sizeof(fs_fuse_ops), NULL);
 		if (!m->fuse)
 			r = err_set(e, -EINVAL, "mount options are refused: %s", last_words);
@@ -116,8 +116,10 @@ int fs_mount_begin(const struct fs_mount_options *o, unsigned int threads,
 	if (r < 0)
 		return r;
 	last_words[0] = '\0';
-	if (fuse_session_mount(m->fuse, o->mountpoint) < 0)
+	if (fuse_session_mount(m->fuse, o->mountpoint) < 0) {
+		fuse_session_destroy(TAKE_PTR(m->fuse));
 		return err_set(e, -EIO, "mounting on '%s' failed: %s", o->mountpoint, last_words);
+	}
 	m->channels = (struct proto_channels){ .count = 1, .fd = { fuse_session_fd(m->fuse) } };
 	open_channels(m, threads);
 	return 0;
@@ -132,11 +134,11 @@ bool fs_mount_is_gone(const struct fs_mount *m)
 
 void fs_mount_close(struct fs_mount *m)
 {
-	while (m->channels.count > 0)
+	if (m->channels.count == 0)
+		return;
+	while (m->channels.count > 1)
 		(void)close(m->channels.fd[--m->channels.count]);
-}
-
-void fs_mount_detach(const struct fs_mount_options *o)
-{
-	(void)!mountpoint_unmount(o->mountpoint); /* EINVAL: it is unmounted already */
+	m->channels.count = 0;
+	fuse_session_unmount(m->fuse); /* closes the last one first */
+	fuse_session_destroy(TAKE_PTR(m->fuse));
 }

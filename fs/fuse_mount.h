@@ -12,8 +12,8 @@
 NODISCARD int fs_mount_args(const struct fs_mount_options *o, struct fuse_args *args);
 
 struct fs_mount {
-	struct fuse_session *fuse;
-	struct proto_channels channels; /* count 0: closed */
+	struct fuse_session *fuse;	/* NULL: not mounted */
+	struct proto_channels channels; /* count 0: not mounted */
 };
 
 /*
@@ -25,9 +25,8 @@ NODISCARD int fs_mount_begin(const struct fs_mount_options *o, unsigned int thre
 			     struct fs_mount *ret_mount, struct err *e);
 /* Whether somebody unmounted it. */
 bool fs_mount_is_gone(const struct fs_mount *m);
-/* Close the channels: what is not answered fails. May be called again. */
+/* Close the channels, so that what is not answered fails, and take the mount off its directory if it is
+ * there. May be called again. */
 void fs_mount_close(struct fs_mount *m);
-/* Take it off its directory, if it is there; nobody serves it. */
-void fs_mount_detach(const struct fs_mount_options *o);
 
 #endif

@@ -31,7 +31,7 @@ static int unmount_by_helper(const char *path)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
-int mountpoint_unmount(const char *path)
+static int unmount_lazily(const char *path)
 {
 	if (umount2(path, MNT_DETACH) == 0)
 		return 0;
@@ -68,7 +68,7 @@ int mountpoint_prepare(const char *path, struct err *e)
 		if ((r != -ENOTCONN && r != -ECONNABORTED) || i == DEAD_MOUNTS_MAX)
 			return err_set(e, r, "mount point '%s': %s", path, err_name(r));
 		log_warning("fs: clearing what a dead process left: mountpoint='%s'", path);
-		r = mountpoint_unmount(path);
+		r = unmount_lazily(path);
 		if (r < 0)
 			return err_set(e, r, "unmounting dead '%s': %s", path, err_name(r));
 	}
@@ -89,7 +89,7 @@ void mountpoint_detach(const char *path)
 				    path, err_name(-errno));
 		(void)close(fd);
 	}
-	r = mountpoint_unmount(path);
+	r = unmount_lazily(path);
 	if (r < 0 && r != -EINVAL) /* EINVAL: it is unmounted already */
 		log_warning("fs: unmounting failed: mountpoint='%s': %s", path, err_name(r));
 }

@@ -14,10 +14,6 @@
  */
 NODISCARD int mountpoint_prepare(const char *path, struct err *e);
 
-/* Detach what is mounted on a directory; nobody need serve it. Errors: -EINVAL nothing is, and as
- * umount2(2) says. */
-NODISCARD int mountpoint_unmount(const char *path);
-
 /*
  * Write back what the kernel has dirty (shared mappings), then detach the mount from the tree.
  * The server must be running: this waits for it.

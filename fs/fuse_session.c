@@ -559,11 +559,6 @@ bool fs_session_is_handed_over(const struct fs_session *s)
 	return is_set(&s->hand_over) && !is_set(&s->stop);
 }
 
-bool fs_session_is_detached(const struct fs_session *s)
-{
-	return is_set(&s->detached);
-}
-
 void fs_session_report_full(struct fs_session *s, bool report_full)
 {
 	__atomic_store_n(&s->report_full, report_full, __ATOMIC_RELAXED);

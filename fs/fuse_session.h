@@ -82,8 +82,6 @@ void fs_session_stop(struct fs_session *s);
  */
 void fs_session_hand_over(struct fs_session *s);
 bool fs_session_is_handed_over(const struct fs_session *s);
-/* Whether the path is free of the mount, whatever keeps it alive. */
-bool fs_session_is_detached(const struct fs_session *s);
 
 /* Change what st_blocks tells from now on. Threads: any. */
 void fs_session_report_full(struct fs_session *s, bool report_full);

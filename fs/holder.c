@@ -41,7 +41,6 @@ struct holder {
 	bool serving;	   /* it */
 	bool ever_served;  /* somebody did */
 	bool told_to_stop; /* by a signal */
-	bool detached;	   /* the worker took the mount off its directory */
 	bool over;
 	int result;
 	unsigned int early; /* deaths at the start, one after the other */
@@ -196,7 +195,6 @@ static bool hear(struct holder *h)
 		h->serving_ns = clock_mono_ns();
 		break;
 	case HOLDER_OVER:
-		h->detached = m.value != 0;
 		fs_mount_close(&h->mount);
 		break;
 	case HOLDER_PROGRAM:
@@ -235,7 +233,6 @@ static void start_next(struct holder *h)
 	if (h->mount.channels.count > 0 &&
 	    !proto_can_resend(h->header->init, h->header->init_bytes)) {
 		fs_mount_close(&h->mount);
-		fs_mount_detach(h->o->mount);
 		resume_forget(h->header);
 	}
 	h->early = !h->serving || clock_mono_ns() - h->serving_ns < EARLY_NS ? h->early + 1 : 0;
@@ -362,9 +359,6 @@ int holder_run(const struct holder_options *o, struct err *e)
 	while (!h.over)
 		watch(&h);
 	/* Who still has files open must not wait for nobody. */
-	if (!h.detached && h.mount.channels.count > 0 && !fs_mount_is_gone(&h.mount)) {
-		fs_mount_close(&h.mount);
-		fs_mount_detach(o->mount);
-	}
+	fs_mount_close(&h.mount);
 	return h.result;
 }

@@ -43,7 +43,7 @@ NODISCARD int holder_run(const struct holder_options *o, struct err *e);
 enum holder_word {
 	HOLDER_MOUNT = 1, /* value: threads. Mount, if it is not; the answer brings the channels */
 	HOLDER_SERVING,	  /* the mount answers; no answer */
-	HOLDER_OVER,	  /* value: it is off its directory. The channels are closed; no answer */
+	HOLDER_OVER,	  /* the mount is closed; no answer */
 	HOLDER_PROGRAM,	  /* text: the program of the next worker; answered */
 };
 struct holder_message {
@@ -61,7 +61,7 @@ struct proto_channels;
 /* The channels of the mount. Owns: the descriptors in ret_channels. Errors: as fs_session_open(). */
 NODISCARD int holder_mount(unsigned int threads, struct proto_channels *ret_channels,
 			   struct err *e);
-void holder_tell(enum holder_word word, uint32_t value);
+void holder_tell(enum holder_word word);
 /* Errors: -ENOENT, -EACCES and others of open(2). */
 NODISCARD int holder_set_program(const char *path, struct err *e);
 

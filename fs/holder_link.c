@@ -63,9 +63,9 @@ int holder_mount(unsigned int threads, struct proto_channels *ret_channels, stru
 	return hear_answer(ret_channels, e);
 }
 
-void holder_tell(enum holder_word word, uint32_t value)
+void holder_tell(enum holder_word word)
 {
-	(void)!tell(word, value, NULL); /* a holder that is gone takes us with it */
+	(void)!tell(word, 0, NULL); /* a holder that is gone takes us with it */
 }
 
 int holder_set_program(const char *path, struct err *e)
