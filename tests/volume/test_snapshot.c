@@ -1,0 +1,332 @@
+/* Snapshots, clones and rollbacks: what they show, what they refuse, and that nothing of them is left. */
+#include "support_pool.h"
+
+#include "volume/pool_impl.h"
+#include "volume/snapshot.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DISK_BYTES   (512 * KIB)
+#define CHAIN_LENGTH TEST_SCALE(60u)
+
+static void begin(void)
+{
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+}
+
+static void write_pattern(struct object *o, uint64_t seed)
+{
+	void *mem = pattern_mem(DISK_BYTES, seed);
+
+	write_bytes(o, 0, mem, DISK_BYTES);
+	free(mem);
+}
+
+static void expect_pattern(struct object *o, uint64_t seed)
+{
+	void *mem = pattern_mem(DISK_BYTES, seed);
+
+	ck_assert_uint_eq(size_of(o), DISK_BYTES);
+	expect_bytes(o, 0, mem, DISK_BYTES);
+	free(mem);
+}
+
+static void take(struct object *o, const char *name)
+{
+	struct snapshot_wanted wanted = { .object = o, .name = name };
+	struct err e = { 0 };
+
+	ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
+}
+
+static void expect_snapshot(uint64_t id, const char *name, uint64_t seed)
+{
+	struct object *o;
+	struct err e = { 0 };
+
+	ck_assert_msg(snapshot_open(pf.pool, id, name, &o, &e) == 0, "%s", e.message);
+	expect_pattern(o, seed);
+	object_close(o);
+}
+
+static uint64_t clone_of(struct object *o, const char *name)
+{
+	struct clone_source *source;
+	struct names_batch *b = names_batch_new(pf.pool);
+	uint64_t id;
+
+	ck_assert_int_eq(clone_source_open(pf.pool, o, name, &source, NULL), 0);
+	ck_assert_int_eq(names_clone_object(b, source, OBJECT_DISK, &id, NULL), 0);
+	ck_assert_int_eq(names_commit(b, NULL), 0);
+	names_batch_free(b);
+	clone_source_close(source);
+	return id;
+}
+
+static int count_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	(void)key;
+	(void)key_bytes;
+	(void)value;
+	(void)value_bytes;
+	++*(size_t *)arg;
+	return 0;
+}
+
+/* arg: so many rows of layers. */
+static bool layers_are_left(void *arg)
+{
+	struct row_key from = row_key_u64(ROW_LAYER, 0), until = row_key_u64(ROW_LAYER, UINT64_MAX);
+	const size_t *wanted = arg;
+	size_t count = 0;
+
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	ck_assert_int_eq(meta_iterate(pf.pool->meta, META_NAMES, &from, &until, count_row, &count,
+				      NULL),
+			 0);
+	ck_assert_uint_ge(count, *wanted);
+	return count == *wanted;
+}
+
+START_TEST(each_snapshot_shows_its_moment)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	struct snapshot_info *list;
+	size_t count;
+	char name[24];
+
+	for (unsigned int i = 1; i <= 4; i++) {
+		write_pattern(o, i);
+		(void)snprintf(name, sizeof(name), "s%u", i);
+		take(o, name);
+	}
+	write_pattern(o, 9);
+	object_close(o);
+	for (unsigned int restarts = 0; restarts < 2; restarts++) {
+		for (unsigned int i = 1; i <= 4; i++) {
+			(void)snprintf(name, sizeof(name), "s%u", i);
+			expect_snapshot(id, name, i);
+		}
+		o = get_object(id);
+		expect_pattern(o, 9);
+		object_close(o);
+		ck_assert_int_eq(snapshot_list(pf.pool, id, &list, &count, NULL), 0);
+		ck_assert_uint_eq(count, 4);
+		ck_assert_str_eq(list[2].name, "s3");
+		ck_assert_uint_eq(list[2].size_bytes, DISK_BYTES);
+		ck_assert_uint_eq(list[2].allocated_bytes, DISK_BYTES);
+		ck_assert(!list[2].on_backend);
+		snapshot_list_free(list, count);
+		pool_fixture_restart();
+	}
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
+	ck_assert_int_eq(snapshot_list(pf.pool, id, &list, &count, NULL), 0);
+	ck_assert(list[0].on_backend && list[3].on_backend);
+	snapshot_list_free(list, count);
+}
+END_TEST
+
+START_TEST(what_makes_no_sense_is_refused)
+{
+	struct object *o = make_object(OBJECT_DISK), *s;
+	struct snapshot_wanted wanted = { .object = o, .name = "a/b" };
+	uint64_t id = id_of(o);
+	char buf[16] = "x";
+
+	ck_assert_int_eq(snapshot_create(pf.pool, &wanted, 1, NULL), -EINVAL);
+	wanted.name = "..";
+	ck_assert_int_eq(snapshot_create(pf.pool, &wanted, 1, NULL), -EINVAL);
+	write_pattern(o, 1);
+	take(o, "one");
+	wanted.name = "one";
+	ck_assert_int_eq(snapshot_create(pf.pool, &wanted, 1, NULL), -EEXIST);
+	ck_assert_int_eq(snapshot_delete(pf.pool, id, "two", NULL), -ENOENT);
+	ck_assert_int_eq(snapshot_rename(pf.pool, id, "two", "three", NULL), -ENOENT);
+	take(o, "two");
+	ck_assert_int_eq(snapshot_rename(pf.pool, id, "two", "one", NULL), -EEXIST);
+	ck_assert_int_eq(snapshot_rollback(o, "one", false, NULL), -ENOTEMPTY);
+	ck_assert_int_eq(snapshot_rollback(o, "none", true, NULL), -ENOENT);
+	ck_assert_int_eq(snapshot_set_sticky(pf.pool, id, "two", true, NULL), 0);
+	object_close(o);
+	ck_assert_int_eq(object_delete(pf.pool, id, NULL), -EPERM);
+	ck_assert_int_eq(snapshot_open(pf.pool, id, "two", &s, NULL), 0);
+	ck_assert_int_eq(object_write(s, 0, buf, sizeof(buf), NULL), -EROFS);
+	ck_assert_int_eq(object_truncate(s, 0, NULL), -EROFS);
+	ck_assert_int_eq(object_zero(s, 0, 4096, false, NULL), -EROFS);
+	expect_pattern(s, 1);
+	object_close(s);
+}
+END_TEST
+
+START_TEST(a_rollback_brings_the_moment_back)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	size_t layers = 2;
+
+	write_pattern(o, 1);
+	take(o, "one");
+	write_pattern(o, 2);
+	take(o, "two");
+	write_pattern(o, 3);
+	ck_assert_int_eq(snapshot_rollback(o, "two", false, NULL), 0);
+	expect_pattern(o, 2);
+	ck_assert_int_eq(snapshot_rollback(o, "one", true, NULL), 0);
+	expect_pattern(o, 1);
+	ck_assert_uint_eq(snapshot_count(pf.pool, id), 1);
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(id);
+	expect_pattern(o, 1);
+	write_pattern(o, 4);
+	object_close(o);
+	expect_snapshot(id, "one", 1);
+	wait_until(layers_are_left, &layers, 30, "layers above the snapshot go");
+}
+END_TEST
+
+START_TEST(clones_live_on_their_own)
+{
+	struct object *o = make_object(OBJECT_DISK), *c;
+	uint64_t id = id_of(o), first, second, parent;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	size_t layers = 1;
+
+	write_pattern(o, 1);
+	take(o, "one");
+	write_pattern(o, 2);
+	first = clone_of(o, "one");
+	second = clone_of(o, NULL);
+	write_pattern(o, 3);
+	object_close(o);
+	c = get_object(first);
+	expect_pattern(c, 1);
+	ck_assert_int_eq(object_parent(c, &parent, name, NULL), 0);
+	ck_assert_uint_eq(parent, id);
+	ck_assert_str_eq(name, "one");
+	write_pattern(c, 4);
+	object_close(c);
+	c = get_object(second);
+	expect_pattern(c, 2);
+	object_close(c);
+	ck_assert_int_eq(object_delete(pf.pool, id, NULL), 0);
+	pool_fixture_restart();
+	c = get_object(first);
+	expect_pattern(c, 4);
+	object_close(c);
+	ck_assert_int_eq(object_delete(pf.pool, first, NULL), 0);
+	/* What only the others needed goes, what is left becomes its own. */
+	wait_until(layers_are_left, &layers, 30, "the last clone has a layer of its own");
+	c = get_object(second);
+	expect_pattern(c, 2);
+	ck_assert_uint_eq(allocated_of(c), DISK_BYTES);
+	object_close(c);
+}
+END_TEST
+
+START_TEST(an_empty_object_becomes_a_clone_piece_by_piece)
+{
+	struct object *o = make_object(OBJECT_DISK), *c = make_object(OBJECT_FILE);
+	struct clone_source *source;
+	uint8_t *mem = pattern_mem(DISK_BYTES, 1);
+
+	write_pattern(o, 1);
+	ck_assert_int_eq(clone_source_open(pf.pool, o, NULL, &source, NULL), 0);
+	ck_assert_uint_eq(clone_source_size(source), DISK_BYTES);
+	ck_assert_int_eq(object_become_clone(c, source, 100000, NULL), 0);
+	ck_assert_uint_eq(size_of(c), 100000);
+	expect_bytes(c, 0, mem, 100000);
+	ck_assert_int_eq(object_become_clone(c, source, DISK_BYTES, NULL), 0);
+	expect_pattern(c, 1);
+	write_bytes(c, 5000, mem, 100);
+	ck_assert_int_eq(object_become_clone(c, source, DISK_BYTES, NULL), -EBUSY);
+	clone_source_close(source);
+	object_close(c);
+	expect_pattern(o, 1);
+	object_close(o);
+	free(mem);
+}
+END_TEST
+
+START_TEST(a_group_is_of_one_moment)
+{
+	struct snapshot_wanted wanted[3];
+	uint64_t ids[3];
+
+	for (unsigned int i = 0; i < 3; i++) {
+		wanted[i] = (struct snapshot_wanted){ .object = make_object(i ? OBJECT_DISK :
+										OBJECT_FILE),
+						      .name = "group",
+						      .comment = "all of them" };
+		ids[i] = id_of(wanted[i].object);
+		write_pattern(wanted[i].object, i + 1);
+	}
+	ck_assert_int_eq(snapshot_create(pf.pool, wanted, 3, NULL), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		write_pattern(wanted[i].object, 9);
+		object_close(wanted[i].object);
+		expect_snapshot(ids[i], "group", i + 1);
+	}
+}
+END_TEST
+
+/* Each writes a little, so that every layer has something of its own. */
+START_TEST(a_long_chain_is_merged_in_any_order)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	uint8_t want[DISK_BYTES] = { 0 };
+	struct rng r = { 7 };
+	size_t layers = 1;
+	char name[24];
+
+	for (unsigned int i = 0; i < CHAIN_LENGTH; i++) {
+		uint64_t at = rng_below(&r, DISK_BYTES / 4096 - 4) * 4096;
+
+		pattern_fill(want + at, 4 * 4096, i);
+		write_bytes(o, at, want + at, 4 * 4096);
+		(void)snprintf(name, sizeof(name), "s%u", i);
+		take(o, name);
+	}
+	for (unsigned int i = 0; i < CHAIN_LENGTH; i++) {
+		(void)snprintf(name, sizeof(name), "s%u", (i * 7 + 3) % CHAIN_LENGTH);
+		ck_assert_int_eq(snapshot_delete(pf.pool, id, name, NULL), 0);
+	}
+	wait_until(layers_are_left, &layers, 60, "all layers are merged");
+	expect_bytes(o, 0, want, size_of(o));
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(id);
+	expect_bytes(o, 0, want, size_of(o));
+	object_close(o);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("snapshot");
+	TCase *t = tcase_create("snapshot");
+	SRunner *sr;
+	int failed;
+
+	pool_fixture_add(t, begin);
+	tcase_add_test(t, each_snapshot_shows_its_moment);
+	tcase_add_test(t, what_makes_no_sense_is_refused);
+	tcase_add_test(t, a_rollback_brings_the_moment_back);
+	tcase_add_test(t, clones_live_on_their_own);
+	tcase_add_test(t, an_empty_object_becomes_a_clone_piece_by_piece);
+	tcase_add_test(t, a_group_is_of_one_moment);
+	tcase_add_test(t, a_long_chain_is_merged_in_any_order);
+	suite_add_tcase(s, t);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
