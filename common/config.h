@@ -27,6 +27,12 @@ enum config_report {
 	CONFIG_REPORT_FULL,
 };
 
+/* Values of volume/packs.h. */
+enum config_packs {
+	CONFIG_PACKS_AUTO,
+	CONFIG_PACKS_ALWAYS,
+	CONFIG_PACKS_NEVER,
+};
 enum config_copy {
 	CONFIG_COPY_LINK,
 	CONFIG_COPY_REFLINK,
@@ -63,6 +69,7 @@ struct config {
 	struct {
 		char url[CONFIG_STRING_BYTES]; /* empty: `objects` in the pool directory */
 		enum config_copy copy;
+		enum config_packs packs;
 		uint64_t upload_interval_ns;
 		uint64_t uploads_max;
 		uint64_t attempts_max;

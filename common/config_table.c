@@ -15,6 +15,7 @@
 
 static const char *const report_names[] = { "allocated", "full", NULL };
 static const char *const copy_names[] = { "link", "reflink", "copy", NULL };
+static const char *const packs_names[] = { "auto", "always", "never", NULL };
 static const char *const level_names[] = { "error", "warning", "info", "debug", NULL };
 
 STATIC_ASSERT(CONFIG_REPORT_FULL == 1 && CONFIG_COPY_COPY == 2 && LOG_LEVEL_DEBUG == 3,
@@ -228,6 +229,17 @@ static const struct option_def options[] = {
 		.prose = "How a cache file gets to a backend on the same filesystem. link: the "
 			 "same file under two names, at no cost, but one copy of the data; "
 			 "reflink: shared blocks; copy: a second copy, which repair can use.",
+	},
+	{
+		.section = "backend",
+		.key = "packs",
+		.type = OPTION_ENUM,
+		AT(backend.packs),
+		.enum_names = packs_names,
+		.default_text = "auto",
+		.prose = "Whether small objects travel together, so that many small disks take few "
+			 "requests. auto: unless the backend shares files with the cache, where "
+			 "each costs a link.",
 	},
 	{
 		.section = "backend",

@@ -83,6 +83,7 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	pool_options_default(o, s->dir);
 	o->backend_url = config->backend.url;
 	o->backend_copy = (unsigned int)config->backend.copy;
+	o->packs = (unsigned int)config->backend.packs;
 	o->sco_bytes = config->pool.sco_size_bytes;
 	o->ring_bytes = config->cache.ring_size_bytes;
 	o->metadata_cache_bytes = config->cache.metadata_cache_bytes;

@@ -1,9 +1,12 @@
 #include "volume/absent.h"
 
 #include "common/log.h"
+#include "volume/packs.h"
 #include "volume/pool_impl.h"
 
 #include "backend/backend.h"
+
+#include <string.h>
 
 /* --- the store --------------------------------------------------------------------------------- */
 
@@ -15,6 +18,18 @@ static int store(void *arg, struct backend **ret_backend, struct err *e)
 	if (r == 0)
 		*ret_backend = p->backend;
 	return r;
+}
+
+/* Of an object that lies in a pack: that one's name, and where. */
+static uint64_t find(void *arg, char *name)
+{
+	char pack[OBJECT_NAME_MAX + 1];
+	uint64_t offset_bytes, len_bytes;
+
+	if (!packs_find(arg, name, pack, &offset_bytes, &len_bytes))
+		return 0;
+	memcpy(name, pack, sizeof(pack));
+	return offset_bytes;
 }
 
 static void fetched(void *arg)
@@ -32,6 +47,7 @@ int absent_open(struct pool *p, struct err *e)
 		.fetch_min_bytes = p->options.fetch_min_bytes,
 		.fetches_max = p->options.fetches_max,
 		.backend = store,
+		.find = find,
 		.fetched = fetched,
 		.arg = p,
 		.metrics = &p->cache_metrics,

@@ -62,6 +62,9 @@ struct cache_options {
 	/* The store, opened if need be. Errors: what opening it says; -ESHUTDOWN it is being closed. */
 	int (*backend)(void *arg, struct backend **ret_backend, struct err *e);
 	/* Something that was wanted is there, or will not come; may be NULL. Holds no lock. */
+	/* May put another name in the place of an object's (OBJECT_NAME_MAX + 1 bytes); returns where in
+	 * that one its bytes begin. NULL: they all are what they are. */
+	uint64_t (*find)(void *arg, char *name);
 	void (*fetched)(void *arg);
 	void *arg;
 	struct cache_metrics *metrics;

@@ -134,7 +134,7 @@ static int get_bytes(struct cache *c, const struct cache_fetch *f, uint8_t *mem,
 	size_t len_bytes = (size_t)(end_bytes - f->offset_bytes);
 	char name[OBJECT_NAME_MAX + 1];
 	struct backend *b = NULL;
-	uint64_t begin_ns;
+	uint64_t begin_ns, at_bytes = 0;
 	int r;
 
 	r = c->o.backend(c->o.arg, &b, e);
@@ -142,7 +142,9 @@ static int get_bytes(struct cache *c, const struct cache_fetch *f, uint8_t *mem,
 		return r;
 	object_name_sco(name, f->sco.stream, f->sco.sco, f->sco.version, f->sco.object_epoch);
 	begin_ns = env_now_mono_ns(c->o.env);
-	r = backend_get(b, name, f->offset_bytes, mem, len_bytes, e);
+	if (c->o.find)
+		at_bytes = c->o.find(c->o.arg, name);
+	r = backend_get(b, name, at_bytes + f->offset_bytes, mem, len_bytes, e);
 	if (r < 0)
 		return r;
 	memset(mem + len_bytes, 0, (size_t)(f->end_bytes - end_bytes));

@@ -400,7 +400,7 @@ static void look_at_objects(struct check *k, struct backend *backend)
 		mutex_unlock(&k->pool->scos->lock);
 		if (!r || !k->result->backend_checked)
 			continue;
-		r = backend_head(backend, name, &object, NULL);
+		r = packs_head(k->pool, backend, name, &object, NULL);
 		if (r == -ENOENT)
 			lost_object(k, s, "a container is missing on the backend");
 		else if (r == 0 && object.len_bytes != s->file_bytes)

@@ -30,6 +30,10 @@ struct features {
 /* Rows of snapshots, marks of live layers: somebody who does not know them would replay too much. */
 #define FEATURE_SNAPSHOTS	UINT64_C(1)
 #define FEATURES_KNOWN_INCOMPAT FEATURE_SNAPSHOTS
+/* Of a pool's row and a root: objects may lie in packs. */
+#define FEATURE_PACKS		UINT64_C(2)
+/* ... and these in a pool's row and in a root. */
+#define FEATURES_OF_POOL FEATURE_PACKS
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 
@@ -310,6 +314,7 @@ enum row_kind {
 	ROW_SNAPSHOT = 'N',
 	ROW_ROOT = 'R',
 	ROW_CONDEMNED = 'X',
+	ROW_PACK = 'B',
 	ROW_FS = 'F', /* keys and values are those of fs/ */
 	ROW_OBJECT_STATE = 'o',
 	ROW_PAGE = 'm',
@@ -406,6 +411,12 @@ bool snapshot_name_is_sound(const char *name, size_t len_bytes);
 struct root_row {
 	uint64_t number, epoch;
 };
+/* A pack, key pack_key() with index 0. */
+struct pack_row {
+	uint64_t len_bytes; /* of the object, its directory included */
+	uint32_t directory_bytes;
+	uint32_t member_count; /* when it was put */
+};
 struct changed_row {
 	uint64_t root; /* the first root whose map shows the change */
 };
@@ -459,6 +470,7 @@ DECLARE_ROW(root_row);
 DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);
 DECLARE_ROW(changed_row);
+DECLARE_ROW(pack_row);
 
 /* --- Map page values (FORMAT.md section 8) ----------------------------------------------------- */
 
@@ -564,6 +576,38 @@ NODISCARD int manifest_encode(const struct manifest *m, struct buf *out);
 NODISCARD int manifest_decode(const uint8_t *in, size_t len_bytes, struct manifest *ret_manifest,
 			      struct err *e);
 
+/* An object that lies in a pack: a range of it. */
+struct pack_member {
+	uint64_t offset_bytes;
+	struct named_object object; /* name of its own, length and CRC of its bytes */
+};
+/* The row of a member, index 1 and up. */
+NODISCARD int pack_member_encode(const struct pack_member *m, struct buf *out);
+NODISCARD int pack_member_decode(const uint8_t *in, size_t len_bytes,
+				 struct pack_member *ret_member, struct err *e);
+#define PACK_MEMBERS_MAX 2000u
+struct row_key pack_key(uint64_t epoch, uint64_t number, uint32_t index);
+NODISCARD int pack_key_parse(const uint8_t *key, size_t len_bytes, uint64_t *ret_epoch,
+			     uint64_t *ret_number, uint32_t *ret_index);
+/* The end of a pack: what lies in it. */
+struct pack_directory {
+	struct uuid pool;
+	uint64_t epoch, number;
+	uint32_t member_count; /* up to PACK_MEMBERS_MAX */
+	struct pack_member
+		*members; /* side by side, from the start; freed by pack_directory_done() */
+};
+void pack_directory_done(struct pack_directory *d);
+NODISCARD int pack_directory_encode(const struct pack_directory *d, struct buf *out);
+/* end_bytes: where the members end and the directory begins. */
+NODISCARD int pack_directory_decode(const uint8_t *in, size_t len_bytes, uint64_t end_bytes,
+				    struct pack_directory *ret_directory, struct err *e);
+
+/* A pack as a root names it. */
+struct root_pack {
+	struct named_object object;
+	uint32_t directory_bytes; /* at its end */
+};
 struct root_stream {
 	uint32_t stream;
 	struct named_object manifest;
@@ -579,6 +623,8 @@ struct root {
 	struct root_stream *streams; /* ascending */
 	uint32_t condemned_count;
 	char (*condemned)[OBJECT_NAME_MAX + 1]; /* go when the next root is committed */
+	uint32_t pack_count;			/* not 0 only with FEATURE_PACKS */
+	struct root_pack *packs;		/* where objects lie that have none of their own */
 };
 void root_done(struct root *r);
 NODISCARD int root_encode(const struct root *r, struct buf *out);
@@ -596,6 +642,7 @@ void object_name_map_piece(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, 
 			   uint32_t number, uint64_t epoch);
 void object_name_namespace(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch);
 void object_name_root(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_t epoch);
+void object_name_pack(char ret_name[OBJECT_NAME_MAX + 1], uint64_t number, uint64_t epoch);
 void object_name_epoch(char ret_name[OBJECT_NAME_MAX + 1], uint64_t epoch);
 
 enum object_name_kind {
@@ -605,12 +652,13 @@ enum object_name_kind {
 	NAME_MANIFEST,
 	NAME_NAMESPACE,
 	NAME_ROOT,
-	NAME_EPOCH
+	NAME_EPOCH,
+	NAME_PACK
 };
 struct object_name {
 	enum object_name_kind kind;
 	uint32_t stream;  /* 0 where there is none */
-	uint64_t number;  /* of the SCO; else of the root; 0 in a claim */
+	uint64_t number;  /* of the SCO or pack; else of the root; 0 in a claim */
 	uint32_t version; /* of a SCO; number of a piece */
 	uint64_t epoch;
 };

@@ -14,15 +14,14 @@ enum {
 	OBJECT_VERSION_AT = 8,
 };
 
-static void object_head_put(uint8_t *out, const char *magic)
+void object_head_put(uint8_t *out, const char *magic)
 {
 	memcpy(out + OBJECT_MAGIC_AT, magic, MAGIC_BYTES);
 	le32_put(out + OBJECT_VERSION_AT, FORMAT_VERSION);
 }
 
-/* Magic, checksum and version of an object that is head_bytes and a checksum long at least. */
-NODISCARD static int object_check(const uint8_t *in, size_t len_bytes, size_t head_bytes,
-				  const char *magic, const char *what, struct err *e)
+int object_check(const uint8_t *in, size_t len_bytes, size_t head_bytes, const char *magic,
+		 const char *what, struct err *e)
 {
 	uint32_t version;
 
@@ -40,14 +39,7 @@ NODISCARD static int object_check(const uint8_t *in, size_t len_bytes, size_t he
 	return 0;
 }
 
-/* What is left to decode of an object. */
-struct cursor {
-	const uint8_t *p;
-	size_t left;
-};
-
-/* The next bytes, or NULL when there are not so many. */
-static const uint8_t *cursor_take(struct cursor *c, size_t len_bytes)
+const uint8_t *cursor_take(struct cursor *c, size_t len_bytes)
 {
 	const uint8_t *p = c->p;
 
@@ -60,18 +52,13 @@ static const uint8_t *cursor_take(struct cursor *c, size_t len_bytes)
 
 /* --- Names inside of objects ------------------------------------------------------------------- */
 
-/* Behind the name: length and checksum of the object that it names. */
-#define NAMED_TAIL_BYTES 12u
-#define NAMED_BYTES_MIN	 (1u + 1u + NAMED_TAIL_BYTES)
-
 static bool name_char_is_sound(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 	       c == '-' || c == '_' || c == '.';
 }
 
-/* Relative, of plain characters, no empty, "." or ".." component: safe as a path below any root. */
-static bool name_is_sound(const char name[OBJECT_NAME_MAX + 1])
+bool name_is_sound(const char name[OBJECT_NAME_MAX + 1])
 {
 	const size_t len = strnlen(name, OBJECT_NAME_MAX + 1);
 	size_t start = 0;
@@ -93,7 +80,7 @@ static bool name_is_sound(const char name[OBJECT_NAME_MAX + 1])
 	return true;
 }
 
-static size_t name_bytes(const char *name)
+size_t name_bytes(const char *name)
 {
 	return 1 + strlen(name);
 }
@@ -132,7 +119,7 @@ static bool named_object_is_none(const struct named_object *o)
 	return o->name[0] == '\0' && o->len_bytes == 0 && o->crc == 0;
 }
 
-static uint8_t *named_object_put(const struct named_object *o, uint8_t *p)
+uint8_t *named_object_put(const struct named_object *o, uint8_t *p)
 {
 	p = name_put(o->name, p);
 	le64_put(p, o->len_bytes);
@@ -140,7 +127,7 @@ static uint8_t *named_object_put(const struct named_object *o, uint8_t *p)
 	return p + NAMED_TAIL_BYTES;
 }
 
-NODISCARD static int named_object_get(struct cursor *c, struct named_object *ret_object)
+int named_object_get(struct cursor *c, struct named_object *ret_object)
 {
 	struct named_object o;
 	const uint8_t *p;
@@ -530,7 +517,7 @@ void manifest_done(struct manifest *m)
 static const char root_magic[] = "VPROOT01";
 
 enum {
-	ROOT_ZERO_AT = 12,
+	ROOT_PACK_COUNT_AT = 12, /* zero without FEATURE_PACKS */
 	ROOT_FEATURES_AT = 16,
 	ROOT_POOL_AT = 40,
 	ROOT_EPOCH_AT = 56,
@@ -541,6 +528,7 @@ enum {
 	ROOT_NAMESPACE_AT = 88, /* named object, then the streams, then the condemned names */
 };
 #define ROOT_STREAM_ID_BYTES 4u
+#define ROOT_PACK_TAIL_BYTES 4u /* bytes of its directory */
 
 static size_t root_bytes(const struct root *r)
 {
@@ -551,19 +539,25 @@ static size_t root_bytes(const struct root *r)
 		       NAMED_TAIL_BYTES;
 	for (uint32_t i = 0; i < r->condemned_count; i++)
 		sum += name_bytes(r->condemned[i]);
+	for (uint32_t i = 0; i < r->pack_count; i++)
+		sum += name_bytes(r->packs[i].object.name) + NAMED_TAIL_BYTES +
+		       ROOT_PACK_TAIL_BYTES;
 	return sum;
 }
 
 /* Everything whose names are about to be measured. */
 static void root_assert_is_sound(const struct root *r)
 {
-	ASSERT(features_known(&r->features) && name_is_sound(r->ns.name));
+	ASSERT(pool_features_known(&r->features) && name_is_sound(r->ns.name));
 	for (uint32_t i = 0; i < r->stream_count; i++) {
 		ASSERT(r->streams[i].stream > (i == 0 ? 0 : r->streams[i - 1].stream));
 		ASSERT(name_is_sound(r->streams[i].manifest.name));
 	}
 	for (uint32_t i = 0; i < r->condemned_count; i++)
 		ASSERT(name_is_sound(r->condemned[i]));
+	ASSERT((r->pack_count != 0) == ((r->features.incompat & FEATURE_PACKS) != 0));
+	for (uint32_t i = 0; i < r->pack_count; i++)
+		ASSERT(name_is_sound(r->packs[i].object.name));
 }
 
 int root_encode(const struct root *r, struct buf *out)
@@ -578,7 +572,7 @@ int root_encode(const struct root *r, struct buf *out)
 		return -ENOMEM;
 
 	object_head_put(start, root_magic);
-	le32_put(start + ROOT_ZERO_AT, 0);
+	le32_put(start + ROOT_PACK_COUNT_AT, r->pack_count);
 	features_put(start + ROOT_FEATURES_AT, &r->features);
 	memcpy(start + ROOT_POOL_AT, r->pool.bytes, UUID_BYTES);
 	le64_put(start + ROOT_EPOCH_AT, r->epoch);
@@ -593,6 +587,11 @@ int root_encode(const struct root *r, struct buf *out)
 	}
 	for (uint32_t i = 0; i < r->condemned_count; i++)
 		p = name_put(r->condemned[i], p);
+	for (uint32_t i = 0; i < r->pack_count; i++) {
+		p = named_object_put(&r->packs[i].object, p);
+		le32_put(p, r->packs[i].directory_bytes);
+		p += ROOT_PACK_TAIL_BYTES;
+	}
 	le32_put(p, crc32c(0, start, len_bytes - CRC_BYTES));
 	return 0;
 }
@@ -638,6 +637,29 @@ NODISCARD static int root_condemned_decode(struct cursor *c, struct root *root, 
 	return 0;
 }
 
+NODISCARD static int root_packs_decode(struct cursor *c, struct root *root, uint32_t count,
+				       struct err *e)
+{
+	if (count > c->left / (NAMED_BYTES_MIN + ROOT_PACK_TAIL_BYTES))
+		return err_set(e, -EUCLEAN, "root: %" PRIu32 " packs do not fit in it", count);
+	root->packs = calloc(count != 0 ? count : 1, sizeof(*root->packs));
+	if (root->packs == NULL)
+		return err_set(e, -ENOMEM, "root with %" PRIu32 " packs", count);
+	root->pack_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct root_pack *pack = &root->packs[i];
+		const uint8_t *tail;
+
+		if (named_object_get(c, &pack->object) < 0 || pack->object.name[0] == '\0')
+			return err_set(e, -EUCLEAN, "root: bad name of a pack");
+		tail = cursor_take(c, ROOT_PACK_TAIL_BYTES);
+		if (tail == NULL || le32_get(tail) > pack->object.len_bytes)
+			return err_set(e, -EUCLEAN, "root: a pack's directory does not fit in it");
+		pack->directory_bytes = le32_get(tail);
+	}
+	return 0;
+}
+
 /* The parts of variable length; on failure root holds what was allocated so far. */
 NODISCARD static int root_lists_decode(const uint8_t *in, struct cursor *c, struct root *root,
 				       struct err *e)
@@ -650,6 +672,8 @@ NODISCARD static int root_lists_decode(const uint8_t *in, struct cursor *c, stru
 	if (r < 0)
 		return r;
 	r = root_condemned_decode(c, root, le32_get(in + ROOT_CONDEMNED_COUNT_AT), e);
+	if (r == 0)
+		r = root_packs_decode(c, root, le32_get(in + ROOT_PACK_COUNT_AT), e);
 	if (r < 0)
 		return r;
 	return c->left == 0 ? 0 : err_set(e, -EUCLEAN, "root: bytes behind its last name");
@@ -671,11 +695,14 @@ int root_decode(const uint8_t *in, size_t len_bytes, struct root *ret_root, stru
 		.created_ns = (int64_t)le64_get(in + ROOT_CREATED_AT),
 	};
 	memcpy(root.pool.bytes, in + ROOT_POOL_AT, UUID_BYTES);
-	r = features_check(&root.features, "root", e);
+	r = pool_features_check(&root.features, "root", e);
 	if (r < 0)
 		return r;
-	if (le32_get(in + ROOT_ZERO_AT) != 0)
-		return err_set(e, -EUCLEAN, "root: the unused part is not zero");
+	if ((le32_get(in + ROOT_PACK_COUNT_AT) != 0) !=
+	    ((root.features.incompat & FEATURE_PACKS) != 0))
+		return err_set(
+			e, -EUCLEAN,
+			"root: packs without the feature, or unused bytes that are not zero");
 	c = (struct cursor){ in + ROOT_NAMESPACE_AT, len_bytes - ROOT_NAMESPACE_AT - CRC_BYTES };
 	r = root_lists_decode(in, &c, &root, e);
 	if (r < 0) {
@@ -690,7 +717,9 @@ void root_done(struct root *r)
 {
 	free(r->streams);
 	free(r->condemned);
+	free(r->packs);
 	r->streams = NULL;
 	r->condemned = NULL;
-	r->stream_count = r->condemned_count = 0;
+	r->packs = NULL;
+	r->stream_count = r->condemned_count = r->pack_count = 0;
 }

@@ -114,6 +114,30 @@ NODISCARD static inline int features_check(const struct features *f, const char 
 		       f->incompat & ~FEATURES_KNOWN_INCOMPAT);
 }
 
+/* The same of a pool's row and a root, which know more. */
+static inline struct features features_but_pools(const struct features *f)
+{
+	struct features rest = *f;
+
+	rest.incompat &= ~FEATURES_OF_POOL;
+	return rest;
+}
+
+static inline bool pool_features_known(const struct features *f)
+{
+	const struct features rest = features_but_pools(f);
+
+	return features_known(&rest);
+}
+
+NODISCARD static inline int pool_features_check(const struct features *f, const char *what,
+						struct err *e)
+{
+	const struct features rest = features_but_pools(f);
+
+	return features_check(&rest, what, e);
+}
+
 /* First and last LSN of a range that may be empty (0, 0). */
 static inline bool lsn_range_is_sound(lsn_t first, lsn_t last)
 {
@@ -136,5 +160,31 @@ NODISCARD int row_check(enum row_kind kind, const uint8_t *in, size_t len_bytes,
 
 /* NULL, or what is wrong with an entry; the place of its slots in a batch is not looked at. */
 const char *log_entry_flaw(const struct log_entry *entry);
+
+/* --- Objects on the backend (format_backend.c) --------------------------------------------------- */
+
+/* What is left to decode of an object. */
+struct cursor {
+	const uint8_t *p;
+	size_t left;
+};
+
+/* Behind the name: length and checksum of the object that it names. */
+#define NAMED_TAIL_BYTES 12u
+#define NAMED_BYTES_MIN	 (1u + 1u + NAMED_TAIL_BYTES)
+
+void object_head_put(uint8_t *out, const char *magic);
+/* Magic, checksum and version of an object that is head_bytes and a checksum long at least. */
+NODISCARD int object_check(const uint8_t *in, size_t len_bytes, size_t head_bytes,
+			   const char *magic, const char *what, struct err *e);
+/* The next bytes, or NULL when there are not so many. */
+const uint8_t *cursor_take(struct cursor *c, size_t len_bytes);
+/* Relative, of plain characters, no empty, "." or ".." component: safe as a path below any root. */
+bool name_is_sound(const char name[OBJECT_NAME_MAX + 1]);
+/* With its length before it. */
+size_t name_bytes(const char *name);
+uint8_t *named_object_put(const struct named_object *o, uint8_t *p);
+/* Errors: -EUCLEAN. */
+NODISCARD int named_object_get(struct cursor *c, struct named_object *ret_object);
 
 #endif

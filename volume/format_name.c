@@ -75,6 +75,11 @@ void object_name_root(char ret_name[OBJECT_NAME_MAX + 1], uint64_t root, uint64_
 	name_print(ret_name, OBJECT_NAME_MAX + 1, "root/" LONG_HEX "-" LONG_HEX, epoch, root);
 }
 
+void object_name_pack(char ret_name[OBJECT_NAME_MAX + 1], uint64_t number, uint64_t epoch)
+{
+	name_print(ret_name, OBJECT_NAME_MAX + 1, "pack/" LONG_HEX "-" LONG_HEX, number, epoch);
+}
+
 void object_name_epoch(char ret_name[OBJECT_NAME_MAX + 1], uint64_t epoch)
 {
 	name_print(ret_name, OBJECT_NAME_MAX + 1, "epoch/" LONG_HEX, epoch);
@@ -185,6 +190,9 @@ int object_name_parse(const char *name, struct object_name *ret_name)
 		ok = numbers_parse(p, &n.epoch, &n.number);
 	} else if ((p = behind(name, "ns/")) != NULL) {
 		n.kind = NAME_NAMESPACE;
+		ok = numbers_parse(p, &n.number, &n.epoch);
+	} else if ((p = behind(name, "pack/")) != NULL) {
+		n.kind = NAME_PACK;
 		ok = numbers_parse(p, &n.number, &n.epoch);
 	} else {
 		p = hex_field(name, STREAM_DIGITS, '/', &stream);

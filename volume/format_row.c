@@ -113,7 +113,7 @@ int pool_row_encode(const struct pool_row *row, struct buf *out)
 {
 	uint8_t value[POOL_ROW_BYTES];
 
-	ASSERT(pool_row_flaw(row) == NULL && features_known(&row->features));
+	ASSERT(pool_row_flaw(row) == NULL && pool_features_known(&row->features));
 	features_put(value + 1, &row->features);
 	memcpy(value + 25, row->pool.bytes, UUID_BYTES);
 	le64_put(value + 41, row->epoch);
@@ -138,7 +138,7 @@ int pool_row_decode(const uint8_t *in, size_t len_bytes, struct pool_row *ret_ro
 		.sco_bytes = le32_get(in + 57),
 	};
 	memcpy(row.pool.bytes, in + 25, UUID_BYTES);
-	r = features_check(&row.features, "pool row", e);
+	r = pool_features_check(&row.features, "pool row", e);
 	if (r < 0)
 		return r;
 	flaw = pool_row_flaw(&row);

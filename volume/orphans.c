@@ -9,6 +9,7 @@
  * carry the epoch that put them: what is of an older epoch and named by nobody is an orphan.
  */
 #include "common/log.h"
+#include "volume/packs.h"
 #include "volume/upload.h"
 
 #include <stdlib.h>
@@ -77,7 +78,7 @@ static int bury_some(struct pool *p, struct burial *b, struct row_key *from,
 	if (r < 0 || b->count == 0)
 		return r;
 	more = r == 1;
-	deleted = backend_delete_many(p->backend, b->list, b->count, b->gone, e);
+	deleted = packs_delete_many(p, b->list, b->count, b->gone, e);
 	/* What did go need not be asked for again, whatever became of the others. */
 	r = forget_gone(p, b, deleted < 0 ? NULL : e);
 	if (deleted < 0 || r < 0)
@@ -157,8 +158,7 @@ static int know_manifest(struct sweep *s, const struct named_object *o, struct e
 	r = know(s, o->name);
 	buf_init(&bytes, (size_t)1 << 30);
 	to = r == 0 ? buf_extend(&bytes, (size_t)o->len_bytes) : NULL;
-	r = to ? backend_get_verified(s->pool->backend, o->name, 0, to, (size_t)o->len_bytes,
-				      o->crc, e) :
+	r = to ? packs_get_verified(s->pool, o->name, to, (size_t)o->len_bytes, o->crc, e) :
 		 -ENOMEM;
 	if (r == 0)
 		r = manifest_decode(bytes.data, bytes.len_bytes, &m, e);
@@ -217,14 +217,12 @@ static uint64_t epoch_of(const char *name)
 	return strtoull(part[0] == '-' ? part + 1 : part, NULL, 16);
 }
 
-static int look(void *arg, const char *name, const struct backend_object *object)
+static int look_at(struct sweep *s, const char *name, int64_t modified_ns)
 {
-	struct sweep *s = arg;
 	struct known_name *found;
 	uint64_t epoch = epoch_of(name);
-	int64_t age_ns = env_now_real_ns(s->pool->env) - object->modified_ns;
+	int64_t age_ns = env_now_real_ns(s->pool->env) - modified_ns;
 
-	memcpy(s->after, name, strlen(name) + 1);
 	HASH_FIND_STR(s->known, name, found);
 	if (found || epoch == 0 || epoch >= s->pool->epoch || strlen(name) > OBJECT_NAME_MAX ||
 	    strncmp(name, "epoch/", 6) == 0)
@@ -244,6 +242,31 @@ static int look(void *arg, const char *name, const struct backend_object *object
 	}
 	memcpy(s->orphans[s->count++], name, strlen(name) + 1);
 	return 0;
+}
+
+struct pack_look {
+	struct sweep *sweep;
+	int64_t modified_ns;
+};
+
+static int look_at_member(void *arg, const char *name)
+{
+	struct pack_look *l = arg;
+
+	return look_at(l->sweep, name, l->modified_ns);
+}
+
+static int look(void *arg, const char *name, const struct backend_object *object)
+{
+	struct sweep *s = arg;
+	struct pack_look l = { s, object->modified_ns };
+	int r;
+
+	memcpy(s->after, name, strlen(name) + 1);
+	/* One that is known goes with its members. */
+	if (packs_each_member(s->pool, name, look_at_member, &l, &r))
+		return r;
+	return look_at(s, name, object->modified_ns);
 }
 
 static int list_all(struct sweep *s, struct err *e)
@@ -266,7 +289,7 @@ static int remove_orphans(struct pool *p, char (*orphans)[OBJECT_NAME_MAX + 1], 
 		log_info("backend: orphan removed: name='%s'", orphans[i]);
 		list[i] = orphans[i];
 	}
-	return backend_delete_many(p->backend, list, count, NULL, e);
+	return packs_delete_many(p, list, count, NULL, e);
 }
 
 int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)

@@ -63,6 +63,7 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.dir = dir,
 		.shm_dir = "/dev/shm",
 		.backend_copy = (unsigned int)c->backend.copy,
+		.packs = (unsigned int)c->backend.packs,
 		.sco_bytes = c->pool.sco_size_bytes,
 		.ring_bytes = c->cache.ring_size_bytes,
 		.metadata_cache_bytes = c->cache.metadata_cache_bytes,
@@ -106,6 +107,7 @@ void pool_free(struct pool *p)
 	for (size_t i = 0; i < ARRAY_SIZE(p->own_strings); i++)
 		free(p->own_strings[i]);
 	free(p->dir);
+	packs_done(&p->packs);
 	mutex_done(&p->backend_lock);
 	free(p);
 }
@@ -255,6 +257,7 @@ int pool_new(struct env *env, const struct pool_options *o, struct pool **ret_po
 		return err_set(e, -ENOMEM, "pool");
 	p->env = env;
 	mutex_init(&p->backend_lock, 0);
+	packs_init(&p->packs);
 	metrics_registry_init(&p->registry);
 	r = take_options(p, o, e);
 	if (r == 0)
@@ -539,7 +542,9 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 	if (r < 0)
 		return r;
 	pool_init_world(p, row);
-	r = load_rows(p, e);
+	r = packs_load(p, e);
+	if (r == 0)
+		r = load_rows(p, e);
 	if (r == 0)
 		r = family_load(p, e);
 	if (r == 0)

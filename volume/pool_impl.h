@@ -12,6 +12,7 @@
 #include "volume/map.h"
 #include "volume/mutant.h"
 #include "volume/object.h"
+#include "volume/packs.h"
 #include "volume/page_rows.h"
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
@@ -71,6 +72,7 @@ struct pool {
 	bool own_backend;
 	bool store_must_exist; /* it is not made where there is none; set before it is opened */
 	struct ring *ring;
+	struct packs packs; /* where small objects lie on the store */
 	struct flash *flash;
 	struct cache *cache; /* what was fetched of absent SCOs */
 	struct cache_metrics cache_metrics;

@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "volume/names.h"
+#include "volume/packs.h"
 #include "volume/restore_impl.h"
 #include "volume/root_impl.h"
 
@@ -385,13 +386,16 @@ static int check_object(struct rows_writer *w, const struct rr_sco *s)
 					  .version = s->m.version };
 	const struct store_sco *found = store_find_sco(w->rr->store, &wanted);
 	struct backend_object object = { 0 };
-	char name[OBJECT_NAME_MAX + 1];
+	char name[OBJECT_NAME_MAX + 1], pack[OBJECT_NAME_MAX + 1];
+	uint64_t at;
 	int r = 0;
 
 	if (found && found->len_bytes == s->m.file_bytes)
 		return 0;
 	object_name_sco(name, s->stream, s->m.sco, s->m.version, s->m.object_epoch);
-	r = backend_head(w->rr->pool->backend, name, &object, w->e);
+	/* A pack's directory was read, and lies behind all of its members. */
+	if (!packs_find(w->rr->pool, name, pack, &at, &object.len_bytes))
+		r = backend_head(w->rr->pool->backend, name, &object, w->e);
 	if (r < 0)
 		return err_wrap(w->e, r, "container '%s'", name);
 	return object.len_bytes == s->m.file_bytes ?
@@ -691,7 +695,9 @@ int restore_put_rows(struct restore_rows *rr, struct err *e)
 	buf_init(&w.value, 1u << 20);
 	w.names = meta_batch_new(w.meta, META_NAMES);
 	w.state = meta_batch_new(w.meta, META_STATE);
-	r = w.names && w.state ? take_namespace(&w) : err_set(e, -ENOMEM, "rows");
+	r = w.names && w.state ? packs_restore(rr->pool, rr->root, e) : err_set(e, -ENOMEM, "rows");
+	if (r == 0)
+		r = take_namespace(&w);
 	if (r == 0)
 		r = take_manifests(&w);
 	if (r == 0)

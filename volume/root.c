@@ -140,7 +140,7 @@ int root_read_object(struct pool *p, const struct named_object *o, struct buf *o
 	to = o->len_bytes <= IMAGE_BYTES_MAX ? buf_extend(out, (size_t)o->len_bytes) : NULL;
 	if (!to)
 		return err_set(e, -ENOMEM, "'%s'", o->name);
-	return backend_get_verified(p->backend, o->name, 0, to, (size_t)o->len_bytes, o->crc, e);
+	return packs_get_verified(p, o->name, to, (size_t)o->len_bytes, o->crc, e);
 }
 
 static const struct root_stream *old_stream(const struct root_builder *b, uint32_t stream)
@@ -158,15 +158,78 @@ int root_condemn(struct root_builder *b, const char *name, struct err *e)
 	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
 }
 
+static int try_name(struct root_builder *b, const char *name, struct err *e)
+{
+	int r = upload_condemn_name(b->pool, b->tried, b->number, name);
+
+	b->any_tried |= r == 0;
+	return r < 0 ? err_set(e, r, "putting '%s'", name) : 0;
+}
+
+static int put_by_itself(struct root_builder *b, const struct buf *bytes,
+			 struct named_object *object, struct err *e)
+{
+	int r = try_name(b, object->name, e);
+
+	return r == 0 ? upload_put_buf(b->pool, bytes, object, e) : r;
+}
+
+int root_put_waiting(struct root_builder *b, struct err *e)
+{
+	struct pack_maker *m = b->pack_count ? &b->packs[b->pack_count - 1] : NULL;
+	int r;
+
+	if (!m || m->put)
+		return 0;
+	pack_name(m);
+	r = try_name(b, m->name, e);
+	if (r == 0)
+		r = pack_put(m, e);
+	return r == 0 ? pack_rows(m, b->names, e) : r;
+}
+
+/* The pack that has room for so much. */
+static int open_pack(struct root_builder *b, uint64_t len_bytes, struct pack_maker **ret_pack,
+		     struct err *e)
+{
+	struct pack_maker *more, *last = b->pack_count ? &b->packs[b->pack_count - 1] : NULL;
+	int r = 0;
+
+	if (last && !last->put && pack_is_full(last, len_bytes))
+		r = root_put_waiting(b, e);
+	if (r < 0)
+		return r;
+	if (!last || last->put) {
+		more = reallocarray(b->packs, b->pack_count + 1, sizeof(*more));
+		if (!more)
+			return err_set(e, -ENOMEM, "a pack");
+		b->packs = more;
+		pack_begin(&b->packs[b->pack_count++], b->pool);
+	}
+	*ret_pack = &b->packs[b->pack_count - 1];
+	return 0;
+}
+
 int root_put_object(struct root_builder *b, const struct buf *bytes, struct named_object *object,
 		    struct err *e)
 {
-	int r = upload_condemn_name(b->pool, b->tried, b->number, object->name);
+	struct pack_maker *m = NULL;
+	uint8_t *to;
+	int r;
 
+	if (!packs_is_small(b->pool, bytes->len_bytes))
+		return put_by_itself(b, bytes, object, e);
+	r = open_pack(b, bytes->len_bytes, &m, e);
 	if (r < 0)
-		return err_set(e, r, "putting '%s'", object->name);
-	b->any_tried = true;
-	return upload_put_buf(b->pool, bytes, object, e);
+		return r;
+	to = pack_add(m, object->name, bytes->len_bytes);
+	if (!to)
+		return err_set(e, -ENOMEM, "a pack");
+	memcpy(to, bytes->data, bytes->len_bytes);
+	pack_added(m);
+	object->len_bytes = bytes->len_bytes;
+	object->crc = m->directory.members[m->directory.member_count - 1].object.crc;
+	return 0;
 }
 
 static bool same_object(const struct manifest_sco *a, const struct manifest_sco *b)
@@ -411,6 +474,26 @@ static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, co
 	return 0;
 }
 
+static int list_own_packs(struct root_builder *b, struct err *e)
+{
+	struct root *root = &b->new;
+	struct root_pack *more =
+		reallocarray(root->packs, root->pack_count + b->pack_count + 1, sizeof(*more));
+
+	if (!more)
+		return err_set(e, -ENOMEM, "packs");
+	root->packs = more;
+	for (size_t i = 0; i < b->pack_count; i++) {
+		struct root_pack *rp = &root->packs[root->pack_count++];
+
+		*rp = (struct root_pack){ .object.len_bytes = b->packs[i].row.len_bytes,
+					  .directory_bytes = b->packs[i].row.directory_bytes };
+		memcpy(rp->object.name, b->packs[i].name, sizeof(rp->object.name));
+		root->features.incompat |= FEATURE_PACKS;
+	}
+	return 0;
+}
+
 int root_put(struct root_builder *b, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
@@ -427,13 +510,27 @@ int root_put(struct root_builder *b, struct err *e)
 	r = meta_iterate(b->pool->meta, META_NAMES, &from, &until, collect_condemned, &b->new, e);
 	if (r < 0)
 		return err_wrap(e, r, "condemned objects");
+	r = packs_list(b->pool, &b->new, e);
+	if (r == 0)
+		r = list_own_packs(b, e);
+	if (r < 0)
+		return r;
 	buf_init(&bytes, IMAGE_BYTES_MAX);
 	r = root_encode(&b->new, &bytes);
 	if (r == 0) {
 		object_name_root(object.name, b->number, b->pool->epoch);
-		r = root_put_object(b, &bytes, &object, e);
+		r = put_by_itself(b, &bytes, &object, e);
 	}
 	buf_done(&bytes);
+	return r;
+}
+
+static int adopt_packs(struct root_builder *b, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < b->pack_count && r == 0; i++)
+		r = pack_adopt(&b->packs[i], e);
 	return r;
 }
 
@@ -466,7 +563,7 @@ static int commit_row(struct root_builder *b, struct err *e)
 	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
 	p->root_epoch = p->epoch;
 	counter_inc(&p->metrics.roots);
-	return 0;
+	return adopt_packs(b, e);
 }
 
 int root_put_parts(struct root_builder *b, struct err *e)
@@ -488,6 +585,8 @@ int root_put_parts(struct root_builder *b, struct err *e)
 		r = stream_manifest(b, &b->streams[i], e);
 	if (r == 0)
 		r = condemn_gone_streams(b, e);
+	if (r == 0)
+		r = root_put_waiting(b, e);
 	return r < 0 ? err_wrap(e, r, "root %" PRIu64, b->number) : 0;
 }
 

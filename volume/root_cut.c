@@ -177,6 +177,9 @@ void root_end(struct root_builder *b)
 	meta_batch_free(p->meta, b->names);
 	meta_batch_free(p->meta, b->tried);
 	root_map_done(b);
+	for (size_t i = 0; i < b->pack_count; i++)
+		pack_done(&b->packs[i]);
+	free(b->packs);
 	root_done(&b->old);
 	root_done(&b->new);
 }

@@ -5,6 +5,7 @@
 #ifndef VOLUME_ROOT_IMPL_H
 #define VOLUME_ROOT_IMPL_H
 
+#include "volume/packs.h"
 #include "volume/upload.h"
 
 /* A layer whose locations the log of a stream filled last. */
@@ -38,6 +39,8 @@ struct root_builder {
 	struct meta_batch *names; /* rows that the commit brings along */
 	struct meta_batch *tried; /* rows that condemn all that was put */
 	bool any_tried;
+	struct pack_maker *packs; /* of what it puts; the last one is being filled */
+	size_t pack_count;
 	bool row_tried; /* whether it counts is for the metadata to say */
 	bool changed;	/* it shows something that the one before does not */
 
@@ -64,6 +67,8 @@ NODISCARD int root_condemn(struct root_builder *b, const char *name, struct err 
  * the root comes to nothing. Fills in len and crc of *object. */
 NODISCARD int root_put_object(struct root_builder *b, const struct buf *bytes,
 			      struct named_object *object, struct err *e);
+/* What was to be put, and waits for more to go with it. */
+NODISCARD int root_put_waiting(struct root_builder *b, struct err *e);
 /* Fetch an object whole and check it against what named it; out is replaced. */
 NODISCARD int root_read_object(struct pool *p, const struct named_object *o, struct buf *out,
 			       struct err *e);

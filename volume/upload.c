@@ -10,6 +10,7 @@
 #include "common/endian.h"
 #include "common/log.h"
 #include "volume/mutant.h"
+#include "volume/packs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -146,51 +147,106 @@ static int open_for_upload(struct pool *p, struct sco *s, const char *path,
 	return r < 0 ? err_set(e, r, "opening '%s': %s", path, err_name(r)) : 0;
 }
 
+void upload_done(struct pool *p, struct sco *s, bool put, bool shares_file)
+{
+	mutex_lock(&p->scos->lock);
+	s->busy = false;
+	if (put) {
+		no_longer_dirty_locked(p, sco_dirty_bytes(s));
+		s->row_flags |= (uint8_t)(SCO_UPLOADED | (shares_file ? SCO_LINKED : 0u));
+		s->object_epoch = p->epoch;
+		s->row_change++;
+	}
+	mutex_unlock(&p->scos->lock);
+	if (!put)
+		return;
+	pool_made_room(p);
+	counter_inc(&p->metrics.scos_uploaded);
+}
+
+/* A SCO's file, and what is needed to read it. */
+struct upload_file {
+	char *path;
+	struct env_file *own, *file;
+};
+
+static int open_sco(struct pool *p, struct sco *s, struct upload_file *f, struct err *e)
+{
+	*f = (struct upload_file){ .path = flash_path(p->flash, s->dir, s->stream, s->number,
+						      s->version) };
+	return f->path ? open_for_upload(p, s, f->path, &f->own, &f->file, e) :
+			 err_set(e, -ENOMEM, "upload");
+}
+
+static void close_sco(struct pool *p, struct upload_file *f)
+{
+	if (f->own)
+		env_close(p->env, f->own);
+	free(f->path);
+}
+
+int upload_read_sco(struct pool *p, struct sco *s, uint8_t *dst, struct err *e)
+{
+	uint8_t *mem = direct_alloc((size_t)s->file_bytes); /* perhaps past the page cache */
+	struct upload_file f = { 0 };
+	ssize_t got;
+	int r = mem ? open_sco(p, s, &f, e) : err_set(e, -ENOMEM, "upload");
+
+	if (r == 0) {
+		got = env_pread(p->env, f.file, mem, (size_t)s->file_bytes, 0);
+		if (got < 0)
+			r = err_set(e, (int)got, "reading '%s': %s", f.path, err_name((int)got));
+		else if ((uint64_t)got != s->file_bytes)
+			r = err_set(e, -EUCLEAN, "'%s' ends at %zd", f.path, got);
+		else
+			memcpy(dst, mem, (size_t)s->file_bytes);
+	}
+	close_sco(p, &f);
+	free(mem);
+	return r;
+}
+
 int upload_sco(struct pool *p, struct sco *s, struct err *e)
 {
 	char name[OBJECT_NAME_MAX + 1];
 	struct backend_put_result result = { 0 };
 	struct backend_source source = { .len_bytes = s->file_bytes };
-	struct env_file *own = NULL;
-	char *path = NULL;
-	int r;
+	struct upload_file f = { 0 };
+	int r = open_sco(p, s, &f, e);
 
 	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
-	path = flash_path(p->flash, s->dir, s->stream, s->number, s->version);
-	r = path ? open_for_upload(p, s, path, &own, &source.file, e) :
-		   err_set(e, -ENOMEM, "upload");
-	source.file_path = path;
+	source.file = f.file;
+	source.file_path = f.path;
 	if (r == 0)
 		r = backend_put(p->backend, name, &source, 0, &result, e);
-	if (own)
-		env_close(p->env, own);
-	free(path);
-	mutex_lock(&p->scos->lock);
-	s->busy = false;
-	if (r == 0) {
-		no_longer_dirty_locked(p, sco_dirty_bytes(s));
-		s->row_flags |= (uint8_t)(SCO_UPLOADED | (result.shares_file ? SCO_LINKED : 0u));
-		s->object_epoch = p->epoch;
-		s->row_change++;
-	}
-	mutex_unlock(&p->scos->lock);
-	if (r < 0)
-		return err_wrap(e, r, "uploading '%s'", name);
-	pool_made_room(p);
-	counter_inc(&p->metrics.scos_uploaded);
-	return 0;
+	close_sco(p, &f);
+	upload_done(p, s, r == 0, result.shares_file);
+	return r < 0 ? err_wrap(e, r, "uploading '%s'", name) : 0;
+}
+
+static bool wants_upload(struct pool *p, const struct sco *s)
+{
+	GUARD(&p->scos->lock);
+	return s->life == SCO_LIFE_SEALED && !s->dead && !(s->row_flags & SCO_UPLOADED);
 }
 
 static int upload_scos(struct pool *p, struct err *e)
 {
+	size_t count, taken, wanted = 0;
 	struct sco **list;
-	size_t count, taken;
 	int r;
 
 	r = sco_table_list(p->scos, 0, &list, &count);
 	if (r < 0)
 		return err_set(e, r, "upload");
-	r = upload_pool_put(p, list, count, false, &taken, e);
+	for (size_t i = 0; i < count; i++)
+		if (wants_upload(p, list[i])) {
+			struct sco *s = list[i];
+
+			list[i] = list[wanted];
+			list[wanted++] = s;
+		}
+	r = upload_pool_put(p, list, wanted, false, &taken, e);
 	sco_list_free(p->scos, list, count);
 	pool_recount(p);
 	pool_made_room(p);
@@ -346,13 +402,17 @@ static int cut(struct root_builder *b, struct err *e)
 /* The root is on the backend: what it makes needless goes. */
 static int clean_up(struct pool *p, struct err *e)
 {
-	bool swept;
+	bool swept, repacked;
 	int r = orphans_bury_condemned(p, e);
 
 	if (r == 0 && !p->orphans_swept) {
 		r = orphans_sweep(p, &swept, e);
 		p->orphans_swept = r == 0 && swept;
 	}
+	if (r == 0)
+		r = packs_repack(p, &repacked, e);
+	if (r == 0 && repacked)
+		p->idle_roots = 0; /* two more let the old ones go */
 	return r;
 }
 

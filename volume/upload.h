@@ -20,6 +20,14 @@ NODISCARD int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
  * stays as it is, and is not buried, until it was put or given back. Takes the lock of the SCOs. */
 bool upload_claim(struct pool *p, struct sco *s);
 void upload_unclaim(struct pool *p, struct sco *s);
+/* Put claimed SCOs in one pack (pack_make.c), or claim them first, and pass over those that cannot be;
+ * claimed no more, whatever comes of it. */
+NODISCARD int upload_pack(struct pool *p, struct sco *const *scos, size_t count, bool claimed,
+			  struct err *e);
+/* All bytes of a claimed SCO's file. */
+NODISCARD int upload_read_sco(struct pool *p, struct sco *s, uint8_t *dst, struct err *e);
+/* A claimed SCO was put, or not; it is claimed no more. */
+void upload_done(struct pool *p, struct sco *s, bool put, bool shares_file);
 /* Put a claimed SCO; it is claimed no more, whatever comes of it. */
 NODISCARD int upload_sco(struct pool *p, struct sco *s, struct err *e);
 

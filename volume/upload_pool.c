@@ -1,13 +1,15 @@
 #include "volume/upload_pool.h"
 
+#include "volume/packs.h"
 #include "volume/upload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 struct upload_work {
-	struct sco *const *scos;
+	struct sco **scos;
 	size_t count;
+	size_t small_count; /* the first ones, which go in packs */
 	bool claimed;
 	size_t next;	   /* who works takes it */
 	unsigned int busy; /* of those before it, not put yet */
@@ -21,20 +23,42 @@ void upload_pool_init(struct upload_pool *u)
 	cond_init(&u->done);
 }
 
+/* So many go with the next put: one, or small ones that make a pack. */
+static size_t next_batch(struct pool *p, const struct upload_work *w)
+{
+	uint64_t sum_bytes = 0;
+	size_t i = w->next;
+
+	for (; i < w->small_count && i - w->next < PACK_MEMBERS_MAX; i++) {
+		sum_bytes += w->scos[i]->file_bytes;
+		if (sum_bytes > packs_bytes(p))
+			break;
+	}
+	return i > w->next ? i - w->next : 1;
+}
+
+static int put_batch(struct pool *p, const struct upload_work *w, size_t first, size_t count,
+		     struct err *e)
+{
+	if (count > 1)
+		return upload_pack(p, w->scos + first, count, w->claimed, e);
+	return w->claimed || upload_claim(p, w->scos[first]) ? upload_sco(p, w->scos[first], e) : 0;
+}
+
 /* Take one after the other. The lock is held, but for the puts themselves. */
 static void work_locked(struct pool *p, struct upload_work *w)
 {
 	struct upload_pool *u = &p->upload_pool;
 
 	while (w->next < w->count && w->result == 0) {
-		struct sco *s = w->scos[w->next++];
+		size_t first = w->next, count = next_batch(p, w);
 		struct err e = { 0 };
-		int r = 0;
+		int r;
 
+		w->next += count;
 		w->busy++;
 		mutex_unlock(&u->lock);
-		if (w->claimed || upload_claim(p, s))
-			r = upload_sco(p, s, &e);
+		r = put_batch(p, w, first, count, &e);
 		mutex_lock(&u->lock);
 		w->busy--;
 		if (r < 0 && w->result == 0) {
@@ -82,10 +106,28 @@ void upload_pool_stop(struct upload_pool *u)
 	u->helpers = NULL;
 }
 
-int upload_pool_put(struct pool *p, struct sco *const *scos, size_t count, bool claimed,
+/* Small ones first; how many these are. */
+static size_t sort_small(struct pool *p, struct sco **scos, size_t count)
+{
+	size_t small = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (packs_is_small(p, scos[i]->file_bytes)) {
+			struct sco *s = scos[i];
+
+			scos[i] = scos[small];
+			scos[small++] = s;
+		}
+	return small;
+}
+
+int upload_pool_put(struct pool *p, struct sco **scos, size_t count, bool claimed,
 		    size_t *ret_taken, struct err *e)
 {
-	struct upload_work w = { .scos = scos, .count = count, .claimed = claimed };
+	struct upload_work w = { .scos = scos,
+				 .count = count,
+				 .small_count = sort_small(p, scos, count),
+				 .claimed = claimed };
 	struct upload_pool *u = &p->upload_pool;
 
 	mutex_lock(&u->lock);

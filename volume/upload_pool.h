@@ -28,13 +28,14 @@ NODISCARD int upload_pool_start(struct pool *p);
 void upload_pool_stop(struct upload_pool *u);
 
 /*
- * Put SCOs, several at a time, until all are on the backend or one failed. Upload lock held.
+ * Put SCOs, several at a time, until all are on the backend or one failed; small ones share packs.
+ * Changes their order. Upload lock held.
  *
  * claimed:  the caller claimed them all; else each is claimed when its turn comes, or passed over.
  * Owns:     *ret_taken: so many, the first ones, are claimed no more, whatever came of them.
  * Errors:   the first that a put says.
  */
-NODISCARD int upload_pool_put(struct pool *p, struct sco *const *scos, size_t count, bool claimed,
+NODISCARD int upload_pool_put(struct pool *p, struct sco **scos, size_t count, bool claimed,
 			      size_t *ret_taken, struct err *e);
 
 #endif

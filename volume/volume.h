@@ -35,6 +35,7 @@ struct pool_options {
 	const char *shm_dir;	   /* for the ring; "": the pool directory itself */
 	const char *backend_url;   /* NULL or "": file: DIR/objects */
 	unsigned int backend_copy; /* enum backend_copy_mode */
+	unsigned int packs;	   /* enum pool_packs (packs.h) */
 	uint64_t sco_bytes;	   /* of new SCOs; used by pool_create only */
 	uint64_t ring_bytes;
 	uint32_t ring_frame_bytes; /* 0: 128 KiB */

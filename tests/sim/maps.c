@@ -1,4 +1,5 @@
 /* maps - what the newest root says of maps, against the rows. */
+#include "tests/sim/packed.h"
 #include "tests/sim/rows.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@ struct known {
 
 struct look {
 	struct backend *backend;
+	struct packed_set packed;
 	struct known *layers; /* of objects that are there, and frozen ones */
 	struct known *marks;
 	struct known *rows; /* of all pieces */
@@ -111,8 +113,7 @@ static int see_mark(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 static int get(struct look *l, const struct named_object *o, struct buf *out)
 {
 	buf_clear(out);
-	return backend_get_verified(l->backend, o->name, 0, buf_extend(out, (size_t)o->len_bytes),
-				    (size_t)o->len_bytes, o->crc, NULL);
+	return packed_get(&l->packed, l->backend, o->name, out);
 }
 
 static int image_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
@@ -194,6 +195,8 @@ static int look_at_root(struct look *l, const struct root_row *row)
 				(size_t)object.len_bytes, NULL);
 	if (r == 0)
 		r = root_decode(bytes.data, bytes.len_bytes, &root, NULL);
+	if (r == 0)
+		r = packed_by_root(&l->packed, l->backend, &root);
 	for (uint32_t i = 0; i < root.stream_count && r == 0; i++)
 		r = look_at_stream(l, &root.streams[i].manifest);
 	root_done(&root);
@@ -339,5 +342,6 @@ bool maps_agree(struct backend *b, struct meta *meta)
 	forget(&l.marks);
 	forget(&l.rows);
 	forget(&l.scos);
+	packed_done(&l.packed);
 	return r == 0 && !l.bad;
 }

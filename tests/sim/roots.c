@@ -1,4 +1,5 @@
 /* roots - of the root before the newest one, or any other, all that it names is still there. */
+#include "tests/sim/packed.h"
 #include "tests/sim/rows.h"
 
 #include <stdio.h>
@@ -7,26 +8,20 @@
 
 struct before {
 	struct backend *backend;
-	uint64_t newest; /* its number */
+	struct packed_set packed; /* of the root that is looked at */
+	uint64_t newest;	  /* its number */
 	bool bad;
 };
 
 static int read_whole(struct before *b, const char *name, struct buf *out)
 {
-	struct backend_object object;
-	int r = backend_head(b->backend, name, &object, NULL);
-
-	if (r < 0)
-		return r;
-	buf_clear(out);
-	return backend_get(b->backend, name, 0, buf_extend(out, (size_t)object.len_bytes),
-			   (size_t)object.len_bytes, NULL);
+	return packed_get(&b->packed, b->backend, name, out);
 }
 
 static void must_be_there(struct before *b, const char *name)
 {
 	struct backend_object object;
-	int r = backend_head(b->backend, name, &object, NULL);
+	int r = packed_head(&b->packed, b->backend, name, &object);
 
 	if (r == 0)
 		return;
@@ -86,6 +81,8 @@ static int see_root(struct before *b, const char *name)
 	if (r == 0)
 		r = root_decode(bytes.data, bytes.len_bytes, &root, NULL);
 	if (r == 0)
+		r = packed_by_root(&b->packed, b->backend, &root);
+	if (r == 0)
 		must_be_there(b, root.ns.name);
 	for (uint32_t i = 0; r == 0 && i < root.stream_count; i++)
 		r = see_manifest(b, root.streams[i].manifest.name);
@@ -101,6 +98,7 @@ bool root_is_whole(struct backend *b, const char *name)
 
 	if (r < 0)
 		fprintf(stderr, "'%s', a root: error %d\n", name, r);
+	packed_done(&before.packed);
 	return r == 0 && !before.bad;
 }
 
@@ -216,6 +214,8 @@ bool names_are_shown(struct backend *b, struct meta *meta)
 	if (r == 0)
 		r = root_decode(shown.data, shown.len_bytes, &root, NULL);
 	if (r == 0)
+		r = packed_by_root(&before.packed, b, &root);
+	if (r == 0)
 		r = read_whole(&before, root.ns.name, &shown);
 	if (r == 0)
 		r = rows_image_decode(shown.data, shown.len_bytes, &h, ignore_row, NULL, NULL);
@@ -225,6 +225,7 @@ bool names_are_shown(struct backend *b, struct meta *meta)
 		same = shown.len_bytes == wanted.len_bytes &&
 		       memcmp(shown.data, wanted.data, shown.len_bytes) == 0;
 	root_done(&root);
+	packed_done(&before.packed);
 	buf_done(&shown);
 	buf_done(&wanted);
 	return same;

@@ -1,4 +1,5 @@
 #include "tests/sim/rows.h"
+#include "tests/sim/packed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct walk {
 	struct counted *scos;
 	bool bad;
 	struct backend *backend;
+	struct packed_set packed;
 };
 
 static struct counted *counted(struct walk *w, uint64_t sco)
@@ -59,7 +61,7 @@ static int page_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 	return 0;
 }
 
-static bool is_on_backend(struct backend *b, uint64_t stream, uint64_t sco,
+static bool is_on_backend(const struct walk *w, uint64_t stream, uint64_t sco,
 			  const struct sco_row *row)
 {
 	char name[OBJECT_NAME_MAX + 1];
@@ -70,7 +72,7 @@ static bool is_on_backend(struct backend *b, uint64_t stream, uint64_t sco,
 		return false;
 	object_name_sco(name, (uint32_t)stream, sco, row->version, row->object_epoch);
 	for (unsigned int i = 0; i < HEAD_TRIES && r < 0 && r != -ENOENT; i++)
-		r = backend_head(b, name, &object, NULL);
+		r = packed_head(&w->packed, w->backend, name, &object);
 	/* A store that is down keeps what it has. */
 	return r == 0 ? object.len_bytes == row->file_bytes : r != -ENOENT;
 }
@@ -92,7 +94,7 @@ static int sco_row_seen(void *arg, const uint8_t *key, size_t key_bytes, const u
 	c = counted(w, sco);
 	c->has_row = true;
 	c->live = row.live_slots;
-	c->on_backend = is_on_backend(w->backend, stream, sco, &row);
+	c->on_backend = is_on_backend(w, stream, sco, &row);
 	return 0;
 }
 
@@ -151,14 +153,16 @@ bool rows_agree(struct env *env, struct meta *meta, const struct pool_options *o
 	struct row_key scos = { .bytes = { ROW_SCO }, .len_bytes = 1 };
 	struct row_key scos_end = { .bytes = { ROW_SCO + 1 }, .len_bytes = 1 };
 	struct walk w = { .backend = o->backend };
-	int r;
+	int r = packed_by_rows(&w.packed, meta);
 
-	r = meta_iterate(meta, META_STATE, &pages, &pages_end, page_row, &w, NULL);
+	if (r == 0)
+		r = meta_iterate(meta, META_STATE, &pages, &pages_end, page_row, &w, NULL);
 	if (r == 0)
 		r = meta_iterate(meta, META_STATE, &scos, &scos_end, sco_row_seen, &w, NULL);
 	if (r == 0)
 		r = list_files(env, o, file_seen, &w);
 	judge(&w);
+	packed_done(&w.packed);
 	return r == 0 && !w.bad;
 }
 
@@ -186,10 +190,18 @@ static int any_sco(void *arg, const char *name, const struct backend_object *obj
 
 bool nothing_left(struct backend *b, struct env *env, const struct pool_options *o)
 {
+	struct packed_set packed = { 0 };
 	bool left = false;
 	int r = list_files(env, o, any_file, &left);
 
 	if (r == 0)
 		r = backend_list(b, "", NULL, 100000, any_sco, &left, NULL);
+	if (r >= 0)
+		r = packed_by_rows(&packed, o->meta);
+	if (packed_count(&packed, "/sco/")) {
+		fprintf(stderr, "left in packs: %u SCOs\n", packed_count(&packed, "/sco/"));
+		left = true;
+	}
+	packed_done(&packed);
 	return r >= 0 && !left;
 }

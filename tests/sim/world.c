@@ -58,6 +58,7 @@ static void choose_options(struct world *w)
 		o->upload_interval_ns = min_u64(o->upload_interval_ns, 100000000);
 	}
 	o->map_piece_bytes = 100;
+	o->packs = sim_rand(s, 3) ? PACKS_ALWAYS : PACKS_NEVER;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
 	o->cache[0].path = w->cache;
 	o->cache_count = 1;

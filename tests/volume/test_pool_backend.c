@@ -199,6 +199,7 @@ START_TEST(a_linked_object_shares_the_inode_and_a_copy_does_not)
 	struct stat st;
 
 	pf.options.backend_copy = modes[_i];
+	pf.options.packs = PACKS_NEVER;
 	open_fresh();
 	o = make_object(OBJECT_DISK);
 	write_bytes(o, 0, mem, MIB / 2);

@@ -21,6 +21,7 @@ static void begin(void)
 	struct backend_options bo = { .attempts_max = 1 };
 
 	pf.options.backend_url = "mem:restore";
+	pf.options.packs = PACKS_NEVER; /* objects are found by their names */
 	pf.options.map_piece_bytes = 600;
 	pf.options.grace_time_ns = 0;
 	ck_assert_int_eq(backend_open(env_posix(), pf.options.backend_url, &bo, &store, NULL), 0);
