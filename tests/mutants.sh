@@ -56,6 +56,8 @@ detectors() {
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
 37 sim
 38 sim
+35 sim
+36 sim
 END
 }
 

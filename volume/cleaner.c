@@ -4,8 +4,12 @@
  *
  * Garbage is measured as of the last checkpoint. Victims are those with the least live data. What was
  * cleaned is buried by the checkpoint after, which may run while the next are cleaned.
+ *
+ * SCOs that only the store has are cleaned the same way, once the store holds too much that is dead, and
+ * flash has room and nothing to do: one at a time, for a part of the time, what lives of them is fetched.
  */
 #include "common/log.h"
+#include "volume/absent.h"
 #include "volume/clean_move.h"
 #include "volume/pool_impl.h"
 
@@ -24,6 +28,12 @@
 /* But so many SCOs at least; twice as many before the cleaner waits. */
 #define CLEANED_SCOS_MIN 8u
 
+/* On the store: so much of the time, one part of so many, goes into cleaning; and not while more of what
+ * may be dirty is, by the same part. */
+#define FAR_PART 4u
+/* Garbage there that is never worth it. */
+#define FAR_SLACK_SCOS 4u
+
 #define CLEAN_TROUBLE "volume: cleaning stopped, trying again at the next checkpoint"
 
 /* As counted: a checkpoint may count anew while a round goes on. */
@@ -40,6 +50,7 @@ struct victim_choice {
 	uint64_t cleaned_bytes; /* wait for a checkpoint to bury them */
 	uint64_t waiting_bytes; /* of these, for one that did not begin yet */
 	uint64_t waited_for;	/* that one */
+	bool far;		/* on the store: victims give no flash back */
 };
 
 /* The checkpoint that counts it, now that it was cleaned, is still to come. */
@@ -162,7 +173,7 @@ struct read_plan {
 };
 
 /* Keep the reader busy. */
-static int read_ahead(struct pool *p, struct read_plan *plan)
+static int keep_reading(struct pool *p, struct read_plan *plan)
 {
 	int r = 0;
 
@@ -197,7 +208,7 @@ static int clean_sco(struct pool *p, struct sco *s, struct read_plan *plan, uint
 		more = w->first_slot + w->count < s->next_slot;
 		clean_reader_drop(&p->clean_reader);
 		if (failed == 0)
-			failed = read_ahead(p, plan);
+			failed = keep_reading(p, plan);
 		if (r == -ESHUTDOWN || failed < 0)
 			break;
 	}
@@ -214,6 +225,8 @@ static bool note_cleaned(struct pool *p, const struct victim *v, uint64_t moved,
 {
 	bool useful = result == 0 && moved > 0;
 
+	if (result == STORE_AWAY) /* it may be moved another time */
+		return false;
 	GUARD(&p->scos->lock);
 	if (result < 0 && !v->sco->dead) /* damaged, or its stream failed: others can be cleaned */
 		log_warning("volume: not cleaned before it changes: %s", e->message);
@@ -222,8 +235,9 @@ static bool note_cleaned(struct pool *p, const struct victim *v, uint64_t moved,
 		return false;
 	}
 	v->sco->cleaned_in = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
-	__atomic_add_fetch(&p->cleaned_bytes, (uint64_t)v->data_slots * CLUSTER_BYTES,
-			   __ATOMIC_RELAXED);
+	if (!v->sco->absent)
+		__atomic_add_fetch(&p->cleaned_bytes, (uint64_t)v->data_slots * CLUSTER_BYTES,
+				   __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -244,7 +258,7 @@ static void note_waiting(struct pool *p, struct victim_choice *v, uint64_t bytes
 static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 {
 	struct read_plan plan = { .choice = v };
-	int r = read_ahead(p, &plan), cleaned = 0;
+	int r = keep_reading(p, &plan), cleaned = 0;
 
 	if (r < 0)
 		err_set(e, r, "reading ahead");
@@ -255,7 +269,9 @@ static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 		if (r == -ESHUTDOWN || r == -ENOMEM)
 			break;
 		if (note_cleaned(p, &v->victims[i], moved, r, e)) {
-			note_waiting(p, v, (uint64_t)v->victims[i].data_slots * CLUSTER_BYTES);
+			if (!v->far)
+				note_waiting(p, v,
+					     (uint64_t)v->victims[i].data_slots * CLUSTER_BYTES);
 			cleaned++;
 		}
 		drop_victims(p, v, i, i + 1);
@@ -298,20 +314,106 @@ static int clean_round(struct pool *p, struct err *e)
 	return r;
 }
 
+/* --- the store --------------------------------------------------------------------------------- */
+
+/* What the store holds of SCOs, as the last checkpoint counted; the best victim, referenced, of those
+ * that are nowhere else. */
+static void count_far(struct pool *p, struct sco **scos, size_t count, struct victim_choice *v)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct sco *s = scos[i];
+		struct victim victim = { s, 0, 0 };
+		bool may_go;
+
+		mutex_lock(&p->scos->lock);
+		victim.live_slots = s->live_slots;
+		victim.data_slots = sco_data_slots(s);
+		if (s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED &&
+		    !(s->row_flags & SCO_LINKED) && !s->dead && !is_cleaned(p, s)) {
+			v->used_bytes += s->file_bytes;
+			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
+		}
+		may_go = s->absent && !s->dead && !s->busy && s->live_slots > 0 &&
+			 !is_cleaned(p, s) && s->stuck != s->live_slots + 1 &&
+			 victim.live_slots * 10 <= victim.data_slots * 9;
+		mutex_unlock(&p->scos->lock);
+		if (!may_go)
+			continue;
+		if (!v->chosen || by_live(&victim, &v->victims[0]) < 0)
+			v->victims[0] = victim;
+		v->chosen = 1;
+	}
+	if (v->chosen)
+		sco_ref(p->scos, v->victims[0].sco);
+}
+
+static bool too_much_far(const struct pool *p, const struct victim_choice *v)
+{
+	uint64_t slack = FAR_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
+
+	return v->used_bytes > v->live_bytes / 100 * pool_option(p, clean_target_percent) + slack;
+}
+
+static bool may_clean_far(struct pool *p)
+{
+	uint64_t dirty = __atomic_load_n(&p->dirty_bytes, __ATOMIC_RELAXED);
+	uint64_t limit = __atomic_load_n(&p->dirty_limit_bytes, __ATOMIC_RELAXED);
+
+	return __atomic_load_n(&p->scos->any_absent, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&p->backend_failed_ns, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&p->reads_wait_ns, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&p->fenced, __ATOMIC_RELAXED) && dirty < limit / FAR_PART &&
+	       !pool_is_tight(p);
+}
+
+/* One SCO that only the store has. Returns whether it was cleaned, or negative. */
+static int clean_far(struct pool *p, struct err *e)
+{
+	struct victim first = { 0 };
+	struct victim_choice v = { .victims = &first, .far = true };
+	struct sco **scos;
+	size_t count;
+	int r;
+
+	if (!may_clean_far(p))
+		return 0;
+	r = sco_table_list(p->scos, 0, &scos, &count);
+	if (r < 0)
+		return err_set(e, r, "cleaning");
+	count_far(p, scos, count, &v);
+	sco_list_free(p->scos, scos, count);
+	if (v.chosen && too_much_far(p, &v))
+		r = clean_victims(p, &v, e);
+	drop_victims(p, &v, 0, v.chosen);
+	clean_reader_rest(&p->clean_reader);
+	if (r > 0)
+		job_kick(&p->checkpointer);
+	return r;
+}
+
 uint64_t cleaner_step(void *arg)
 {
 	struct pool *p = arg;
 	uint64_t now_ns = clock_mono_ns();
 	struct err e = { 0 };
+	bool far;
 	int r;
 
 	if (now_ns < p->cleaned_ns + ROUND_PAUSE_NS)
 		return p->cleaned_ns + ROUND_PAUSE_NS - now_ns;
 	r = clean_round(p, &e);
+	far = r == 0 && now_ns >= p->cleaned_far_ns;
+	if (far)
+		r = clean_far(p, &e);
 	if (r < 0 && r != -ESHUTDOWN)
 		log_trouble(&p->clean_trouble, CLEAN_TROUBLE, e.message);
 	else if (r >= 0)
 		log_trouble_over(&p->clean_trouble, CLEAN_TROUBLE);
+	if (far && r > 0) {
+		p->cleaned_ns = clock_mono_ns();
+		p->cleaned_far_ns = p->cleaned_ns + (FAR_PART - 1) * (p->cleaned_ns - now_ns);
+		return max_u64(p->cleaned_far_ns - p->cleaned_ns, ROUND_PAUSE_NS);
+	}
 	if (r > 0) /* and on, while a checkpoint runs */
 		return 0;
 	p->cleaned_ns = clock_mono_ns();

@@ -557,7 +557,7 @@ static void root_assert_is_sound(const struct root *r)
 		ASSERT(name_is_sound(r->condemned[i]));
 	ASSERT((r->pack_count != 0) == ((r->features.incompat & FEATURE_PACKS) != 0));
 	for (uint32_t i = 0; i < r->pack_count; i++)
-		ASSERT(name_is_sound(r->packs[i].object.name));
+		ASSERT(name_is_sound(r->packs[i].object.name) && r->packs[i].object.crc == 0);
 }
 
 int root_encode(const struct root *r, struct buf *out)
@@ -653,7 +653,8 @@ NODISCARD static int root_packs_decode(struct cursor *c, struct root *root, uint
 		if (named_object_get(c, &pack->object) < 0 || pack->object.name[0] == '\0')
 			return err_set(e, -EUCLEAN, "root: bad name of a pack");
 		tail = cursor_take(c, ROOT_PACK_TAIL_BYTES);
-		if (tail == NULL || le32_get(tail) > pack->object.len_bytes)
+		if (tail == NULL || pack->object.crc != 0 ||
+		    le32_get(tail) > pack->object.len_bytes)
 			return err_set(e, -EUCLEAN, "root: a pack's directory does not fit in it");
 		pack->directory_bytes = le32_get(tail);
 	}

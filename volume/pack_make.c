@@ -268,7 +268,6 @@ static void condemn_attempt(struct pack_maker *m)
 		log_warning("backend: a pack stays until the next start: name='%s'", m->name);
 	if (names)
 		meta_batch_free(p->meta, names);
-	p->idle_roots = 0;
 }
 
 static int commit_repack(struct repack *rp, struct err *e)
@@ -301,8 +300,10 @@ static int repack(struct repack *rp, struct err *e)
 	if (r == 0 && rp->maker.directory.member_count) {
 		pack_name(&rp->maker);
 		r = pack_put(&rp->maker, e);
-		if (r < 0)
+		if (r < 0) {
 			condemn_attempt(&rp->maker);
+			rp->maker.pool->idle_roots = 0; /* two more let this go */
+		}
 	}
 	return r == 0 ? commit_repack(rp, e) : r;
 }

@@ -5,7 +5,7 @@
  *
  * A pack is put whole (pack_make.c) and never changes. Its rows are durable before anything says that a
  * member is stored. A member is deleted by losing its row; a pack goes with its last member. The
- * argument: FORMAT.md 10.9.
+ * argument: FORMAT.md 10.10.
  *
  * Threads: any, unless said otherwise. The lock of the table is a leaf but for the metadata's.
  */

@@ -8,6 +8,7 @@
 #include "volume/pool_life.h"
 #include "volume/recovery.h"
 #include "volume/restore_impl.h"
+#include "volume/upload.h"
 
 #include "backend/backend.h"
 
@@ -108,6 +109,7 @@ void pool_free(struct pool *p)
 		free(p->own_strings[i]);
 	free(p->dir);
 	packs_done(&p->packs);
+	root_parts_done(&p->root_parts);
 	mutex_done(&p->backend_lock);
 	free(p);
 }

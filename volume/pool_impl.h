@@ -47,6 +47,13 @@ struct dropped_layer {
 	bool frozen_in; /* its tombstone belongs to the checkpoint that runs */
 };
 
+/* Small parts of the last roots that this process put (root_parts.c). */
+struct root_part;
+struct root_parts {
+	struct root_part *by_name, *oldest;
+	size_t len_bytes;
+};
+
 struct pool_metrics {
 	struct counter writes, write_bytes, reads, read_bytes, syncs;
 	struct counter direct_writes, merges_raced, parked, throttled;
@@ -151,6 +158,7 @@ struct pool {
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
+	struct root_parts root_parts;
 	uint64_t upload_retry_ns;  /* the uploader's own */
 	uint64_t root_sequence;	   /* of the metadata, when the last root had nothing new to show */
 	unsigned int idle_roots;   /* in turn that had nothing new to show */
@@ -161,6 +169,7 @@ struct pool {
 	uint64_t merge_hand; /* the merger's own, as the two below: layers up to it have to wait */
 	bool merge_later, merge_failed;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
+	uint64_t cleaned_far_ns;    /* the cleaner's own: not before, on the store */
 	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
 	uint64_t evict_asked_ns;    /* the evictor's own */
 	uint64_t evict_aged_ns;	    /* the evictor's own */

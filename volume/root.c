@@ -136,6 +136,8 @@ int root_read_object(struct pool *p, const struct named_object *o, struct buf *o
 {
 	uint8_t *to;
 
+	if (root_parts_find(p, o->name, out))
+		return 0;
 	buf_clear(out);
 	to = o->len_bytes <= IMAGE_BYTES_MAX ? buf_extend(out, (size_t)o->len_bytes) : NULL;
 	if (!to)
@@ -171,7 +173,11 @@ static int put_by_itself(struct root_builder *b, const struct buf *bytes,
 {
 	int r = try_name(b, object->name, e);
 
-	return r == 0 ? upload_put_buf(b->pool, bytes, object, e) : r;
+	if (r == 0)
+		r = upload_put_buf(b->pool, bytes, object, e);
+	if (r == 0)
+		root_parts_keep(b->pool, object->name, bytes);
+	return r;
 }
 
 int root_put_waiting(struct root_builder *b, struct err *e)
@@ -229,6 +235,7 @@ int root_put_object(struct root_builder *b, const struct buf *bytes, struct name
 	pack_added(m);
 	object->len_bytes = bytes->len_bytes;
 	object->crc = m->directory.members[m->directory.member_count - 1].object.crc;
+	root_parts_keep(b->pool, object->name, bytes);
 	return 0;
 }
 
@@ -438,12 +445,14 @@ int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_
 	char name[OBJECT_NAME_MAX + 1];
 	struct buf bytes;
 	uint8_t *to;
+	bool kept;
 	int r;
 
 	object_name_root(name, number, epoch);
 	buf_init(&bytes, IMAGE_BYTES_MAX);
-	r = backend_head(p->backend, name, &object, e);
-	if (r == 0) {
+	kept = root_parts_find(p, name, &bytes);
+	r = kept ? 0 : backend_head(p->backend, name, &object, e);
+	if (r == 0 && !kept) {
 		to = buf_extend(&bytes, (size_t)object.len_bytes);
 		r = to ? backend_get(p->backend, name, 0, to, (size_t)object.len_bytes, e) :
 			 err_set(e, -ENOMEM, "root");

@@ -69,6 +69,10 @@ NODISCARD int root_put_object(struct root_builder *b, const struct buf *bytes,
 			      struct named_object *object, struct err *e);
 /* What was to be put, and waits for more to go with it. */
 NODISCARD int root_put_waiting(struct root_builder *b, struct err *e);
+/* root_parts.c. Upload lock held, or nobody else is there. The oldest go when it is too much. */
+void root_parts_keep(struct pool *p, const char *name, const struct buf *bytes);
+/* out is replaced. */
+bool root_parts_find(struct pool *p, const char *name, struct buf *out);
 /* Fetch an object whole and check it against what named it; out is replaced. */
 NODISCARD int root_read_object(struct pool *p, const struct named_object *o, struct buf *out,
 			       struct err *e);

@@ -39,6 +39,8 @@ NODISCARD int upload_sco(struct pool *p, struct sco *s, struct err *e);
  */
 NODISCARD int upload_check_owner(struct pool *p, struct err *e);
 
+/* What was kept of roots goes with the pool (root_parts.c). */
+void root_parts_done(struct root_parts *parts);
 /* The first root that can show what changes now. Checkpoint lock held. */
 uint64_t root_next(const struct pool *p);
 /* Delete what was condemned long enough ago (orphans.c). Right behind a commit; upload lock held. */

@@ -289,6 +289,44 @@ leftovers_of_an_older_epoch_are_found_once_they_should_be_gone() {
 	done
 }
 
+# Of a store that takes links small objects do not travel together unless it is told.
+small_objects_in_packs_are_walked() {
+	local n pack missed=
+	fresh
+	closed
+	set_key packs always
+	"$vpool" mount "$pool" "$mnt"
+	for n in {1..30}; do
+		write "disk$n.raw" 0 0
+		printf 'disk %s' "$n" >"$mnt/disk$n.raw"
+	done
+	write large.raw 0 3
+	"$vpool" sync "$mnt" >/dev/null
+	for n in {1..20}; do
+		rm "$mnt/disk$n.raw"
+	done
+	for n in 1 2 3 4; do
+		printf 'again %s' "$n" >"$mnt/disk30.raw"
+		"$vpool" sync "$mnt" >/dev/null
+	done
+	closed
+	clean packed compared
+	says "behind 0"
+	(($(find "$pool/objects" -path '*/sco/*' | wc -l) <= 5))
+	exits 0 "$vpool" check --data "$pool"
+	# A condemned one is missed by nobody.
+	for pack in "$pool"/objects/pack/*; do
+		mv "$pack" "$work/pack"
+		[[ $(walk) == *"'pack/${pack##*/}' is missing"* ]] && missed=1
+		mv "$work/pack" "$pack"
+	done
+	[[ -n $missed ]]
+	clean packed
+	"$vpool" mount "$pool" "$mnt"
+	[[ $(<"$mnt/disk25.raw") == "disk 25" && $(<"$mnt/disk30.raw") == "again 4" ]]
+	closed
+}
+
 # A SCO that is made and dies between two roots takes its entries with it, and
 # what the root names does not tell of them.
 a_truncation_alone_is_in_the_root() {
@@ -306,6 +344,7 @@ tests=(what_is_reachable_is_what_is_there
 	a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount
 	files_that_are_too_many_missing_or_damaged_are_found
 	leftovers_of_an_older_epoch_are_found_once_they_should_be_gone
+	small_objects_in_packs_are_walked
 	a_truncation_alone_is_in_the_root)
 for t in "${tests[@]}"; do
 	[[ -n ${1:-} && $t != *"$1"* ]] && continue

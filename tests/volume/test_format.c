@@ -363,6 +363,7 @@ static void root_random(struct rng *rng, void *value)
 	EXPECT(r->packs != NULL, "no memory");
 	for (uint32_t i = 0; i < r->pack_count; i++) {
 		random_named(rng, &r->packs[i].object);
+		r->packs[i].object.crc = 0;
 		r->packs[i].directory_bytes =
 			(uint32_t)min_u64(rng_u32(rng, 0, 1000000), r->packs[i].object.len_bytes);
 		r->features.incompat |= FEATURE_PACKS;
@@ -697,7 +698,7 @@ START_TEST(a_newer_version_is_not_supported_rather_than_damaged)
 }
 END_TEST
 
-/* Bit 128, the first of incompat, is that of snapshots. FEATURE_PACKS among the bits of the three sets. */
+/* Bit 128, the first of incompat, is that of snapshots, the next one FEATURE_PACKS. */
 #define PACKS_BIT 129u
 
 START_TEST(foreign_feature_bits_refuse_unless_compatible)

@@ -628,6 +628,57 @@ START_TEST(a_cut_in_a_cluster_that_is_absent_keeps_its_first_part)
 }
 END_TEST
 
+/* --- what is dead on the backend ---------------------------------------------------------------- */
+
+#define SMALL_PIECE_BYTES (128 * KIB)
+
+static uint64_t objects_bytes(void)
+{
+	char path[PATH_BYTES];
+
+	return tree_bytes(pool_path(path, "objects"));
+}
+
+/* Rounds of checkpoint and root, which call the cleaner, until the backend holds no more than this. */
+static bool backend_is_down_to(void *arg)
+{
+	sync_backend();
+	checkpoint();
+	job_kick(&pf.pool->cleaner);
+	return objects_bytes() <= *(uint64_t *)arg;
+}
+
+START_TEST(garbage_that_only_the_backend_has_is_reclaimed)
+{
+	/* 1.6 of what lives, four SCOs of slack, two more of maps, names and roots. */
+	uint64_t bound = LARGE_BYTES / 10 * 16 + 6 * MIB, id;
+	struct object *o;
+	uint32_t random = 1;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	id = make_large();
+	o = get_object(id);
+	/* Half of all pieces anew, others each time: no SCO dies whole. */
+	for (uint64_t i = 0; i < 5 * LARGE_BYTES / SMALL_PIECE_BYTES / 2; i++) {
+		uint64_t at;
+		uint8_t *mem;
+
+		random = random * 1664525 + 1013904223;
+		at = (uint64_t)(random >> 8) % (LARGE_BYTES / SMALL_PIECE_BYTES) *
+		     SMALL_PIECE_BYTES;
+		mem = pattern_mem(PIECE_BYTES, at / PIECE_BYTES * PIECE_BYTES);
+		write_bytes(o, at, mem + at % PIECE_BYTES, SMALL_PIECE_BYTES);
+		free(mem);
+	}
+	object_close(o);
+	wait_until(backend_is_down_to, &bound, 50, "cleaning of the backend");
+	expect_large(id);
+	pool_fixture_restart();
+	expect_large(id);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_cache");
@@ -653,6 +704,7 @@ int main(void)
 	tcase_add_test(t, a_fenced_pool_evicts_nothing);
 	tcase_add_test(t, files_that_are_the_backends_objects_stay);
 	tcase_add_test(t, an_evicted_file_gives_its_space_back);
+	tcase_add_test(t, garbage_that_only_the_backend_has_is_reclaimed);
 	tcase_add_loop_test(t, what_was_evicted_is_there_after_a_crash, 0, 2);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);

@@ -389,7 +389,9 @@ ManifestSco = namedtuple(
     "ManifestSco", "number version slot_count object_epoch file_bytes footer_crc first_lsn last_lsn"
 )
 Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
-Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned")
+Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
+Pack = namedtuple("Pack", "pool epoch number members")
+PACKS = 2  # an incompat feature of a pool's row and of a root
 
 
 def _ends_with_crc(data, magic, what):
@@ -433,6 +435,36 @@ def map_piece(data):
     return struct.unpack_from("<I", data, 1)[0], named
 
 
+def pack_row(data):
+    """None of a pack's own row, else (offset, Named) of a member."""
+    what = "row 'B'"
+    need(len(data) >= 21, what + ": length")
+    need(struct.unpack("<I", data[-4:])[0] == crc(b"B" + data[:-4]), what + ": bad checksum")
+    need(data[0] == 1, f"{what}: version {data[0]}")
+    if len(data) == 21:
+        size, directory, count = struct.unpack_from("<QII", data, 1)
+        need(directory <= size and 1 <= count <= 2000, what + ": fields")
+        return None
+    at, named = _named(data, 9, what)
+    need(at == len(data) - 4 and named.name, what + ": name")
+    return struct.unpack_from("<Q", data, 1)[0], named
+
+
+def pack(data, end):
+    """The directory of a pack, whose members end where it begins."""
+    _ends_with_crc(data, b"VPPACK01", "pack")
+    count, pool, epoch, number = struct.unpack_from("<I16sQQ", data, 12)
+    at, members, place = 48, {}, 0
+    for _ in range(count):
+        (offset,) = struct.unpack_from("<Q", data, at)
+        at, named = _named(data, at + 8, "pack")
+        need(offset == place and named.name not in members, "pack: members are not side by side")
+        members[named.name] = (offset, named)
+        place += named.size
+    need(at == len(data) - 4 and place == end, "pack: its members do not fill it")
+    return Pack(pool, epoch, number, members)
+
+
 def manifest(data):
     _ends_with_crc(data, b"VPMANIF1", "manifest")
     count, pool, stream, z, epoch, root, lsn, map_lsn = struct.unpack_from("<I16sIIQQQQ", data, 12)
@@ -449,8 +481,8 @@ def manifest(data):
 
 def root(data):
     _ends_with_crc(data, b"VPROOT01", "root")
-    zero(data[12:16], "root")
-    no_features(data, 16, "root")
+    (packs,) = struct.unpack_from("<I", data, 12)
+    need(struct.unpack_from("<QQQ", data, 16) == (0, 0, PACKS if packs else 0), "root: features")
     pool, epoch, number, created, streams, condemned = struct.unpack_from("<16sQQqII", data, 40)
     at, ns = _named(data, 88, "root")
     found, names = [], []
@@ -462,6 +494,11 @@ def root(data):
         size = data[at]
         names.append(data[at + 1 : at + 1 + size].decode("ascii"))
         at += 1 + size
+    lists = []
+    for _ in range(packs):
+        at, named = _named(data, at, "root")
+        lists.append((named, struct.unpack_from("<I", data, at)[0]))
+        at += 4
     need(at == len(data) - 4, "root: bytes behind its end")
     need([s for s, _ in found] == sorted({s for s, _ in found}), "root: streams are not in order")
-    return Root(pool, epoch, number, created, ns, found, names)
+    return Root(pool, epoch, number, created, ns, found, names, lists)

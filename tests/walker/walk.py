@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+import tempfile
 import time
 from collections import Counter
 
@@ -25,7 +26,7 @@ from crc32c import crc
 SCO_FILE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{9})-([0-9a-f]{8})")
 POOL_FILES = {"cache", "lock", "meta", "objects", "reserve", "ring.id", "vpool.conf", "vpool.log"}
 OBJECT = re.compile(
-    "root/([0-9a-f]{16})-[0-9a-f]{16}|(?:ns|[0-9a-f]{8}/(?:manifest|map|piece|sco))/[-0-9a-f]+-([0-9a-f]{16})"
+    "root/([0-9a-f]{16})-[0-9a-f]{16}|(?:ns|pack|[0-9a-f]{8}/(?:manifest|map|piece|sco))/[-0-9a-f]+-([0-9a-f]{16})"
 )
 PROBLEMS_MAX = 50
 DAY_S = 86400
@@ -33,6 +34,10 @@ DAY_S = 86400
 
 def name_sco(stream, number, version, epoch):
     return f"{stream:08x}/sco/{number:09x}-{version:08x}-{epoch:016x}"
+
+
+def name_pack(epoch, number):
+    return f"pack/{number:016x}-{epoch:016x}"
 
 
 def epoch_of(name):
@@ -56,6 +61,9 @@ class Walk:
         self.pool_row = self.root_row = None
         self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "x": Counter()}
         self.local, self.remote = {}, {}  # number -> Sco
+        self.packs = {}  # name -> {name of a member: (offset, Named)}, as the rows have it
+        self.packed = {}  # name of a member -> (name of its pack, offset, size, checksum)
+        self.taken_out = None  # directory of members, each as a file
 
     def say(self, what):
         self.problems += 1
@@ -97,6 +105,12 @@ class Walk:
         elif kind == "X":
             number, _ = f.key_numbers(key, 2)
             self.condemned.setdefault(f.condemned(value), set()).add(number)
+        elif kind == "B":
+            epoch, rest = f.key_numbers(key, 2)
+            members, member = self.packs.setdefault(name_pack(epoch, rest >> 16), {}), f.pack_row(value)
+            f.need((member is None) == (rest & 0xFFFF == 0), "row 'B': a pack's or a member's")
+            if member:
+                members[member[1].name] = member
         elif kind == "m":
             layer, number = f.key_numbers(key, 2)
             places = maps.page(rocks.merged_list(value))
@@ -135,7 +149,7 @@ class Walk:
                 kind = chr(key[0])
                 self.counts["rows"] += 1
                 try:
-                    f.need(kind in {"names": "PKSCOLRXF", "state": "omsc"}.get(family, ""), "kind")
+                    f.need(kind in {"names": "PKSCOLRXFB", "state": "omsc"}.get(family, ""), "kind")
                     self.take_row(kind, key, value)
                 except f.Bad as bad:
                     self.say(f"row {key.hex()} of {family}: {bad}")
@@ -233,7 +247,7 @@ class Walk:
         """It is on the backend only."""
         self.counts["absent"] += 1
         name = name_sco(stream, number, row.version, row.object_epoch)
-        path = os.path.join(self.objects, name)
+        path = self.path_of(name)
         if os.path.exists(path):  # else it is told where the backend is looked at
             self.take_sco(path, stream, number, row, lambda what: self.say(f"'{name}': {what}"))
 
@@ -338,8 +352,51 @@ class Walk:
 
     # --- the backend ---
 
+    def take_packs(self):
+        for pack, members in self.packs.items():
+            for name, (offset, named) in members.items():
+                f.need(name not in self.packed, f"'{name}' lies in two packs")
+                self.packed[name] = (pack, offset, named.size, named.crc)
+
+    def path_of(self, name):
+        """A file with the bytes of an object; of one that is missing there is none."""
+        if name not in self.packed:
+            return os.path.join(self.objects, name)
+        pack, offset, size, sum_ = self.packed[name]
+        path = os.path.join(self.taken_out, name.replace("/", "_"))
+        if not os.path.exists(path) and os.path.exists(os.path.join(self.objects, pack)):
+            with open(os.path.join(self.objects, pack), "rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+            if crc(data) != sum_:
+                self.say(f"backend: '{name}' in '{pack}': wrong checksum")
+            with open(path, "wb") as file:
+                file.write(data)
+        return path
+
+    def look_at_packs(self, root):
+        """Whoever has the root alone finds in its packs what the rows say."""
+        found = {}
+        for named, directory_bytes in root.packs:
+            path = os.path.join(self.objects, named.name)
+            if not os.path.exists(path):
+                continue  # nothing in it is needed any more
+            with open(path, "rb") as file:
+                data = file.read()
+            f.need(len(data) == named.size, f"'{named.name}': not as named")
+            end = named.size - directory_bytes
+            pack = f.pack(data[end:], end)
+            own = (pack.pool, name_pack(pack.epoch, pack.number))
+            f.need(own == (root.pool, named.name), f"'{named.name}': another's pack")
+            found[named.name] = pack.members
+        for pack, members in self.packs.items():
+            for name, member in members.items():
+                if pack in found and found[pack].get(name) != member:
+                    self.say(f"backend: '{name}' is not in '{pack}' as its row says")
+        return found
+
     def get(self, named):
-        with open(os.path.join(self.objects, named.name), "rb") as file:
+        with open(self.path_of(named.name), "rb") as file:
             data = file.read()
         f.need(len(data) == named.size and crc(data) == named.crc, f"'{named.name}': not as named")
         return data
@@ -356,11 +413,15 @@ class Walk:
             if os.stat(os.path.join(self.objects, name)).st_ctime < time.time() - DAY_S:
                 self.say(f"backend: '{name}' should have been removed")
         there = {n for n in there if not n.startswith("tmp/")}
+        packs = there & self.packs.keys()
+        there |= {name for pack in packs for name in self.packs[pack]}
         self.counts["stored"] = len(there)
+        self.counts["packed"] = len(self.packed)
         known = {"pool.json"} | {n for n in there if re.fullmatch("epoch/[0-9a-f]{16}", n)}
         for name in sorted(n for n in known if n.startswith("epoch/")):
             if int(name[6:], 16) > self.pool_row.epoch:
                 self.say(f"backend: '{name}': an epoch that is still to come")
+        known |= self.packs.keys()
         for number, (stream, row) in self.sco_rows.items():
             if row.flags & f.UPLOADED:
                 known.add(name_sco(stream, number, row.version, row.object_epoch))
@@ -400,6 +461,7 @@ class Walk:
         f.need(root.pool == self.pool_row.pool, "the root is another pool's")
         f.need((root.epoch, root.number) == tuple(self.root_row)[::-1], "the root's name is not its own")
         known = {name, root.ns.name}
+        in_root = {n for members in self.look_at_packs(root).values() for n in members}
         state = maps.Layers()
         for key, value in f.image(self.get(root.ns)).rows:
             kind = chr(key[0])
@@ -423,6 +485,8 @@ class Walk:
         for number in sorted(named - stored):
             self.say(f"backend: the root's maps name SCO {number:x}, which the root has not")
         self.compare(state, manifests)
+        for name in sorted(known & self.packed.keys() - in_root):
+            self.say(f"backend: '{name}' lies in a pack that the root does not name")
         return known
 
     def look_at_places(self, state, behind):
@@ -478,7 +542,7 @@ class Walk:
 
     def look_at_stored_sco(self, m, s):
         name = name_sco(m.stream, s.number, s.version, s.object_epoch)
-        path, own = os.path.join(self.objects, name), self.local.get(s.number)
+        path, own = self.path_of(name), self.local.get(s.number)
         if not os.path.exists(path):
             return  # told with all that is missing
         say = lambda what: self.say(f"backend: '{name}': {what}")
@@ -545,8 +609,13 @@ class Walk:
         self.look_at_places(state, behind)
 
     def run(self):
+        with tempfile.TemporaryDirectory(prefix="vpool-walk.") as self.taken_out:
+            return self.walk()
+
+    def walk(self):
         self.caches, self.objects = self.settings()
         self.take_rows()
+        self.take_packs()
         self.look_at_pool_directory(os.path.join(self.pool, "cache") in self.caches)
         for index, directory in enumerate(self.caches):
             self.look_at_cache(index, directory)
@@ -559,7 +628,7 @@ class Walk:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
             "rows inodes objects pages mapped files clusters stored linked copies condemned unswept temporary"
-            " ending compared behind"
+            " ending compared behind packed"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())
         print(f"walked: {said}; {self.problems} problems")
