@@ -13,6 +13,7 @@
 #define LARGE_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define THREADS_DEFAULT	    4u
 #define SMALL_BYTES	    ((size_t)16 << 10)
+#define MANY		    20u
 /* Clocks that differ by less are in step. */
 #define CLOCK_SLACK_NS ((int64_t)5 * 1000000000)
 
@@ -238,6 +239,32 @@ static int step_delete(struct exam *x, struct store_exam_step *s)
 	return 0;
 }
 
+/* Names that are there, and one that is not. */
+static int step_delete_many(struct exam *x, struct store_exam_step *s)
+{
+	char names[MANY + 1][EXAM_NAME_BYTES], part[EXAM_NAME_BYTES], byte;
+	const char *list[MANY + 1];
+	struct err e = { 0 };
+	int r = 0;
+
+	for (unsigned int i = 0; i <= MANY && r == 0; i++) {
+		(void)snprintf(part, sizeof(part), "many/%u", i);
+		list[i] = exam_name(x, names[i], part);
+		r = i < MANY ? exam_put(x, part, x->bytes, 1, 0, &e) : 0;
+	}
+	if (r < 0)
+		return exam_failed(s, "put", r, &e);
+	r = backend_delete_many(x->backend, list, MANY + 1, NULL, &e);
+	if (r < 0)
+		return exam_failed(s, "delete of many", r, &e);
+	for (unsigned int i = 0; i < MANY; i++)
+		if (backend_get(x->backend, names[i], 0, &byte, 1, NULL) != -ENOENT)
+			return say(s, STORE_EXAM_FAILED, "what was deleted can still be read");
+	if (backend_caps(x->backend) & BACKEND_CAP_DELETE_MANY)
+		return say(s, STORE_EXAM_OK, "%u names in one request", MANY + 1);
+	return say(s, STORE_EXAM_ABSENT, "the store has no delete of many: each takes a request");
+}
+
 static int step_claim(struct exam *x, struct store_exam_step *s)
 {
 	struct err e = { 0 };
@@ -311,12 +338,12 @@ static const struct {
 	const char *name;
 	int (*run)(struct exam *x, struct store_exam_step *s);
 } steps[] = {
-	{ "put and get", step_put },	{ "replace", step_replace },
-	{ "range", step_range },	{ "missing object", step_missing },
-	{ "large object", step_large }, { "list in order", step_list },
-	{ "delete", step_delete },	{ "put if absent", step_claim },
-	{ "clock", step_clock },	{ "speed", exam_speed },
-	{ "clean up", step_clean },
+	{ "put and get", step_put },	 { "replace", step_replace },
+	{ "range", step_range },	 { "missing object", step_missing },
+	{ "large object", step_large },	 { "list in order", step_list },
+	{ "delete", step_delete },	 { "delete many", step_delete_many },
+	{ "put if absent", step_claim }, { "clock", step_clock },
+	{ "speed", exam_speed },	 { "clean up", step_clean },
 };
 STATIC_ASSERT(ARRAY_SIZE(steps) <= STORE_EXAM_STEPS_MAX, "each step has a place");
 

@@ -497,6 +497,7 @@ backend_check_tries_a_store() {
 	fresh
 	exits 0 "$vpool" backend check "file://$work/store"
 	says "put if absent   ok"
+	says "delete many"
 	says "fencing         prevents"
 	same "$(find "$work/store" -type f | wc -l)" 0
 	same "$(json "$("$vpool" backend check --json "file://$work/store")" \
