@@ -53,6 +53,8 @@ static int send_with(struct store_swift *s, const struct swift_token *token,
 					.headers = headers,
 					.header_count = q->header_count + 1,
 					.source = q->source,
+					.sent = q->sent,
+					.sent_arg = q->sent_arg,
 					.dst = q->dst,
 					.dst_len_bytes = q->dst_len_bytes,
 					.text_bytes_max = q->text_bytes_max };

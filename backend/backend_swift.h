@@ -162,6 +162,8 @@ struct swift_request {
 	const struct http_header *headers;
 	size_t header_count;
 	const struct backend_source *source;
+	void (*sent)(void *arg, const void *bytes, size_t len_bytes); /* as http_request.sent */
+	void *sent_arg;
 	void *dst;
 	size_t dst_len_bytes;
 	size_t text_bytes_max;

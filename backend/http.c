@@ -235,6 +235,8 @@ static ssize_t source_part(struct transfer *t, void *dst, size_t dst_len_bytes)
 
 	if (n >= 0 && t->reader.done_bytes == t->source.len_bytes)
 		r = source_finish(&t->reader, t->e);
+	if (n > 0 && r == 0 && t->request->sent)
+		t->request->sent(t->request->sent_arg, dst, (size_t)n);
 	return r < 0 ? r : n;
 }
 
@@ -312,6 +314,8 @@ static int prepare_body(struct transfer *t)
 	if (whole->data)
 		t->source.data = (const char *)whole->data + q->source_offset_bytes;
 	source_start(&t->reader, t->client->env, &t->source);
+	if (q->sent)
+		q->sent(q->sent_arg, NULL, 0);
 	t->body_bytes = len_bytes;
 	if (len_bytes == 0)
 		return source_finish(&t->reader, t->e);

@@ -40,6 +40,9 @@ struct http_request {
 	const struct backend_source *source; /* NULL: body, or none */
 	uint64_t source_offset_bytes;	     /* a part of it (multipart); 0 and source_len_bytes */
 	uint64_t source_len_bytes;	     /* 0: all of it */
+	/* Told the bytes of the source while they leave, in order; NULL, 0: they begin (again). */
+	void (*sent)(void *arg, const void *bytes, size_t len_bytes);
+	void *sent_arg;
 	/* A body of a success goes to dst, exactly dst_len_bytes; NULL: into the answer's text. */
 	void *dst;
 	size_t dst_len_bytes;

@@ -265,7 +265,7 @@ static int look(void *arg, const char *name, const struct backend_object *object
 	memcpy(s->after, name, strlen(name) + 1);
 	/* One that is known goes with its members. */
 	if (packs_each_member(s->pool, name, look_at_member, &l, &r))
-		return r;
+		return r ? r : know(s, name);
 	return look_at(s, name, object->modified_ns);
 }
 
@@ -278,6 +278,26 @@ static int list_all(struct sweep *s, struct err *e)
 				 look, s, e);
 	while (r == (int)LIST_PAGE);
 	return r < 0 ? r : 0;
+}
+
+/* Of a pack that is gone rows may be left, where a crash came between the two. */
+static int look_at_lost_packs(struct sweep *s, struct err *e)
+{
+	struct pack_look l = { s, 0 };
+	struct root packs = { 0 };
+	int r = packs_list(s->pool, &packs, e), result = 0;
+
+	for (uint32_t i = 0; i < packs.pack_count && r == 0; i++) {
+		const char *name = packs.packs[i].object.name;
+		struct known_name *found;
+
+		HASH_FIND_STR(s->known, name, found);
+		if (!found && packs_each_member(s->pool, name, look_at_member, &l, &result) &&
+		    result < 0)
+			r = err_set(e, result, "packs");
+	}
+	root_done(&packs);
+	return r;
 }
 
 static int remove_orphans(struct pool *p, char (*orphans)[OBJECT_NAME_MAX + 1], size_t count,
@@ -305,6 +325,8 @@ int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)
 		r = meta_iterate(p->meta, META_NAMES, &from, &until, know_condemned, &s, e);
 	if (r == 0)
 		r = list_all(&s, e);
+	if (r == 0)
+		r = look_at_lost_packs(&s, e);
 	for (size_t at = 0; at < s.count && r == 0; at += BURY_NAMES)
 		r = remove_orphans(p, s.orphans + at, min_u64(s.count - at, BURY_NAMES), e);
 	HASH_ITER (hh, s.known, k, next) {
