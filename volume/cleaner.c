@@ -5,8 +5,8 @@
  * Garbage is measured as of the last checkpoint. Victims are those with the least live data. What was
  * cleaned is buried by the checkpoint after, which may run while the next are cleaned.
  *
- * SCOs that only the store has are cleaned the same way, once the store holds too much that is dead, and
- * flash has room and nothing to do: one at a time, for a part of the time, what lives of them is fetched.
+ * SCOs that only the store has are cleaned the same way, once the store holds too much that is dead,
+ * and flash has room and nothing to do: one at a time, for a part of the time.
  */
 #include "common/log.h"
 #include "volume/absent.h"
