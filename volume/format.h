@@ -31,7 +31,7 @@ struct features {
 #define FEATURE_SNAPSHOTS	UINT64_C(1)
 #define FEATURES_KNOWN_INCOMPAT FEATURE_SNAPSHOTS
 /* Of a pool's row and a root: objects may lie in packs. */
-#define FEATURE_PACKS		UINT64_C(2)
+#define FEATURE_PACKS UINT64_C(2)
 /* ... and these in a pool's row and in a root. */
 #define FEATURES_OF_POOL FEATURE_PACKS
 
