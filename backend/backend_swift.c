@@ -295,7 +295,7 @@ static int read_head(const struct http_answer *a, const char *name,
 	struct backend_object object = { .modified_ns = 0 };
 	int64_t seconds;
 
-	if (!length || u64_parse(length, &object.len_bytes) < 0)
+	if (!length || u64_parse(length, &object.len_bytes) < 0 || object.len_bytes > INT64_MAX)
 		return err_set(e, -EAGAIN, "'%s': the store does not say how long it is", name);
 	if (modified && http_date_parse(modified, &seconds) == 0 && seconds > 0 &&
 	    seconds < INT64_MAX / (int64_t)NS_PER_SEC)

@@ -351,6 +351,17 @@ START_TEST(a_head_without_a_length_is_refused)
 }
 END_TEST
 
+START_TEST(a_length_that_no_object_can_have_is_refused)
+{
+	struct backend_object object = { .len_bytes = 77 };
+
+	server_reply(sw.server, SERVER_KEEP,
+		     "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\n");
+	ck_assert_int_eq(swift_fx_head("x", &object), -EAGAIN);
+	ck_assert_uint_eq(object.len_bytes, 77);
+}
+END_TEST
+
 START_TEST(delete_succeeds_when_the_object_is_gone)
 {
 	answer("204 No Content", "", "");
@@ -397,6 +408,7 @@ int main(void)
 	tcase_add_test(tc, a_store_that_fails_at_the_second_look_has_said_nothing);
 	tcase_add_test(tc, head_tells_length_and_time);
 	tcase_add_test(tc, a_head_without_a_length_is_refused);
+	tcase_add_test(tc, a_length_that_no_object_can_have_is_refused);
 	tcase_add_test(tc, delete_succeeds_when_the_object_is_gone);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
