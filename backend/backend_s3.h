@@ -67,7 +67,8 @@ void s3_keys_free(struct s3_keys *keys);
 /* At the end of each element: its path like "Error/Code" and its own text. != 0 ends it. */
 typedef int s3_xml_fn(void *arg, const char *path, const char *text);
 
-/* Errors: -EBADMSG not well-formed, a DTD, too deep or too long; what fn returned. */
+/* Errors: -EBADMSG not well-formed, a DTD, too deep or too long; what fn returned. Memory: 64 KiB, and
+ * 64 bytes for each byte of the text. */
 NODISCARD int s3_xml_parse(const struct buf *text, s3_xml_fn *fn, void *arg);
 
 struct s3_error {

@@ -75,7 +75,8 @@ const char *swift_value_name(enum swift_value v);
 /* Overwrite and free; NULL is fine. */
 void swift_secret_free(char *secret);
 
-/* ---- what Keystone and containers say (backend_swift_json.c) --------------------------------- */
+/* ---- what Keystone and containers say (backend_swift_json.c) ---------------------------------
+ * Memory: 128 bytes for each byte of the text, whose length http_request bounds. */
 
 /* The body of POST /v3/auth/tokens. Owns: *ret_text, for swift_secret_free(). Errors: -ENOMEM. */
 NODISCARD int swift_keystone_request(const struct swift_config *c, char **ret_text, struct err *e);

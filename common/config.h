@@ -7,7 +7,8 @@
  * comments, and " ;" (blank and semicolon) ends a value. Whatever the table does not know, whatever
  * is given twice and whatever is out of range is refused with file and line.
  *
- * struct config is plain memory: it owns nothing and may be copied by assignment.
+ * struct config is plain memory: it owns nothing and may be copied by assignment. Reading one allocates
+ * two of them at most, and the text.
  */
 #ifndef COMMON_CONFIG_H
 #define COMMON_CONFIG_H

@@ -4,7 +4,8 @@
  * POOL/control.sock, mode 0600. Besides the mode, the peer's credentials decide: root and the user
  * of the daemon are served, nobody else. A connection carries one request, a JSON object of at most
  * CONTROL_REQUEST_BYTES_MAX on one line, and one answer, a JSON object on one line, before it is
- * closed. {"verb":"status"} is a request; {"error":...,"code":...,"hint":...} is how one fails.
+ * closed. Of its text either side holds no more than that, and jansson 128 bytes for each byte of it.
+ * {"verb":"status"} is a request; {"error":...,"code":...,"hint":...} is how one fails.
  */
 #ifndef FS_CONTROL_H
 #define FS_CONTROL_H

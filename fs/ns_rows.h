@@ -12,7 +12,7 @@
  * Numbers in keys are big-endian, so that a directory's rows stand together and in order. A value
  * is: version byte, fields (little-endian), CRC-32C of its key and all before; so a value under
  * another key is refused, too. Decoders accept any bytes: -EUCLEAN structure, -EBADMSG checksum,
- * -EPROTONOSUPPORT a newer version.
+ * -EPROTONOSUPPORT a newer version. They allocate nothing.
  */
 #ifndef FS_NS_ROWS_H
 #define FS_NS_ROWS_H

@@ -6,6 +6,9 @@
  * versions and the crash argument of each: FORMAT.md. Decoders never trust a byte: they return
  * -EBADMSG (checksum), -EUCLEAN (structure), -EPROTONOSUPPORT (feature bits or version that this
  * program does not know) with what and where, and touch their outputs only on success.
+ *
+ * Memory: a decoder allocates nothing, but those of object_row, manifest and root, whose lists have at
+ * most 64 bytes for each byte that came in. tests/fuzz holds each to it.
  */
 #ifndef VOLUME_FORMAT_H
 #define VOLUME_FORMAT_H

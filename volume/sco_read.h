@@ -3,6 +3,8 @@
  *
  * A SCO whose file was evicted, or that a restore knows by its manifest, is absent: what its row does
  * not tell stands in its footer, which is read when it is needed first.
+ *
+ * Memory: whatever a footer says, no more at a time than the file is long, and a block.
  */
 #ifndef VOLUME_SCO_READ_H
 #define VOLUME_SCO_READ_H
