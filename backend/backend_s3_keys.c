@@ -5,6 +5,7 @@
  * A file must belong to us or to root, and nobody else may read it.
  */
 #include "backend/backend_s3.h"
+#include "backend/secrets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,8 +254,10 @@ int s3_keys_load(struct env *env, const struct s3_config *config, struct s3_keys
 		 struct err *e)
 {
 	struct s3_keys *keys = keys_new();
-	int r = keys ? load(env, config, keys, e) : err_set(e, -ENOMEM, "s3: credentials");
+	int r;
 
+	secrets_hide();
+	r = keys ? load(env, config, keys, e) : err_set(e, -ENOMEM, "s3: credentials");
 	if (r < 0)
 		s3_keys_free(keys);
 	else

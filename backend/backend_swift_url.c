@@ -7,6 +7,7 @@
  * " ;", so it does not read this file.)
  */
 #include "backend/backend_swift.h"
+#include "backend/secrets.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -444,6 +445,7 @@ int swift_config_read(struct env *env, const char *rest, struct swift_config *re
 	struct parameters p = { .credentials = NULL };
 	int r = parse_url(rest, &c, &p, e);
 
+	secrets_hide();
 	if (r == 0)
 		r = p.credentials ? read_credentials(env, p.credentials, &c, e) :
 				    read_environment(&c, e);

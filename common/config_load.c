@@ -230,7 +230,7 @@ int config_load(const char *path, struct config *ret_config, struct err *e)
 
 	/* One more than is good, so that a file of just the maximum is told from a longer one. */
 	buf_init(&text, CONFIG_FILE_BYTES_MAX + 1);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
 	if (fd < 0) {
 		r = -errno;
 		return err_set(e, r, "%s: %s", name_in_message(path), err_name(r));

@@ -82,6 +82,8 @@ const char *err_name(int code)
 		return "no longer the owner";
 	case -EAGAIN:
 		return "not now, try again";
+	case -ELOOP:
+		return "a symbolic link, which is not followed here";
 	case -ESHUTDOWN:
 		return "shutting down";
 	default:

@@ -36,7 +36,6 @@ static int create_with(const struct cli *c, const struct config *config)
 	struct err e = { 0 };
 	int r;
 
-	(void)umask(077);
 	r = cli_make_dir(&made, &e);
 	if (r == 0)
 		r = cli_make_pool(made.dir, config, fill_pool, NULL, &setup, &e);

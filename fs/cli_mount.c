@@ -11,6 +11,7 @@
 #include "fs/fuse_session.h"
 #include "fs/holder.h"
 #include "fs/json_out.h"
+#include "fs/notify.h"
 #include "fs/pool_setup.h"
 #include "fs/target.h"
 
@@ -236,6 +237,7 @@ static void foreground_is_ready(void *arg)
 {
 	const struct mount_job *j = arg;
 
+	notify_manager("READY=1\nSTATUS=mounted");
 	if (j->c->json && j->resume->header->workers == 1)
 		(void)cli_print_json(j->c, mounted_document(j)); /* it told why, if not */
 }

@@ -172,7 +172,6 @@ static int restore_with(struct run *run, const struct config *config)
 	struct err e = { 0 };
 	int r;
 
-	(void)umask(077);
 	r = clear_leftover(made.dir, &e);
 	if (r == 0)
 		r = cli_make_dir(&made, &e);

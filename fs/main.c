@@ -318,6 +318,7 @@ int main(int argc, char **argv)
 {
 	if (!open_standard_streams())
 		return CLI_FAILED;
+	(void)umask(077);		  /* of a pool nobody else reads anything */
 	json_object_seed(0);		  /* once, before there are threads */
 	log_set_level(LOG_LEVEL_WARNING); /* commands; a daemon asks its configuration */
 	return run(argc, argv);

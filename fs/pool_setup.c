@@ -5,9 +5,17 @@
 #include "fs/namespace.h"
 #include "fs/target.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+static void free_stringp(char **p)
+{
+	free(*p);
+}
 
 static bool is_there(const char *dir, const char *name)
 {
@@ -123,6 +131,58 @@ int pool_setup_new(const char *dir, const struct config *config, struct pool_set
 	return 0;
 }
 
+static bool is_link(int dir_fd, const struct dirent *entry)
+{
+	struct stat st;
+
+	if (entry->d_type != DT_UNKNOWN)
+		return entry->d_type == DT_LNK;
+	return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+}
+
+static int refuse_links_in(const char *dir, const char *below, struct err *e)
+{
+	AUTO(free_stringp) char *path = NULL;
+	const struct dirent *entry;
+	int fd, r = 0;
+	DIR *d;
+
+	if (asprintf(&path, "%s/%s", dir, below) < 0) {
+		path = NULL;
+		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (below[0] ? O_NOFOLLOW : 0));
+	if (fd < 0)
+		return 0; /* who needs it says what is wrong with it */
+	d = fdopendir(fd);
+	if (!d) {
+		(void)close(fd);
+		return err_set(e, -ENOMEM, "'%s': %s", path, err_name(-ENOMEM));
+	}
+	while (r == 0 && (entry = readdir(d)))
+		if (is_link(fd, entry))
+			r = err_set(e, -ELOOP,
+				    "'%s%s%s' is a symbolic link, and none is followed below a "
+				    "pool: move what it points to there, or name its place in %s",
+				    path, below[0] ? "/" : "", entry->d_name, POOL_CONF_NAME);
+	(void)closedir(d); /* it was only read */
+	return r;
+}
+
+/*
+ * The engine opens its files without following links; what RocksDB and the `file:` store open by
+ * themselves, and directories on the way, are looked at here.
+ */
+static int refuse_links(const char *dir, struct err *e)
+{
+	static const char *const below[] = { "", "meta", "cache", "objects" };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(below) && r == 0; i++)
+		r = refuse_links_in(dir, below[i], e);
+	return r;
+}
+
 int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *e)
 {
 	struct config *config = malloc(sizeof(*config)); /* large */
@@ -144,6 +204,8 @@ int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *
 			    dir);
 	else if (!pool_setup_is_pool(dir))
 		r = err_set(e, -ENOENT, "'%s' holds no pool", dir);
+	if (r == 0)
+		r = refuse_links(dir, e);
 	if (r == 0) {
 		r = config_load(path, config, e);
 		/* Without it nobody knows where cache and backend are; defaults could be wrong. */

@@ -30,8 +30,9 @@ bool pool_setup_is_restoring(const char *dir);
  * Read DIR/vpool.conf.
  *
  * Owns:     dir is copied, absolute; the result is freed by pool_setup_free().
- * Errors:   -ENOENT no pool, or no vpool.conf in it; -EUCLEAN its restore did not end; -EINVAL,
- *           -ERANGE with FILE:LINE; what the reader of the file says.
+ * Errors:   -ENOENT no pool, or no vpool.conf in it;
+ *           -ELOOP something below DIR is a symbolic link; -EUCLEAN its restore did not end;
+ *           -EINVAL, -ERANGE with FILE:LINE; what the reader of the file says.
  */
 NODISCARD int pool_setup_load(const char *dir, struct pool_setup **ret_setup, struct err *e);
 

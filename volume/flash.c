@@ -45,7 +45,8 @@ static int label_check(struct flash *flash, unsigned int index, const char *path
 
 	r = env_open(flash->env, path, ENV_READ, &f);
 	if (r < 0)
-		return err_set(e, r, "opening '%s': is the cache directory mounted?", path);
+		return err_set(e, r, "opening '%s': %s: is the cache directory mounted?", path,
+			       err_name(r));
 	flash->dirs[index].label = f;
 	got = env_pread(flash->env, f, bytes, sizeof(bytes), 0);
 	if (got < 0)
@@ -375,7 +376,7 @@ int flash_open_file(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t
 	if (!path)
 		return err_set(e, -ENOMEM, "path of a SCO");
 	r = env_open(flash->env, path, ENV_READ | ENV_DIRECT | (write ? ENV_WRITE : 0u), ret_file);
-	return r < 0 ? err_set(e, r, "opening '%s'", path) : 0;
+	return r < 0 ? err_set(e, r, "opening '%s': %s", path, err_name(r)) : 0;
 }
 
 int flash_delete(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sco, uint32_t version,
@@ -439,7 +440,8 @@ int flash_list(struct flash *flash,
 		int r = env_list_dir(flash->env, flash->dirs[i].sco_path, list_one, &c);
 
 		if (r < 0)
-			return err_set(e, r, "listing '%s'", flash->dirs[i].sco_path);
+			return err_set(e, r, "listing '%s': %s", flash->dirs[i].sco_path,
+				       err_name(r));
 	}
 	return 0;
 }

@@ -72,7 +72,7 @@ int flash_remove_old_stock(struct flash *flash, uint32_t dir, struct err *e)
 		if (r < 0)
 			return err_set(e, r, "removing '%s'", path);
 	}
-	return r < 0 ? err_set(e, r, "listing '%s'", at) : 0;
+	return r < 0 ? err_set(e, r, "listing '%s': %s", at, err_name(r)) : 0;
 }
 
 /* --- taking ------------------------------------------------------------------------------------ */

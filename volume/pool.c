@@ -179,7 +179,7 @@ static int lock_pool(struct pool *p, struct err *e)
 	r = env_open(p->env, (const char *)path.data, ENV_READ | ENV_WRITE | ENV_CREATE,
 		     &p->lock_file);
 	if (r < 0)
-		return err_set(e, r, "opening '%s'", (const char *)path.data);
+		return err_set(e, r, "opening '%s': %s", (const char *)path.data, err_name(r));
 	r = env_lock(p->env, p->lock_file);
 	if (r < 0)
 		return err_set(e, r == -EWOULDBLOCK ? -EBUSY : r,

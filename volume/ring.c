@@ -28,7 +28,7 @@ static int look_at_dir(struct env *env, const char *path, struct env_stat *ret_s
 	int r = env_open(env, path, ENV_READ | ENV_DIR, &f);
 
 	if (r < 0)
-		return err_set(e, r, "opening '%s'", path);
+		return err_set(e, r, "opening '%s': %s", path, err_name(r));
 	r = env_stat(env, f, ret_stat);
 	env_close(env, f);
 	return r < 0 ? err_set(e, r, "looking at '%s'", path) : 0;
@@ -78,7 +78,7 @@ static int record_read(struct env *env, const char *pool_dir, struct ring_record
 		return err_set(e, -ENOMEM, "ring record");
 	r = env_open(env, path, ENV_READ, &f);
 	if (r < 0)
-		return r == -ENOENT ? r : err_set(e, r, "opening '%s'", path);
+		return r == -ENOENT ? r : err_set(e, r, "opening '%s': %s", path, err_name(r));
 	got = env_pread(env, f, bytes, sizeof(bytes), 0);
 	env_close(env, f);
 	if (got < 0)
@@ -136,14 +136,18 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 	if (r < 0)
 		return err_set(
 			e, r,
-			"unsynced writes may be lost: the ring '%s' of this boot is missing; "
-			"put it back, or give it up: vpool check --repair",
-			old->path);
+			"unsynced writes may be lost: the ring '%s' of this boot %s%s; put it "
+			"back, or give it up: vpool check --repair",
+			old->path, r == -ENOENT ? "is missing" : "cannot be opened: ",
+			r == -ENOENT ? "" : err_name(r));
 	r = env_stat(old->env, old->file, &st);
 	if (r < 0)
 		return err_set(e, r, "looking at '%s'", old->path);
 	if (st.uid != record->uid)
 		return err_set(e, -EPERM, "ring '%s' has another owner", old->path);
+	if (st.mode & 022)
+		return err_set(e, -EPERM, "ring '%s' can be written by others: who did? (mode %o)",
+			       old->path, st.mode & 07777);
 	if (st.size_bytes != record->ring_bytes || st.size_bytes < 2 * BLOCK_BYTES)
 		return err_set(e, -EUCLEAN, "ring '%s' has the wrong length", old->path);
 	if (env_pread(old->env, old->file, block, sizeof(block), 0) != (ssize_t)sizeof(block))
