@@ -365,8 +365,7 @@ static void compare_counts(struct check *k)
 
 /* --- the backend ------------------------------------------------------------------------------- */
 
-/* If it is whole here, --repair has it uploaded anew. */
-static void lost_object(struct check *k, struct sco *s, const char *what)
+void check_lost_object(struct check *k, struct sco *s, const char *what)
 {
 	bool repair = k->options->repair && !sco_is_absent(k->pool->scos, s);
 	struct pool_problem problem = {
@@ -402,9 +401,9 @@ static void look_at_objects(struct check *k, struct backend *backend)
 			continue;
 		r = packs_head(k->pool, backend, name, &object, NULL);
 		if (r == -ENOENT)
-			lost_object(k, s, "a container is missing on the backend");
+			check_lost_object(k, s, "a container is missing on the backend");
 		else if (r == 0 && object.len_bytes != s->file_bytes)
-			lost_object(k, s, "a container has another length on the backend");
+			check_lost_object(k, s, "a container has another length on the backend");
 		else if (r < 0)
 			k->result->backend_checked = false; /* it does not answer: ask no more */
 	}
@@ -462,6 +461,16 @@ static int check_locked(struct check *k, struct err *e)
 	r = take_layers_and_objects(k, e);
 	if (r == 0)
 		r = look_at_sco_rows(k, e);
+	if (r == 0 && k->pool->ring_given_up)
+		check_report(
+			k, &(struct pool_problem){
+				   .severity = POOL_ERROR,
+				   .what = "the ring could not be used and was given up: what was "
+					   "acknowledged and not synced may be lost",
+				   .repaired = true,
+			   });
+	if (r == 0 && k->options->data)
+		r = check_copies(k, e);
 	if (r == 0)
 		r = check_files(k, e);
 	if (r == 0)

@@ -15,10 +15,11 @@ struct check_layer {
 
 struct check_sco {
 	uint64_t number;
-	struct sco *sco;  /* referenced */
-	uint8_t *live;	  /* bit a slot: a map names it */
-	uint8_t *holds;	  /* bit a slot: its index says that it holds a cluster */
-	bool knows_slots; /* holds is filled in */
+	struct sco *sco;     /* referenced */
+	uint8_t *live;	     /* bit a slot: a map names it */
+	uint8_t *holds;	     /* bit a slot: its index says that it holds a cluster */
+	bool knows_slots;    /* holds is filled in */
+	bool has_whole_copy; /* on the backend, beside the file; known with options->data only */
 	uint32_t counted;
 	UT_hash_handle hh;
 };
@@ -42,6 +43,10 @@ static inline void bit_set(uint8_t *map, uint32_t i)
 	map[i / 8] = (uint8_t)(map[i / 8] | 1u << (i % 8));
 }
 
+/* What the store cannot be asked is no damage. */
+bool check_is_away(struct check *k, int r);
+/* An object is not what it should be. If the file is here, --repair has it uploaded anew. */
+void check_lost_object(struct check *k, struct sco *s, const char *what);
 /* Count a problem and tell it. */
 void check_report(struct check *k, const struct pool_problem *problem);
 /* NULL: there is none of that number. */
@@ -55,6 +60,9 @@ NODISCARD int check_walk_pages(struct check *k,
 /* check_sco.c: headers, footers, slot tables and logs of all SCOs; fills in `holds`. Damage is a
  * problem, not an error. */
 NODISCARD int check_files(struct check *k, struct err *e);
+/* check_copy.c: both copies of what is here and on the backend, too; with repair a damaged one is made
+ * from the other. Errors: -ENOMEM. */
+NODISCARD int check_copies(struct check *k, struct err *e);
 /* Compare the checksums of all clusters that `live` names. */
 NODISCARD int check_data(struct check *k, struct err *e);
 

@@ -23,8 +23,7 @@ static void report_sco(struct check *k, const struct sco *s, const char *part, c
 				.severity = POOL_ERROR, .what = what, .sco = s->number });
 }
 
-/* What the store cannot be asked is no damage. */
-static bool is_away(struct check *k, int r)
+bool check_is_away(struct check *k, int r)
 {
 	k->away |= r == STORE_AWAY || r == -ESHUTDOWN;
 	return r == STORE_AWAY || r == -ESHUTDOWN;
@@ -43,7 +42,7 @@ static int look_at_header(struct check *k, struct sco *s, void *block)
 		if (r == 0)
 			r = sco_header_decode(block, &h, &e);
 	}
-	if (is_away(k, r))
+	if (check_is_away(k, r))
 		return r;
 	if (r < 0) {
 		report_sco(k, s, "header", e.message);
@@ -83,7 +82,7 @@ static int look_at_table(struct check *k, struct check_sco *cs, const struct sco
 				 BLOCK_BYTES, block, &e);
 		if (r == 0)
 			r = slot_chunk_decode(block, i, s->salt, records, &count, &e);
-		if (is_away(k, r))
+		if (check_is_away(k, r))
 			return r;
 		if (r < 0) {
 			report_sco(k, s, "index", e.message);
@@ -121,7 +120,7 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	}
 	if (r == -ENODATA) { /* the salt, to compare with */
 		r = sco_load_footer(k->pool->scos, s, &e);
-		if (is_away(k, r))
+		if (check_is_away(k, r))
 			return;
 		if (r < 0) {
 			report_sco(k, s, "footer", e.message);
@@ -131,7 +130,7 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	if (look_at_header(k, s, block) < 0 || sco_life(k->pool->scos, s) != SCO_LIFE_SEALED)
 		return;
 	r = sco_read_footer(&bytes, s->file_bytes, &footer, &e);
-	if (is_away(k, r))
+	if (check_is_away(k, r))
 		return;
 	if (r < 0) {
 		report_sco(k, s, "footer", e.message);
@@ -140,7 +139,7 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	if (look_at_table(k, cs, &footer, block, records) < 0)
 		return;
 	r = sco_read_log(&bytes, &footer, ignore_entry, NULL, &e);
-	if (r < 0 && !is_away(k, r))
+	if (r < 0 && !check_is_away(k, r))
 		report_sco(k, s, "log", e.message);
 }
 
@@ -181,8 +180,10 @@ static void add_bad(struct data_walk *w, const struct sco *s, uint32_t slot)
 }
 
 /* count neighbours, all live. */
-static void compare_run(struct data_walk *w, struct sco *s, uint32_t slot, uint32_t count)
+static void compare_run(struct data_walk *w, const struct check_sco *cs, uint32_t slot,
+			uint32_t count)
 {
+	struct sco *s = cs->sco;
 	struct pool *p = w->k->pool;
 	bool absent = sco_is_absent(p->scos, s);
 	uint32_t crcs[READ_CLUSTERS];
@@ -197,9 +198,10 @@ static void compare_run(struct data_walk *w, struct sco *s, uint32_t slot, uint3
 				   (size_t)count * CLUSTER_BYTES, w->clusters, &e);
 	else if (r == 0)
 		r = sco_read(p->scos, s, slot, count, w->clusters, &e);
-	if (is_away(w->k, r))
+	if (check_is_away(w->k, r))
 		return;
-	for (uint32_t i = 0; i < count; i++)
+	/* Where the other copy is whole, reading takes that: the container was told of. */
+	for (uint32_t i = 0; i < count && !cs->has_whole_copy; i++)
 		if (r < 0 ||
 		    crc32c(0, w->clusters + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])
 			add_bad(w, s, slot + i);
@@ -221,7 +223,7 @@ static void compare_sco(struct data_walk *w, const struct check_sco *cs)
 		while (count < READ_CLUSTERS && slot + count < cs->sco->slots_max &&
 		       bit_get(cs->live, slot + count))
 			count++;
-		compare_run(w, cs->sco, slot, count);
+		compare_run(w, cs, slot, count);
 		slot += count;
 	}
 }

@@ -535,6 +535,7 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 		.pool = p->uuid,
 		.epoch = p->epoch,
 		.give_up = p->options.give_up_ring,
+		.given_up = &p->ring_given_up,
 	};
 	int r;
 

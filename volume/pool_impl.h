@@ -69,6 +69,7 @@ struct pool {
 	char *own_strings[POOL_CACHE_DIRS_MAX + 4];
 	char *dir;
 	struct uuid uuid;
+	bool ring_given_up; /* at the start: options.give_up_ring was needed; then constant */
 	uint64_t epoch;
 	struct env_file *lock_file;
 

@@ -215,6 +215,8 @@ int ring_find_old(struct env *env, const struct ring_options *options, struct ri
 	if (!options->give_up || (r != -ENOENT && r != -EUCLEAN && r != -EBADMSG && r != -EPERM))
 		return err_set(e, r, "%s", why.message);
 	log_error("ring: given up, what only it held is lost: %s", why.message);
+	if (options->given_up)
+		*options->given_up = true;
 	*ret_old = NULL;
 	return 0;
 }

@@ -78,6 +78,7 @@ struct ring_options {
 	struct uuid pool;
 	uint64_t epoch;
 	bool give_up; /* one that is missing or does not fit counts as lost, as after a power cut */
+	bool *given_up; /* set where that came true; NULL: nobody wants to know */
 };
 
 /* The ring of a process that died, mapped for recovery. */
