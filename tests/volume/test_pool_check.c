@@ -1,6 +1,7 @@
 /* pool_check(): finds what is planted, says where, repairs what it can, and nothing in a good pool. */
 #include "support_damage.h"
 
+#include "backend/backend.h"
 #include "volume/pool_impl.h"
 
 #include <stdio.h>
@@ -202,6 +203,59 @@ START_TEST(an_object_that_the_backend_lost_is_uploaded_again_by_a_repair)
 }
 END_TEST
 
+/* The one object of a container. */
+static void object_path(char path[PATH_BYTES])
+{
+	char name[OBJECT_NAME_MAX + 1];
+	const struct sco *s = first_sco();
+
+	object_name_sco(name, s->stream, s->number, s->version, s->object_epoch);
+	(void)snprintf(path, PATH_BYTES, "%s/objects/%s", pf.dir, name);
+}
+
+/* 0: header, 1: a cluster, 2: slot table, 3: footer */
+START_TEST(of_two_copies_a_damaged_file_is_mended_from_the_object)
+{
+	struct pool_check_result r;
+	char path[PATH_BYTES];
+	uint64_t at;
+
+	pf.options.backend_copy = BACKEND_COPY_BYTES;
+	(void)make_disk();
+	(void)sco_path(path, 0);
+	at = (const uint64_t[]){ 200, 200000, first_sco()->table_offset_bytes + 99,
+				 first_sco()->file_bytes - 4000 }[_i];
+	flip_bit(path, at, 1);
+
+	ck_assert_uint_gt(check(true, false).errors, 0);
+	ck_assert_ptr_nonnull(strstr(seen.what[0], "whole on the backend"));
+	r = check(true, true);
+	ck_assert_uint_eq(r.repaired, 1);
+	ck_assert_uint_eq(r.errors, 0);
+	expect_clean();
+	pool_fixture_restart();
+	expect_clean();
+}
+END_TEST
+
+START_TEST(of_two_copies_a_damaged_object_is_uploaded_anew)
+{
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+
+	pf.options.backend_copy = BACKEND_COPY_BYTES;
+	(void)make_disk();
+	object_path(path);
+	flip_bit(path, 200000, 1);
+
+	ck_assert_uint_eq(check(true, false).errors, 1);
+	ck_assert_ptr_nonnull(strstr(seen.what[0], "damaged on the backend"));
+	ck_assert_uint_eq(check(true, true).repaired, 1);
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+	expect_clean();
+}
+END_TEST
+
 START_TEST(a_backend_that_does_not_answer_is_told_and_is_no_damage)
 {
 	char from[PATH_BYTES], to[PATH_BYTES];
@@ -280,6 +334,8 @@ int main(void)
 	tcase_add_test(t, a_flipped_bit_is_found_with_data_and_its_place_is_told);
 	tcase_add_test(t, damage_of_header_index_and_footer_is_found_without_reading_data);
 	tcase_add_test(t, an_object_that_the_backend_lost_is_uploaded_again_by_a_repair);
+	tcase_add_loop_test(t, of_two_copies_a_damaged_file_is_mended_from_the_object, 0, 4);
+	tcase_add_test(t, of_two_copies_a_damaged_object_is_uploaded_anew);
 	tcase_add_test(t, a_backend_that_does_not_answer_is_told_and_is_no_damage);
 	tcase_add_test(t, a_map_page_of_a_layer_that_is_gone_is_left_over_and_goes);
 	tcase_add_test(t, locations_that_lead_nowhere_are_errors_of_their_object);
