@@ -30,7 +30,7 @@ no_flipped_bit_makes_wrong_bytes_and_check_lists_what_is_lost() {
 	done
 	same "$(grep -c '^[0-9]* flips: .* 0 wrong$' "$work/flips.1" "$work/flips.2")" \
 		"$work/flips.1:1"$'\n'"$work/flips.2:1"
-	return $r
+	return "$r"
 }
 
 test_it no_flipped_bit_makes_wrong_bytes_and_check_lists_what_is_lost
