@@ -338,13 +338,13 @@ int object_parent(struct object *o, uint64_t *ret_object, char ret_name[SNAPSHOT
 	struct snapshot_info info;
 	int r = -ENOENT;
 
-	map_chain_hold(p->map);
 	rwlock_read_lock(&o->gate);
+	map_chain_hold(p->map);
 	for (const struct layer *l = o->layer->parent; l && r == -ENOENT; l = l->parent)
 		if (family_get(&p->family, l->id, &m) && m.row.object != o->id)
 			r = 0;
-	rwlock_read_unlock(&o->gate);
 	map_chain_release(p->map);
+	rwlock_read_unlock(&o->gate);
 	if (r < 0)
 		return err_set(e, r, "object %" PRIu64 " is no clone", o->id);
 	*ret_object = m.row.object;

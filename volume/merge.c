@@ -364,7 +364,6 @@ static void relink(struct merge *m)
 		map_layer_relink(p->map, l, m->from_row.parent_limit_clusters);
 	if (l)
 		layer_unref(p->map, l);
-	note_limit(p, &m->into_row, m->into);
 	family_merged(&p->family, m->from, m->into, &m->into_row);
 }
 
@@ -393,6 +392,8 @@ static int take_out(struct merge *m, struct err *e)
 	if (r == 0)
 		relink(m);
 	map_chain_release_alone(p->map);
+	if (r == 0)
+		note_limit(p, &m->into_row, m->into);
 out:
 	meta_batch_free(p->meta, names);
 	return r;
