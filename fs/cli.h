@@ -25,7 +25,7 @@ enum cli_exit {
 	CLI_DAMAGED = 6,
 };
 
-#define CLI_ARGS_MAX   8u
+#define CLI_ARGS_MAX   4097u /* a word, and a group of snapshots */
 #define CLI_CACHES_MAX 16u
 
 /* Options without a short form. Each verb lists those that it takes. */
@@ -40,6 +40,12 @@ enum cli_key {
 	CLI_KEY_REPAIR,
 	CLI_KEY_WATCH,
 	CLI_KEY_WORKER,
+	CLI_KEY_NAME,
+	CLI_KEY_COMMENT,
+	CLI_KEY_STICKY,
+	CLI_KEY_WAIT,
+	CLI_KEY_FORCE,
+	CLI_KEY_DRY_RUN,
 };
 
 /* One call of the command. */
@@ -60,7 +66,9 @@ struct cli {
 	bool no_upload;
 	bool data, repair;
 	bool watch;
-	const char *worker; /* of a mount: its holder; NULL: a user calls */
+	const char *worker;	    /* of a mount: its holder; NULL: a user calls */
+	const char *name, *comment; /* NULL: not given */
+	bool sticky, wait, force, dry_run;
 };
 
 struct cli_verb {
@@ -75,7 +83,8 @@ struct cli_verb {
 
 extern const struct cli_verb cli_verb_create, cli_verb_mount, cli_verb_umount, cli_verb_status,
 	cli_verb_list, cli_verb_info, cli_verb_sync, cli_verb_check, cli_verb_stats,
-	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade;
+	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade, cli_verb_snapshot,
+	cli_verb_clone;
 
 /* --- errors (cli_output.c) --------------------------------------------------------------------- */
 
@@ -98,6 +107,7 @@ int cli_print_json(const struct cli *c, json_t *document);
 int cli_finish_output(const struct cli *c);
 
 #define CLI_SIZE_BYTES 24
+#define CLI_TIME_BYTES 64
 /* "1.4 GiB" for people; text is returned. */
 const char *cli_size(uint64_t bytes, char text[CLI_SIZE_BYTES]);
 /* "3.1 ms" for people. */
@@ -108,6 +118,9 @@ char *cli_printable(const char *name, size_t len_bytes);
 
 /* A name of a document for a terminal, from its exact bytes. Freed by the caller; NULL: no memory. */
 char *cli_json_printable(const json_t *document, const char *key);
+
+/* Seconds since 1970 as local time for people; text is returned. */
+const char *cli_time(double seconds, char text[CLI_TIME_BYTES]);
 
 /* Members of a document; 0, "" where there is none of that type. */
 uint64_t cli_json_u64(const json_t *document, const char *key);

@@ -2,8 +2,6 @@
 #include "fs/query.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <time.h>
 
 /* --- list -------------------------------------------------------------------------------------- */
 
@@ -12,15 +10,16 @@ static int print_disks(const struct cli *c, const json_t *answer)
 	const json_t *disk;
 	size_t i;
 
-	(void)printf("%10s %10s  %s\n", "SIZE", "USED", "PATH");
+	(void)printf("%10s %10s %9s  %s\n", "SIZE", "USED", "SNAPSHOTS", "PATH");
 	json_array_foreach(json_object_get(answer, "disks"), i, disk)
 	{
 		char *shown = cli_json_printable(disk, "path");
 		char size[CLI_SIZE_BYTES], used[CLI_SIZE_BYTES];
 
-		(void)printf("%10s %10s  %s\n", cli_size(cli_json_u64(disk, "size_bytes"), size),
+		(void)printf("%10s %10s %9" PRIu64 "  %s\n",
+			     cli_size(cli_json_u64(disk, "size_bytes"), size),
 			     cli_size(cli_json_u64(disk, "allocated_bytes"), used),
-			     shown ? shown : "?");
+			     cli_json_u64(disk, "snapshots"), shown ? shown : "?");
 		free(shown);
 	}
 	return cli_finish_output(c);
@@ -58,13 +57,22 @@ const struct cli_verb cli_verb_list = {
 
 static void print_time(const char *what, const json_t *answer, const char *key)
 {
-	time_t seconds = (time_t)json_real_value(json_object_get(answer, key));
-	char text[64] = "?";
-	struct tm tm;
+	char text[CLI_TIME_BYTES];
 
-	if (localtime_r(&seconds, &tm))
-		(void)strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
-	(void)printf("%-14s%s\n", what, text);
+	(void)printf("%-14s%s\n", what,
+		     cli_time(json_real_value(json_object_get(answer, key)), text));
+}
+
+static void print_parent(const json_t *answer)
+{
+	char *path = cli_json_printable(answer, "parent");
+	char *name = cli_json_printable(answer, "parent_snapshot");
+
+	if (path && path[0])
+		(void)printf("%-14s%s%s%s\n", "clone of", path, name && name[0] ? "@" : "",
+			     name ? name : "");
+	free(name);
+	free(path);
 }
 
 static int print_info(const struct cli *c, const json_t *answer)
@@ -80,6 +88,8 @@ static int print_info(const struct cli *c, const json_t *answer)
 		     cli_json_u64(answer, "size_bytes"));
 	(void)printf("%-14s%s\n", "stored",
 		     cli_size(cli_json_u64(answer, "allocated_bytes"), size));
+	(void)printf("%-14s%" PRIu64 "\n", "snapshots", cli_json_u64(answer, "snapshots"));
+	print_parent(answer);
 	print_time("modified", answer, "modified");
 	print_time("created", answer, "created");
 	(void)printf("%-14s%" PRIu64 ", stream %" PRIu64 ", log position %" PRIu64 "\n", "inode",
@@ -88,32 +98,19 @@ static int print_info(const struct cli *c, const json_t *answer)
 	return cli_finish_output(c);
 }
 
-static int ask_info(struct cli *c, const struct target *t, json_t **ret_answer)
-{
-	struct stat st;
-
-	if (t->kind != TARGET_FILE)
-		return cli_fail(c, CLI_USAGE,
-				"'vpool status' and 'vpool list' tell about the whole pool",
-				"info: '%s' is not a file in a mount", c->args[0]);
-	if (stat(t->path, &st) < 0)
-		return cli_fail(c, cli_exit_of(-errno), NULL, "info: '%s': %s", c->args[0],
-				err_name(-errno));
-	return query_target(c, t,
-			    json_pack("{s:s, s:I}", "verb", "info", "ino", (json_int_t)st.st_ino),
-			    0, ret_answer);
-}
-
 static int run_info(struct cli *c)
 {
 	struct target t = { 0 };
 	json_t *answer = NULL;
+	uint64_t ino;
 	int r;
 
-	r = query_find(c, &t);
+	r = query_file(c, c->args[0], "'vpool status' and 'vpool list' tell about the whole pool",
+		       &t, &ino);
 	if (r != CLI_DONE)
 		return r;
-	r = ask_info(c, &t, &answer);
+	r = query_target(c, &t, json_pack("{s:s, s:I}", "verb", "info", "ino", (json_int_t)ino), 0,
+			 &answer);
 	if (r == CLI_DONE)
 		r = c->json ? cli_print_json(c, json_incref(answer)) : print_info(c, answer);
 	json_decref(answer);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* --- errors ------------------------------------------------------------------------------------ */
 
@@ -130,6 +131,17 @@ const char *cli_seconds(double seconds, char text[CLI_SIZE_BYTES])
 		(void)snprintf(text, CLI_SIZE_BYTES, "%.1f ms", seconds * 1e3);
 	else
 		(void)snprintf(text, CLI_SIZE_BYTES, "%.1f s", seconds);
+	return text;
+}
+
+const char *cli_time(double seconds, char text[CLI_TIME_BYTES])
+{
+	time_t whole = (time_t)seconds;
+	struct tm tm;
+
+	if (!localtime_r(&whole, &tm) ||
+	    strftime(text, CLI_TIME_BYTES, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		(void)snprintf(text, CLI_TIME_BYTES, "?");
 	return text;
 }
 

@@ -16,7 +16,7 @@
 #include <sys/types.h>
 
 #define CONTROL_SOCKET_NAME	  "control.sock"
-#define CONTROL_REQUEST_BYTES_MAX 65536u
+#define CONTROL_REQUEST_BYTES_MAX (1u << 20)
 #define CONTROL_ANSWER_BYTES_MAX  ((size_t)256 << 20)
 /* Connections that are served at the same time; more of them wait. */
 #define CONTROL_WORKERS 6u

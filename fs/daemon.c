@@ -201,10 +201,10 @@ static int start(struct daemon *d, struct err *e)
 	so.pool = d->pool;
 	so.ns = d->ns;
 	r = open_session(d, e);
+	so.session = d->session;
 	if (r == 0)
 		r = reload_new(d->o->setup, d->pool, d->session, &d->reload, e);
 	so.reload = d->reload;
-	so.session = d->session;
 	so.workers = d->o->resume ? d->o->resume->header->workers : 0;
 	if (r == 0)
 		r = service_new(&so, &d->service, e);

@@ -23,6 +23,8 @@
 #define FS_ATTR_FILE_TIMEOUT_S 1.0
 /* Asynchronous direct writes move the times without the kernel dropping what it has cached. */
 #define FS_ATTR_DISK_TIMEOUT_S 0.0
+/* Snapshots come, go and change their names behind the kernel's back. */
+#define FS_VIEW_TIMEOUT_S 0.0
 
 /* A receive buffer, and the write that waits in it. */
 struct fs_buffer {
@@ -76,6 +78,8 @@ struct fs_worker {
 #define FS_HELPERS 2u
 /* Threads for requests that wait for the store; made when there are that many. */
 #define FS_FETCHERS 16u
+/* Clones that are made by copying, at the same time. */
+#define FS_COPIES_MAX 16u
 
 struct fs_session {
 	struct ns *ns;
@@ -126,6 +130,14 @@ struct fs_session {
 	struct thread *fetcher[FS_FETCHERS];
 	struct cond fetch_more;
 	bool fetch_end;
+	struct fs_copy_source {
+		uint64_t to_ino, from_ino;
+		uint64_t until_bytes; /* so long the clone is */
+		struct clone_source *source;
+	} copy[FS_COPIES_MAX]; /* clones that may become longer, the oldest first */
+	unsigned int copies;
+	unsigned int notifying; /* threads that talk to the kernel of their own accord */
+	bool notify_end;
 	struct fs_buffer *interrupted; /* parked writes; the oldest INTERRUPT first */
 	uint64_t interrupts;	       /* so far: their serial numbers */
 
@@ -210,6 +222,8 @@ struct fs_slow {
 	struct ns_setattr set; /* setattr */
 	int mode;	       /* fallocate */
 	uint64_t offset_bytes, len_bytes;
+	uint64_t source_ino, source_offset_bytes; /* copying: where from; 0: none */
+	bool sync;				  /* the same: durable before the answer */
 
 	int reply_fd; /* private from here on */
 	struct fs_slow *next;
@@ -261,6 +275,18 @@ void fs_resume_end(struct fs_buffer *b);
  * *ret_attr is the inode that was made or named, looked up once (unless NULL); negative: that is gone.
  */
 NODISCARD int fs_resume_was_done(fuse_req_t req, struct ns_attr *ret_attr, struct err *e);
+
+/* --- fuse_ops_copy.c --------------------------------------------------------------------------- */
+
+/* What is copied into a file (0: into any) by the next call has nothing to do with what was. */
+void fs_copies_forget(struct fs_session *s, uint64_t to_ino);
+
+/* --- fuse_notify.c ----------------------------------------------------------------------------- */
+
+/* No more calls to the kernel are begun. */
+void fs_notify_end(struct fs_session *s);
+/* How many run. Workers must serve as long as there are some. */
+unsigned int fs_notify_running(struct fs_session *s);
 
 /* --- fuse_reply.c ------------------------------------------------------------------------------ */
 
@@ -330,6 +356,9 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len,
 		  struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
+			struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t offset_out,
+			struct fuse_file_info *fi_out, size_t len_bytes, int flags);
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
 
 /* How the kernel should treat an open file: by its class. */

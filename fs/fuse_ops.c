@@ -60,7 +60,7 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 	fs_reply_code(req, "ioctl", ino, -ENOTTY, NULL);
 }
 
-/* Not here, so that the kernel does it: access, getlk, setlk, flock, copy_file_range, poll, bmap. */
+/* Not here, so that the kernel does it: access, getlk, setlk, flock, poll, bmap. */
 const struct fuse_lowlevel_ops fs_fuse_ops = {
 	.init = op_init,
 	.lookup = op_lookup,
@@ -96,4 +96,5 @@ const struct fuse_lowlevel_ops fs_fuse_ops = {
 	.ioctl = op_ioctl,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 };

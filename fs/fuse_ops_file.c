@@ -23,8 +23,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs_session *s = fs_session_of(req);
 	struct ns_attr attr;
 	struct err e = { 0 };
-	int r = ns_handle_open(s->ns, ino, &attr, &e);
+	int r = ns_is_view(ino) && (fi->flags & O_ACCMODE) != O_RDONLY ? -EROFS : 0;
 
+	if (r == 0)
+		r = ns_handle_open(s->ns, ino, &attr, &e);
 	if (r < 0) {
 		fs_reply_code(req, "open", ino, r, &e);
 		return;
@@ -37,6 +39,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi;
+	fs_copies_forget(fs_session_of(req), ino);
 	ns_handle_release(fs_session_of(req)->ns, ino);
 	fs_reply_code(req, "release", ino, 0, NULL);
 }
@@ -92,8 +95,8 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 	(void)datasync;
 	(void)fi;
-	r = ns_object_get(s->ns, ino, &o, &e);
-	if (r == 0) {
+	r = ns_is_view(ino) ? 0 : ns_object_get(s->ns, ino, &o, &e);
+	if (r == 0 && !ns_is_view(ino)) {
 		r = object_sync(o, &e);
 		ns_object_put(s->ns, ino);
 	}

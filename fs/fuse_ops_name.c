@@ -12,7 +12,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (r == 0) {
 		fs_reply_entry(req, &attr);
-	} else if (r == -ENOENT) {
+	} else if (r == -ENOENT && !ns_is_view(parent)) {
 		/* Names come through this mount only: the kernel may remember that there is none. */
 		struct fuse_entry_param none = { .entry_timeout = FS_ENTRY_TIMEOUT_S };
 

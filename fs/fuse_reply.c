@@ -85,6 +85,8 @@ void fs_attr_to_stat(const struct fs_session *s, const struct ns_attr *attr, str
 
 static double attr_timeout(const struct ns_attr *attr)
 {
+	if (ns_is_view(attr->ino))
+		return FS_VIEW_TIMEOUT_S;
 	if (!S_ISREG(attr->mode))
 		return FS_ATTR_TIMEOUT_S;
 	return attr->class == OBJECT_DISK ? FS_ATTR_DISK_TIMEOUT_S : FS_ATTR_FILE_TIMEOUT_S;
@@ -97,7 +99,7 @@ void fs_attr_to_entry(const struct fs_session *s, const struct ns_attr *attr,
 		.ino = attr->ino,
 		.generation = 0, /* as the kernel's own of the root; numbers are never used again */
 		.attr_timeout = attr_timeout(attr),
-		.entry_timeout = FS_ENTRY_TIMEOUT_S,
+		.entry_timeout = ns_is_view(attr->ino) ? FS_VIEW_TIMEOUT_S : FS_ENTRY_TIMEOUT_S,
 	};
 	fs_attr_to_stat(s, attr, &ret_entry->attr);
 }

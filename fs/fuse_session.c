@@ -486,6 +486,12 @@ static void give_up_waits(struct fs_session *s)
 /* Workers that wait for a request are sent away; the others end theirs first. */
 static void dismiss_workers(struct fs_session *s, uint64_t give_up_ns)
 {
+	fs_notify_end(s);
+	while (running(s) > 0 && fs_notify_running(s) > 0) {
+		wait_wake(s, KICK_INTERVAL_MS);
+		if (clock_mono_ns() >= give_up_ns)
+			give_up_waits(s);
+	}
 	set(&s->leave, true);
 	mutex_lock(&s->lock);
 	cond_broadcast(&s->buffer_back);
@@ -574,6 +580,7 @@ void fs_session_close(struct fs_session *s)
 	if (!s)
 		return;
 	metrics_remove(pool_metrics(s->pool), &s->metrics_group);
+	fs_copies_forget(s, 0);
 	/* All ends of the channel first: an unmount that nobody serves would wait for ever. */
 	for (unsigned int i = 0; i < FS_THREADS_MAX; i++)
 		if (s->worker[i].session)

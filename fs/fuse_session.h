@@ -83,6 +83,15 @@ void fs_session_stop(struct fs_session *s);
 void fs_session_hand_over(struct fs_session *s);
 bool fs_session_is_handed_over(const struct fs_session *s);
 
+/*
+ * What the kernel keeps of an inode (pages, attributes), or knows of a name in a directory, is not
+ * true any more. After the end of the session nothing happens.
+ * Threads:  any that holds no lock which a request waits for, and serves no request itself: waits
+ *           until the requests that use the page or the directory are answered.
+ */
+void fs_session_forget_data(struct fs_session *s, uint64_t ino);
+void fs_session_forget_name(struct fs_session *s, uint64_t parent, const char *name);
+
 /* Change what st_blocks tells from now on. Threads: any. */
 void fs_session_report_full(struct fs_session *s, bool report_full);
 

@@ -4,6 +4,7 @@
 #include "common/metrics.h"
 #include "common/units.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
@@ -116,6 +117,52 @@ int json_out_name(json_t *document, const char *key, const char *name, size_t le
 	if (r == 0)
 		r = buf_printf(&hex_key, "%s_hex", key);
 	return r < 0 ? r : set_text(document, (const char *)hex_key.data, &hex);
+}
+
+/* Value of a hexadecimal digit, or -1. */
+static int digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int from_hex(const char *hex, size_t hex_bytes, char *text)
+{
+	for (size_t i = 0; i < hex_bytes / 2; i++) {
+		int high = digit(hex[2 * i]), low = digit(hex[2 * i + 1]);
+
+		if (high < 0 || low < 0 || high + low == 0)
+			return -EINVAL;
+		text[i] = (char)(high << 4 | low);
+	}
+	return hex_bytes % 2 ? -EINVAL : 0;
+}
+
+int json_out_name_back(const json_t *document, const char *key, char *text, size_t text_bytes)
+{
+	const json_t *plain = json_object_get(document, key);
+	const json_t *hex;
+	char hex_key[64];
+	size_t len_bytes;
+	int r = 0;
+
+	(void)snprintf(hex_key, sizeof(hex_key), "%s_hex", key);
+	hex = json_object_get(document, hex_key);
+	if (!json_is_string(plain))
+		return -ENOENT;
+	len_bytes = hex ? json_string_length(hex) / 2 : json_string_length(plain);
+	if (len_bytes >= text_bytes)
+		return -ENAMETOOLONG;
+	if (hex)
+		r = json_is_string(hex) ?
+			    from_hex(json_string_value(hex), json_string_length(hex), text) :
+			    -EINVAL;
+	else
+		memcpy(text, json_string_value(plain), len_bytes);
+	if (r == 0)
+		text[len_bytes] = '\0';
+	return r == 0 && strlen(text) != len_bytes ? -EINVAL : r;
 }
 
 int json_out_u64(json_t *document, const char *key, uint64_t value)

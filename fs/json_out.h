@@ -19,6 +19,13 @@ json_t *json_out_error(const char *message, int code, const char *hint);
 /* Set document[key] to the name, and document[key_hex] where it is not UTF-8. Errors: -ENOMEM. */
 NODISCARD int json_out_name(json_t *document, const char *key, const char *name, size_t len_bytes);
 
+/*
+ * The exact bytes of a name that json_out_name() set, into text, with a NUL.
+ * Errors:   -ENOENT there is none; -ENAMETOOLONG no room; -EINVAL not hexadecimal, or a NUL in it.
+ */
+NODISCARD int json_out_name_back(const json_t *document, const char *key, char *text,
+				 size_t text_bytes);
+
 /* Set document[key]; 63 bits are enough for all that we count. Errors: -ENOMEM. */
 NODISCARD int json_out_u64(json_t *document, const char *key, uint64_t value);
 

@@ -13,9 +13,10 @@
 #include <unistd.h>
 
 static const struct cli_verb *const verbs[] = {
-	&cli_verb_create,  &cli_verb_mount,   &cli_verb_umount,	 &cli_verb_status, &cli_verb_list,
-	&cli_verb_info,	   &cli_verb_sync,    &cli_verb_check,	 &cli_verb_stats,  &cli_verb_config,
-	&cli_verb_backend, &cli_verb_restore, &cli_verb_upgrade,
+	&cli_verb_create,  &cli_verb_mount,    &cli_verb_umount,  &cli_verb_status,
+	&cli_verb_list,	   &cli_verb_info,     &cli_verb_sync,	  &cli_verb_check,
+	&cli_verb_stats,   &cli_verb_config,   &cli_verb_backend, &cli_verb_restore,
+	&cli_verb_upgrade, &cli_verb_snapshot, &cli_verb_clone,
 };
 
 static const struct argp_option common_options[] = {
@@ -79,6 +80,12 @@ static error_t take_value(struct parse *p, int key, const char *arg)
 	case CLI_KEY_WORKER:
 		c->worker = arg;
 		return 0;
+	case CLI_KEY_NAME:
+		c->name = arg;
+		return 0;
+	case CLI_KEY_COMMENT:
+		c->comment = arg;
+		return 0;
 	case 'o':
 		return take_mount_options(p, arg);
 	default:
@@ -106,6 +113,18 @@ static error_t take_flag(struct cli *c, int key)
 		return 0;
 	case CLI_KEY_WATCH:
 		c->watch = true;
+		return 0;
+	case CLI_KEY_STICKY:
+		c->sticky = true;
+		return 0;
+	case CLI_KEY_WAIT:
+		c->wait = true;
+		return 0;
+	case CLI_KEY_FORCE:
+		c->force = true;
+		return 0;
+	case CLI_KEY_DRY_RUN:
+		c->dry_run = true;
 		return 0;
 	case 'f':
 		c->foreground = true;
@@ -226,7 +245,7 @@ static int show_all_help(void)
 		"A pool of virtual disks: every disk is a log, cached on local flash, kept in an "
 		"object store.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		(void)printf("  %-8s%-22s%s\n", verbs[i]->name, verbs[i]->args, verbs[i]->summary);
+		(void)printf("  %-9s%-26s%s\n", verbs[i]->name, verbs[i]->args, verbs[i]->summary);
 	(void)puts("\n"
 		   "TARGET is a mount point or a pool directory; FILE is a path inside a mount.\n"
 		   "`vpool VERB --help` tells the options of a verb. Every verb takes --json.\n"

@@ -147,7 +147,9 @@ static int open_root(struct ns *ns, struct ns_cred owner, struct err *e)
 static void free_all(struct ns *ns)
 {
 	ns_class_stop(ns);
+	ns_view_drop_all(ns);
 	ns_inodes_drop_all(ns);
+	mutex_done(&ns->view.lock);
 	mutex_done(&ns->rename_lock);
 	for (unsigned int i = 0; i < NS_STRIPES; i++)
 		mutex_done(&ns->stripes[i]);
@@ -170,6 +172,7 @@ int ns_open(struct env *env, struct pool *pool, const struct ns_options *o, stru
 	ns->link_max = o->link_max;
 	ns->resumed = o->resumed;
 	mutex_init(&ns->rename_lock, 0);
+	mutex_init(&ns->view.lock, 0);
 	for (unsigned int i = 0; i < NS_STRIPES; i++)
 		mutex_init(&ns->stripes[i], 0);
 	for (unsigned int i = 0; i < NS_SHARDS; i++)
@@ -204,6 +207,7 @@ void ns_close(struct ns *ns)
 		return;
 	metrics_remove(pool_metrics(ns->pool), &ns->group);
 	ns_class_settle(ns);
+	ns_view_drop_all(ns);
 	ns_inodes_drop_all(ns);
 	if (!ns->handed_over && (remove_orphans(ns, &why) < 0 || ns_forget_answers(ns, &why) < 0))
 		log_warning("fs: removed files stay until the next start: %s", why.message);

@@ -41,6 +41,7 @@
 #include "common/env.h"
 #include "common/metrics.h"
 #include "volume/names.h"
+#include "volume/snapshot.h"
 
 #include <sys/stat.h>
 
@@ -52,6 +53,23 @@
 /* Cookies of "." and ".."; those of entries are above, so 0 reads a directory from the start. */
 #define NS_COOKIE_DOT	 UINT64_C(1)
 #define NS_COOKIE_DOTDOT UINT64_C(2)
+
+/*
+ * The view of snapshots: NS_VIEW_NAME in the root directory, not listed there and reserved. Below it
+ * stands the tree of names again, read-only: a directory for each directory, and for each regular
+ * file that has snapshots a directory with a file for each of these. Nothing of it is stored: the
+ * inodes have the numbers of what they show (an inode, a snapshot) with a tag in the upper bits, so
+ * they mean the same in every process. What would change the view fails with -EROFS, with -EEXIST
+ * what would make its name. Look-ups in it are not counted.
+ */
+#define NS_VIEW_NAME ".snapshots"
+#define NS_VIEW_DIR  (UINT64_C(2) << 61) /* | number of the inode that it shows */
+#define NS_VIEW_FILE (UINT64_C(3) << 61) /* | number of the snapshot */
+#define NS_VIEW_INO  (NS_VIEW_DIR | NS_ROOT_INO)
+static inline bool ns_is_view(uint64_t ino)
+{
+	return ino >> 62 == 1;
+}
 
 struct ns;
 
@@ -241,7 +259,14 @@ struct ns_new {
  */
 NODISCARD int ns_create(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
 			const struct ns_new *new, struct ns_attr *ret_attr, struct err *e);
-/* The same, named: no more than ns_create() with the type filled in. */
+/*
+ * A new regular file that begins as the source, and is a disk if like or its name says so; mode,
+ * owner and class as those of the inode `like`. Counts one look-up. Errors: as ns_create().
+ */
+NODISCARD int ns_clone(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
+		       struct clone_source *source, uint64_t like, struct ns_attr *ret_attr,
+		       struct err *e);
+/* ns_create(), with the type filled in. */
 NODISCARD int ns_mkdir(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
 		       uint32_t mode, struct ns_cred cred, struct ns_attr *ret_attr, struct err *e);
 NODISCARD int ns_symlink(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
@@ -252,7 +277,8 @@ NODISCARD int ns_symlink(struct ns *ns, uint64_t parent, const char *name, size_
  * no name any more. May wait for the file's data to be durable. */
 NODISCARD int ns_link(struct ns *ns, uint64_t ino, uint64_t parent, const char *name,
 		      size_t name_bytes, struct ns_attr *ret_attr, struct err *e);
-/* Errors: -ENOENT, -EISDIR. */
+/* Errors: -ENOENT, -EISDIR; -EPERM the last name of a file with a sticky snapshot (others go with
+ * it; clones keep what they need). */
 NODISCARD int ns_unlink(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
 			struct err *e);
 /* Errors: -ENOENT, -ENOTDIR, -ENOTEMPTY, -EINVAL ".". */
@@ -270,7 +296,8 @@ struct ns_name {
 };
 /*
  * Errors:   -ENOENT, -EEXIST (NOREPLACE), -EISDIR, -ENOTDIR, -ENOTEMPTY, -EMLINK; -EINVAL into
- *           itself, unknown or both flags. Two names of one file: 0, and nothing happens.
+ *           itself, unknown or both flags; -EPERM as ns_unlink(), of what is replaced. Two names of
+ *           one file: 0, and nothing happens.
  *           May wait for the data of the file to be durable when it replaces another.
  */
 NODISCARD int ns_rename(struct ns *ns, const struct ns_name *from, const struct ns_name *to,
@@ -286,6 +313,8 @@ NODISCARD int ns_rename(struct ns *ns, const struct ns_name *from, const struct 
 NODISCARD int ns_handle_open(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr, struct err *e);
 /* Unknown: ignored (a handle of an earlier process). */
 void ns_handle_release(struct ns *ns, uint64_t ino);
+/* How many there are. */
+uint64_t ns_handle_count(struct ns *ns, uint64_t ino);
 
 /*
  * The object of a regular file, for one request or many; works with and without a handle.
@@ -330,6 +359,19 @@ struct ns_file {
 NODISCARD int ns_for_each_file(struct ns *ns, uint64_t ino,
 			       int (*fn)(void *arg, const struct ns_file *file), void *arg,
 			       struct err *e);
+
+/* --- snapshots --------------------------------------------------------------------------------- */
+
+/* What a file of the view shows. Owns: the info's comment. Errors: -EINVAL another inode; -ESTALE. */
+NODISCARD int ns_view_find(struct ns *ns, uint64_t ino, struct snapshot_info *ret_info,
+			   struct err *e);
+/*
+ * What clones of a file begin as: one of its snapshots, or (NULL) as it is now; a file of the view is
+ * its snapshot. Owns: the result, closed by clone_source_close(). Errors: -EISDIR, -EINVAL not a
+ * regular file; those of clone_source_open().
+ */
+NODISCARD int ns_clone_source(struct ns *ns, uint64_t ino, const char *snapshot,
+			      struct clone_source **ret_source, struct err *e);
 
 /* --- check ------------------------------------------------------------------------------------- */
 

@@ -72,8 +72,10 @@ int ns_setattr(struct ns *ns, uint64_t ino, const struct ns_setattr *set, struct
 {
 	struct ns_op_inode *i;
 	struct ns_op op;
-	int r = ns_op_begin(&op, ns, e);
+	int r = ns_view_refuse(ino, e);
 
+	if (r == 0)
+		r = ns_op_begin(&op, ns, e);
 	if (r < 0)
 		return r;
 	counter_inc(&ns->metrics.setattrs);
@@ -210,6 +212,8 @@ int ns_xattr_set(struct ns *ns, uint64_t ino, const char *name, const void *valu
 	int r = check_name(name, &len, e);
 
 	buf_init(&row, NS_ROW_BYTES_MAX);
+	if (r == 0)
+		r = ns_view_refuse(ino, e);
 	if (r < 0)
 		return r;
 	if (value_bytes > NS_XATTR_BYTES_MAX)
@@ -244,6 +248,8 @@ int ns_xattr_get(struct ns *ns, uint64_t ino, const char *name, struct buf *out,
 	int r = check_name(name, &len, e);
 
 	buf_init(&row, NS_ROW_BYTES_MAX);
+	if (r == 0 && ns_is_view(ino))
+		return err_set(e, -ENODATA, "no such attribute");
 	if (r == 0)
 		r = ns_peek_row(ns, ino, &inode, e);
 	if (r < 0)
@@ -263,11 +269,14 @@ int ns_xattr_get(struct ns *ns, uint64_t ino, const char *name, struct buf *out,
 int ns_xattr_list(struct ns *ns, uint64_t ino, struct buf *out, struct err *e)
 {
 	struct ns_inode_row inode;
-	int r = ns_peek_row(ns, ino, &inode, e);
+	int r;
 
+	buf_clear(out);
+	if (ns_is_view(ino))
+		return 0;
+	r = ns_peek_row(ns, ino, &inode, e);
 	if (r < 0)
 		return r;
-	buf_clear(out);
 	return inode.xattr_count == 0 ? 0 : append_names(ns, ino, out, e);
 }
 
@@ -301,6 +310,8 @@ int ns_xattr_remove(struct ns *ns, uint64_t ino, const char *name, struct err *e
 	size_t len;
 	int r = check_name(name, &len, e);
 
+	if (r == 0)
+		r = ns_view_refuse(ino, e);
 	if (r == 0)
 		r = ns_op_begin(&op, ns, e);
 	if (r < 0)

@@ -49,6 +49,8 @@ int ns_lookup(struct ns *ns, uint64_t parent, const char *name, size_t name_byte
 	counter_inc(&ns->metrics.lookups);
 	if (r < 0)
 		return r;
+	if (ns_is_view(parent) || ns_view_is_name(parent, name, name_bytes))
+		return ns_view_lookup(ns, parent, name, name_bytes, ret_attr, e);
 	if (ns_name_is_dot(name, name_bytes)) {
 		r = ns_inode_get(ns, parent, &i, e);
 	} else {
@@ -77,15 +79,28 @@ static void touch(struct ns_op *op, struct ns_op_inode *dir)
 	dir->changed = true;
 }
 
-static int check_new(const char *name, size_t name_bytes, uint32_t type, const struct ns_new *new,
-		     struct err *e)
+/* A name that can be made in a directory. */
+static int check_new_name(const struct ns_name *name, struct err *e)
 {
-	int r = ns_name_check(name, name_bytes, e);
+	int r = ns_name_check(name->name, name->name_bytes, e);
 
 	if (r < 0)
 		return r;
-	if (ns_name_is_dot(name, name_bytes) || ns_name_is_dotdot(name, name_bytes))
-		return err_set(e, -EEXIST, "'.' and '..' are always there");
+	if (ns_name_is_dot(name->name, name->name_bytes) ||
+	    ns_name_is_dotdot(name->name, name->name_bytes) ||
+	    ns_view_is_name(name->parent, name->name, name->name_bytes))
+		return err_set(e, -EEXIST, "'%.*s' is always there", (int)name->name_bytes,
+			       name->name);
+	return ns_view_refuse(name->parent, e);
+}
+
+static int check_new(const struct ns_name *name, uint32_t type, const struct ns_new *new,
+		     struct err *e)
+{
+	int r = check_new_name(name, e);
+
+	if (r < 0)
+		return r;
 	switch (type) {
 	case S_IFREG:
 	case S_IFDIR:
@@ -197,35 +212,49 @@ static int create_locked(struct ns_op *op, struct ns_op_inode *dir, const struct
 	return 0;
 }
 
-int ns_create(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
-	      const struct ns_new *new, struct ns_attr *ret_attr, struct err *e)
+/* What a new regular file has in it. */
+struct content {
+	enum object_class class;
+	struct clone_source *source; /* NULL: nothing */
+};
+
+/* The number of what is to be made; of a regular file that of its object. */
+static int new_number(struct ns_op *op, uint32_t type, const struct content *content,
+		      uint64_t *ret_ino, struct err *e)
 {
-	const struct ns_name where = { .parent = parent, .name = name, .name_bytes = name_bytes };
+	if (!S_ISREG(type))
+		return names_new_number(op->ns->pool, ret_ino, e);
+	if (content->source)
+		return names_clone_object(op->batch, content->source, content->class, ret_ino, e);
+	return names_create_object(op->batch, content->class, ret_ino, e);
+}
+
+static int create(struct ns *ns, const struct ns_name *where, const struct ns_new *new,
+		  const struct content *content, struct ns_attr *ret_attr, struct err *e)
+{
 	uint32_t type = new->mode &S_IFMT ? new->mode &S_IFMT : S_IFREG;
 	struct ns_inode *i = NULL;
 	struct ns_inode_row before;
 	struct ns_op_inode *dir;
 	struct ns_op op;
 	uint64_t ino = 0;
-	int r = check_new(name, name_bytes, type, new, e);
+	int r = check_new(where, type, new, e);
 
 	if (r == 0)
 		r = ns_op_begin(&op, ns, e);
 	if (r < 0)
 		return r;
-	r = ns_op_add(&op, parent, &dir, e);
+	r = ns_op_add(&op, where->parent, &dir, e);
 	if (r == 0) { /* before a number is spent */
 		before = ns_inode_row(ns, dir->inode);
-		r = check_free(ns, &before, &where, S_ISDIR(type), e);
+		r = check_free(ns, &before, where, S_ISDIR(type), e);
 	}
 	/* The number comes first, so that its stripe is locked when the name shows. */
-	if (r == 0 && S_ISREG(type))
-		r = names_create_object(op.batch, ns_class_of_name(ns, name, name_bytes), &ino, e);
-	else if (r == 0)
-		r = names_new_number(ns->pool, &ino, e);
+	if (r == 0)
+		r = new_number(&op, type, content, &ino, e);
 	if (r == 0) {
 		ns_op_lock(&op, ino);
-		r = create_locked(&op, dir, &where, ino, type, new, &i, e);
+		r = create_locked(&op, dir, where, ino, type, new, &i, e);
 	}
 	ns_op_end(&op);
 	if (r < 0)
@@ -236,6 +265,57 @@ int ns_create(struct ns *ns, uint64_t parent, const char *name, size_t name_byte
 		ns_inode_count_lookup(ns, i);
 	ns_inode_put(ns, i);
 	return r;
+}
+
+int ns_create(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
+	      const struct ns_new *new, struct ns_attr *ret_attr, struct err *e)
+{
+	const struct ns_name where = { .parent = parent, .name = name, .name_bytes = name_bytes };
+	const struct content empty = { .class = ns_class_of_name(ns, name, name_bytes) };
+
+	return create(ns, &where, new, &empty, ret_attr, e);
+}
+
+int ns_clone_source(struct ns *ns, uint64_t ino, const char *snapshot,
+		    struct clone_source **ret_source, struct err *e)
+{
+	struct snapshot_info info = { 0 };
+	struct object *o;
+	int r = 0;
+
+	if (ns_is_view(ino)) {
+		r = ns_view_find(ns, ino, &info, e);
+		ino = info.object;
+		snapshot = info.name;
+	}
+	if (r == 0)
+		r = ns_object_get(ns, ino, &o, e);
+	if (r == 0) {
+		r = clone_source_open(ns->pool, o, snapshot, ret_source, e);
+		ns_object_put(ns, ino);
+	}
+	snapshot_info_done(&info);
+	return r;
+}
+
+int ns_clone(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
+	     struct clone_source *source, uint64_t like, struct ns_attr *ret_attr, struct err *e)
+{
+	const struct ns_name where = { .parent = parent, .name = name, .name_bytes = name_bytes };
+	struct content content = { .source = source };
+	struct ns_attr attr;
+	struct ns_new new;
+	int r = ns_getattr(ns, like, &attr, e);
+
+	if (r < 0)
+		return r;
+	content.class =
+		attr.class == OBJECT_DISK ? OBJECT_DISK : ns_class_of_name(ns, name, name_bytes);
+	new = (struct ns_new){
+		.mode = S_IFREG | (attr.mode & 0777),
+		.cred = { .uid = attr.uid, .gid = attr.gid },
+	};
+	return create(ns, &where, &new, &content, ret_attr, e);
 }
 
 int ns_mkdir(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes, uint32_t mode,
@@ -287,10 +367,10 @@ int ns_link(struct ns *ns, uint64_t ino, uint64_t parent, const char *name, size
 	struct ns_op_inode *i, *dir;
 	bool has_data = false;
 	struct ns_op op;
-	int r = ns_name_check(name, name_bytes, e);
+	int r = check_new_name(&where, e);
 
-	if (r == 0 && (ns_name_is_dot(name, name_bytes) || ns_name_is_dotdot(name, name_bytes)))
-		r = err_set(e, -EEXIST, "'.' and '..' are always there");
+	if (r == 0)
+		r = ns_view_refuse(ino, e);
 	if (r == 0)
 		r = ns_op_begin(&op, ns, e);
 	if (r < 0)
@@ -401,9 +481,11 @@ int ns_unlink(struct ns *ns, uint64_t parent, const char *name, size_t name_byte
 
 	if (r < 0)
 		return r;
-	if (ns_name_is_dot(name, name_bytes) || ns_name_is_dotdot(name, name_bytes))
+	if (ns_name_is_dot(name, name_bytes) || ns_name_is_dotdot(name, name_bytes) ||
+	    ns_view_is_name(parent, name, name_bytes))
 		return err_set(e, -EISDIR, "a directory");
-	return remove_name(ns, &where, false, e);
+	r = ns_view_refuse(parent, e);
+	return r == 0 ? remove_name(ns, &where, false, e) : r;
 }
 
 int ns_rmdir(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes, struct err *e)
@@ -417,5 +499,8 @@ int ns_rmdir(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes
 		return err_set(e, -EINVAL, "'.' can't be removed");
 	if (ns_name_is_dotdot(name, name_bytes))
 		return err_set(e, -ENOTEMPTY, "'..' is not empty");
-	return remove_name(ns, &where, true, e);
+	if (ns_view_is_name(parent, name, name_bytes))
+		parent = NS_VIEW_INO;
+	r = ns_view_refuse(parent, e);
+	return r == 0 ? remove_name(ns, &where, true, e) : r;
 }

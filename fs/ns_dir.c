@@ -141,9 +141,12 @@ int ns_readdir(struct ns *ns, uint64_t ino, uint64_t cookie, unsigned int flags,
 {
 	const struct reader rd = { .ns = ns, .flags = flags, .fn = fn, .arg = arg };
 	struct ns_inode_row row;
-	int r = ns_peek_row(ns, ino, &row, e);
+	int r;
 
+	if (ns_is_view(ino))
+		return ns_view_readdir(ns, ino, cookie, flags, fn, arg, e);
 	counter_inc(&ns->metrics.readdirs);
+	r = ns_peek_row(ns, ino, &row, e);
 	if (r < 0)
 		return r;
 	if (!S_ISDIR(row.mode))
@@ -248,6 +251,19 @@ static int find_place(struct ns *ns, const struct ns_inode_row *row, struct plac
 	if (r == 0)
 		return err_set(e, -ENOENT, "inode %" PRIu64 " has no name", p->ino);
 	return r < 0 ? r : 0;
+}
+
+int ns_parent_of(struct ns *ns, uint64_t ino, uint64_t *ret_parent, struct err *e)
+{
+	struct place p = { .ino = ino };
+	struct ns_inode_row row;
+	int r = ns_peek_row(ns, ino, &row, e);
+
+	if (r == 0)
+		r = find_place(ns, &row, &p, e);
+	if (r == 0)
+		*ret_parent = p.parent;
+	return r;
 }
 
 static void reverse(uint8_t *bytes, size_t count)

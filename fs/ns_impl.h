@@ -73,6 +73,25 @@ struct ns_class_queue {
 	struct thread *thread;
 };
 
+/* What is known of a file of the view: whose snapshot it is, and the object while it is used. */
+struct ns_view_file {
+	uint64_t ino; /* constant */
+	uint64_t object;
+	char name[NS_NAME_MAX + 1]; /* as it was last */
+	struct ns_attr attr;	    /* the same */
+	struct object *open;	    /* while uses > 0 */
+	uint64_t uses;		    /* handles with them */
+	uint64_t handles;
+	UT_hash_handle hh;
+};
+/* Files that nobody uses are forgotten all together when there are more. */
+#define NS_VIEW_FILES_MAX 4096u
+
+struct ns_view {
+	struct mutex lock; /* leaf; guards all of it */
+	struct ns_view_file *files;
+};
+
 struct ns {
 	struct env *env;
 	struct pool *pool;
@@ -92,6 +111,7 @@ struct ns {
 	struct mutex stripes[NS_STRIPES]; /* unranked; in order of their index */
 	struct ns_shard shards[NS_SHARDS];
 	struct ns_class_queue queue;
+	struct ns_view view;
 
 	struct ns_metrics metrics;
 	struct metrics_group group;
@@ -226,6 +246,31 @@ NODISCARD int ns_forget_answers(struct ns *ns, struct err *e);
 /* Up to so many orphans from a number on; returns how many, or negative. */
 NODISCARD int ns_orphans_from(struct ns *ns, uint64_t from_ino, uint64_t inos[NS_ORPHANS_AT_ONCE],
 			      struct err *e);
+
+/* The directory where a name of an inode stands. Errors: -ENOENT it has none; -ESTALE. */
+NODISCARD int ns_parent_of(struct ns *ns, uint64_t ino, uint64_t *ret_parent, struct err *e);
+
+/* --- ns_view.c --------------------------------------------------------------------------------- */
+
+/* What the calls of namespace.h do for inodes of the view. */
+NODISCARD int ns_view_lookup(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
+			     struct ns_attr *ret_attr, struct err *e);
+NODISCARD int ns_view_getattr(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr, struct err *e);
+NODISCARD int ns_view_readdir(struct ns *ns, uint64_t ino, uint64_t cookie, unsigned int flags,
+			      int (*fn)(void *arg, const struct ns_dirent *entry), void *arg,
+			      struct err *e);
+NODISCARD int ns_view_handle_open(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr,
+				  struct err *e);
+void ns_view_handle_release(struct ns *ns, uint64_t ino);
+NODISCARD int ns_view_object_get(struct ns *ns, uint64_t ino, struct object **ret_object,
+				 struct err *e);
+void ns_view_object_put(struct ns *ns, uint64_t ino);
+/* Nothing may be in use by a call. */
+void ns_view_drop_all(struct ns *ns);
+/* -EROFS for an inode of the view. */
+NODISCARD int ns_view_refuse(uint64_t ino, struct err *e);
+/* Whether a name is that of the view. */
+bool ns_view_is_name(uint64_t parent, const char *name, size_t name_bytes);
 
 /* --- ns_class.c -------------------------------------------------------------------------------- */
 

@@ -329,8 +329,11 @@ int ns_inode_attr(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr, s
 int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr, struct err *e)
 {
 	struct ns_inode *i;
-	int r = ns_inode_get(ns, ino, &i, e);
+	int r;
 
+	if (ns_is_view(ino))
+		return ns_view_getattr(ns, ino, ret_attr, e);
+	r = ns_inode_get(ns, ino, &i, e);
 	if (r < 0)
 		return r;
 	r = ns_inode_attr(ns, i, ret_attr, e);
@@ -450,8 +453,11 @@ int ns_handle_open(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr, struct
 	struct ns_attr attr;
 	struct object *o;
 	struct ns_inode *i;
-	int r = ns_inode_get(ns, ino, &i, e);
+	int r;
 
+	if (ns_is_view(ino))
+		return ns_view_handle_open(ns, ino, ret_attr, e);
+	r = ns_inode_get(ns, ino, &i, e);
 	if (r < 0)
 		return r;
 	r = ns_inode_attr(ns, i, &attr, e);
@@ -475,6 +481,10 @@ void ns_handle_release(struct ns *ns, uint64_t ino)
 	struct ns_shard *s = ns_shard_of(ns, ino);
 	struct ns_inode *i;
 
+	if (ns_is_view(ino)) {
+		ns_view_handle_release(ns, ino);
+		return;
+	}
 	mutex_lock(&s->lock);
 	i = find_locked(s, ino);
 	if (i && i->handles == 0)
@@ -492,11 +502,23 @@ void ns_handle_release(struct ns *ns, uint64_t ino)
 	ns_inode_put(ns, i);
 }
 
+uint64_t ns_handle_count(struct ns *ns, uint64_t ino)
+{
+	const struct ns_inode *i;
+
+	GUARD(&ns_shard_of(ns, ino)->lock);
+	i = find_locked(ns_shard_of(ns, ino), ino);
+	return i ? i->handles : 0;
+}
+
 int ns_object_get(struct ns *ns, uint64_t ino, struct object **ret_object, struct err *e)
 {
 	struct ns_inode *i;
-	int r = ns_inode_get(ns, ino, &i, e);
+	int r;
 
+	if (ns_is_view(ino))
+		return ns_view_object_get(ns, ino, ret_object, e);
+	r = ns_inode_get(ns, ino, &i, e);
 	if (r < 0)
 		return r;
 	if (S_ISREG(i->type))
@@ -515,6 +537,10 @@ void ns_object_put(struct ns *ns, uint64_t ino)
 	struct ns_shard *s = ns_shard_of(ns, ino);
 	struct ns_inode *i;
 
+	if (ns_is_view(ino)) {
+		ns_view_object_put(ns, ino);
+		return;
+	}
 	mutex_lock(&s->lock);
 	i = find_locked(s, ino); /* its use has pinned it */
 	mutex_unlock(&s->lock);

@@ -148,13 +148,35 @@ void ns_op_lock(struct ns_op *op, uint64_t new_ino)
 	op->now_ns = env_now_real_ns(op->ns->env);
 }
 
+/* Sticky snapshots keep their file. Asked before its last name goes, for then it must be able to. */
+static int check_not_kept(struct ns_op *op, const struct ns_inode *i, struct err *e)
+{
+	struct snapshot_info *list;
+	size_t count, sticky = 0;
+	int r;
+
+	if (!S_ISREG(i->type) || snapshot_count(op->ns->pool, i->ino) == 0)
+		return 0;
+	r = snapshot_list(op->ns->pool, i->ino, &list, &count, e);
+	if (r < 0)
+		return r;
+	for (size_t n = 0; n < count; n++)
+		sticky += list[n].sticky;
+	snapshot_list_free(list, count);
+	return sticky == 0 ? 0 : err_set(e, -EPERM, "%zu sticky snapshots", sticky);
+}
+
 int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, struct err *e)
 {
 	struct ns_key key = ns_key_ino(NS_ROW_ORPHAN, i->inode->ino);
 	AUTO(ns_buf_donep) struct buf value = { 0 };
+	int r;
 
 	if (i->row.nlink > 0)
 		return 0;
+	r = check_not_kept(op, i->inode, e);
+	if (r < 0)
+		return r;
 	i->dying = ns_inode_kill(op->ns, i->inode);
 	if (i->dying)
 		return ns_delete_inode(op->ns, op->batch, i->inode->ino, &i->row, e);

@@ -322,7 +322,9 @@ static int check_move(const struct ns_name *name, struct err *e)
 	if (r == 0 && (ns_name_is_dot(name->name, name->name_bytes) ||
 		       ns_name_is_dotdot(name->name, name->name_bytes)))
 		return err_set(e, -EINVAL, "'.' and '..' can't be renamed");
-	return r;
+	if (r == 0 && ns_view_is_name(name->parent, name->name, name->name_bytes))
+		return ns_view_refuse(NS_VIEW_INO, e);
+	return r == 0 ? ns_view_refuse(name->parent, e) : r;
 }
 
 int ns_rename(struct ns *ns, const struct ns_name *from, const struct ns_name *to,

@@ -5,6 +5,7 @@
 #include "fs/service.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 int query_find(const struct cli *c, struct target *ret_target)
 {
@@ -12,6 +13,31 @@ int query_find(const struct cli *c, struct target *ret_target)
 	int r = target_find(c->args[0], ret_target, &e);
 
 	return r < 0 ? cli_fail_err(c, r, &e, NULL, c->verb->name) : CLI_DONE;
+}
+
+int query_file(const struct cli *c, const char *path, const char *hint, struct target *ret_target,
+	       uint64_t *ret_ino)
+{
+	struct target t = { 0 };
+	struct err e = { 0 };
+	struct stat st;
+	int r = target_find(path, &t, &e);
+
+	if (r < 0)
+		return cli_fail_err(c, r, &e, NULL, c->verb->name);
+	if (t.kind != TARGET_FILE)
+		r = cli_fail(c, CLI_USAGE, hint, "%s: '%s' is not a file in a mount", c->verb->name,
+			     path);
+	else if (stat(t.path, &st) < 0)
+		r = cli_fail(c, cli_exit_of(-errno), NULL, "%s: '%s': %s", c->verb->name, path,
+			     err_name(-errno));
+	if (r != CLI_DONE) {
+		target_done(&t);
+		return r;
+	}
+	*ret_target = t;
+	*ret_ino = st.st_ino;
+	return CLI_DONE;
 }
 
 /* The answer, unless it is an error document, which is told. */

@@ -19,6 +19,10 @@ enum query_flags {
 NODISCARD int query_target(const struct cli *c, const struct target *target, json_t *request,
 			   unsigned int flags, json_t **ret_answer);
 
+/* Find a file inside a mount, and tell if it is none, with hint (may be NULL). Returns as above. */
+NODISCARD int query_file(const struct cli *c, const char *path, const char *hint,
+			 struct target *ret_target, uint64_t *ret_ino);
+
 /* Find what c->args[0] names, and tell if there is none. Returns as above. */
 NODISCARD int query_find(const struct cli *c, struct target *ret_target);
 

@@ -8,8 +8,8 @@
 #include "fs/fuse_session.h"
 #include "fs/holder.h"
 #include "fs/json_out.h"
-#include "fs/namespace.h"
 #include "fs/reload.h"
+#include "fs/service_impl.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -48,12 +48,12 @@ struct service {
 	uint64_t disks, files;
 };
 
-static json_t *no_memory(void)
+json_t *service_no_memory(void)
 {
 	return json_out_error(err_name(-ENOMEM), CLI_FAILED, NULL);
 }
 
-static json_t *failed(int code, const struct err *e, const char *hint)
+json_t *service_failed(int code, const struct err *e, const char *hint)
 {
 	return json_out_error(e->message[0] ? e->message : err_name(code), (int)cli_exit_of(code),
 			      hint);
@@ -192,14 +192,39 @@ static json_t *answer_status(struct service *s)
 	st.dirty_bytes = max_u64(st.dirty_bytes, d.queued_bytes);
 	if (!document || fill_status(s, document, &st, &d) < 0) {
 		json_decref(document);
-		return no_memory();
+		return service_no_memory();
 	}
 	return document;
 }
 
 /* --- list, info -------------------------------------------------------------------------------- */
 
-static json_t *file_document(const char *path, size_t path_bytes, const struct ns_attr *attr)
+/* document["parent"] and document["parent_snapshot"] of a clone, else null. */
+static int set_parent(const struct service_options *o, json_t *document, uint64_t ino)
+{
+	char name[SNAPSHOT_NAME_MAX + 1] = "";
+	AUTO(buf_done) struct buf path;
+	uint64_t parent = 0;
+	struct object *object;
+	struct err e;
+	int r = 0;
+
+	buf_init(&path, 1u << 20);
+	if (object_open(o->pool, ino, &object, &e) == 0) {
+		if (object_parent(object, &parent, name, &e) < 0 ||
+		    ns_path_of(o->ns, parent, &path, &e) < 0)
+			parent = 0;
+		object_close(object);
+	}
+	r |= parent ? json_out_name(document, "parent", (const char *)path.data, path.len_bytes) :
+		      json_object_set_new(document, "parent", json_null());
+	r |= parent && name[0] ? json_out_name(document, "parent_snapshot", name, strlen(name)) :
+				 json_object_set_new(document, "parent_snapshot", json_null());
+	return r ? -ENOMEM : 0;
+}
+
+json_t *service_file_document(const struct service_options *o, const char *path, size_t path_bytes,
+			      const struct ns_attr *attr)
 {
 	json_t *document = json_object();
 	int r = document ? json_out_name(document, "path", path, path_bytes) : -ENOMEM;
@@ -207,8 +232,8 @@ static json_t *file_document(const char *path, size_t path_bytes, const struct n
 	if (r == 0) {
 		r |= json_out_u64(document, "size_bytes", attr->size_bytes);
 		r |= json_out_u64(document, "allocated_bytes", attr->allocated_bytes);
-		r |= json_object_set_new(document, "snapshots", json_integer(0));
-		r |= json_object_set_new(document, "parent", json_null());
+		r |= json_out_u64(document, "snapshots", snapshot_count(o->pool, attr->ino));
+		r |= set_parent(o, document, attr->ino);
 	}
 	if (r) {
 		json_decref(document);
@@ -217,30 +242,36 @@ static json_t *file_document(const char *path, size_t path_bytes, const struct n
 	return document;
 }
 
+struct listing {
+	const struct service_options *o;
+	json_t *disks;
+};
+
 static int list_file(void *arg, const struct ns_file *file)
 {
+	const struct listing *l = arg;
+	json_t *document;
+
 	if (file->attr.class != OBJECT_DISK)
 		return 0;
-	return json_array_append_new(arg,
-				     file_document(file->path, file->path_bytes, &file->attr)) < 0 ?
-		       -ENOMEM :
-		       0;
+	document = service_file_document(l->o, file->path, file->path_bytes, &file->attr);
+	return json_array_append_new(l->disks, document) < 0 ? -ENOMEM : 0;
 }
 
 static json_t *answer_list(struct service *s)
 {
-	json_t *disks = json_array();
+	struct listing l = { .o = &s->o, .disks = json_array() };
 	struct err e = { 0 };
 	int r;
 
-	if (!disks)
-		return no_memory();
-	r = ns_for_each_file(s->o.ns, NS_ROOT_INO, list_file, disks, &e);
+	if (!l.disks)
+		return service_no_memory();
+	r = ns_for_each_file(s->o.ns, NS_ROOT_INO, list_file, &l, &e);
 	if (r < 0) {
-		json_decref(disks);
-		return failed(r, &e, NULL);
+		json_decref(l.disks);
+		return service_failed(r, &e, NULL);
 	}
-	return json_pack("{s:o}", "disks", disks);
+	return json_pack("{s:o}", "disks", l.disks);
 }
 
 static int fill_info(json_t *document, const struct ns_attr *attr, const struct object_stat *st)
@@ -273,6 +304,9 @@ static json_t *answer_info(struct service *s, const json_t *request)
 
 	buf_init(&path, 1u << 20);
 	r = ns_getattr(s->o.ns, ino, &attr, &e);
+	if (r == 0 && ns_is_view(ino))
+		return json_out_error("it is a snapshot, not a disk", CLI_FAILED,
+				      "'vpool snapshot info' tells about it");
 	if (r == 0 && !S_ISREG(attr.mode))
 		r = err_set(&e, -EINVAL, "it is not a regular file, so not a disk");
 	if (r == 0)
@@ -280,13 +314,13 @@ static json_t *answer_info(struct service *s, const json_t *request)
 	if (r == 0)
 		r = ns_object_get(s->o.ns, ino, &object, &e);
 	if (r < 0)
-		return failed(r == -ESTALE ? -ENOENT : r, &e, NULL);
+		return service_failed(r == -ESTALE ? -ENOENT : r, &e, NULL);
 	object_stat(object, &st);
 	ns_object_put(s->o.ns, ino);
-	document = file_document((const char *)path.data, path.len_bytes, &attr);
+	document = service_file_document(&s->o, (const char *)path.data, path.len_bytes, &attr);
 	if (!document || fill_info(document, &attr, &st) < 0) {
 		json_decref(document);
-		return no_memory();
+		return service_no_memory();
 	}
 	return document;
 }
@@ -327,7 +361,7 @@ static json_t *answer_sync(struct service *s)
 		r = pool_sync_backend(s->o.pool, &e);
 	wait_end(s);
 	if (r < 0)
-		return failed(r, &e, HINT_DIRTY);
+		return service_failed(r, &e, HINT_DIRTY);
 	pool_status(s->o.pool, &st);
 	return json_pack("{s:I}", "root", (json_int_t)st.root);
 }
@@ -345,7 +379,7 @@ static json_t *answer_reload(struct service *s)
 				      "the next mount reads its settings anyway");
 	r = reload_run(s->o.reload, &changes, &e);
 	if (r < 0)
-		return failed(r, &e, "nothing was changed");
+		return service_failed(r, &e, "nothing was changed");
 	return json_pack("{s:o}", "changes", changes);
 }
 
@@ -363,12 +397,12 @@ static json_t *answer_upgrade(struct service *s, const json_t *request)
 	/* Now, while requests are served: the less is left to do when none are. */
 	r = pool_checkpoint(s->o.pool, &e);
 	if (r < 0)
-		return failed(r, &e, NULL);
+		return service_failed(r, &e, NULL);
 	mutex_lock(&s->holder_lock);
 	r = holder_set_program(cli_json_string(request, "program"), &e);
 	mutex_unlock(&s->holder_lock);
 	if (r < 0)
-		return failed(r, &e, "the daemon goes on as it is");
+		return service_failed(r, &e, "the daemon goes on as it is");
 	log_info("mount: handing over: program='%s'", cli_json_string(request, "program"));
 	fs_session_hand_over(s->o.session);
 	return json_pack("{s:I}", "worker_pid", (json_int_t)getpid());
@@ -405,7 +439,7 @@ static json_t *answer_end(struct service *s, int fd)
 		return NULL;
 	GUARD(&s->lock);
 	words = json_incref(s->last_words);
-	return words ? words : no_memory();
+	return words ? words : service_no_memory();
 }
 
 void service_unmounted(struct service *s)
@@ -462,7 +496,7 @@ void service_last_words(struct service *s, int r, const struct err *e)
 
 	mutex_lock(&s->lock);
 	if (r < 0)
-		words = failed(r, e, "the next mount recovers it");
+		words = service_failed(r, e, "the next mount recovers it");
 	else
 		words = json_pack("{s:b, s:I}", "uploaded", s->leave_upload && !s->upload_failed,
 				  "dirty_bytes", (json_int_t)s->left_dirty_bytes);
@@ -486,7 +520,7 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_leave(s, request);
 	if (strcmp(verb, "stats") == 0) {
 		metrics = json_out_metrics(pool_metrics(s->o.pool));
-		return metrics ? metrics : no_memory();
+		return metrics ? metrics : service_no_memory();
 	}
 	if (s->phase != PHASE_SERVING)
 		return json_out_error("the pool is being unmounted", CLI_BUSY, NULL);
@@ -496,6 +530,10 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_info(s, request);
 	if (strcmp(verb, "sync") == 0)
 		return answer_sync(s);
+	if (strcmp(verb, "snapshot") == 0)
+		return service_snapshot(&s->o, request);
+	if (strcmp(verb, "clone") == 0)
+		return service_clone(&s->o, request);
 	if (strcmp(verb, "reload") == 0)
 		return answer_reload(s);
 	if (strcmp(verb, "upgrade") == 0)

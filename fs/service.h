@@ -20,12 +20,12 @@ struct service_options {
 	struct pool *pool;
 	struct ns *ns;
 	const char *pool_dir;
-	const char *mountpoint; /* NULL: not mounted */
-	struct reload *reload;	/* NULL: no settings to read again */
+	const char *mountpoint;	    /* NULL: not mounted */
+	struct fs_session *session; /* NULL: the kernel knows nothing of it */
+	struct reload *reload;	    /* NULL: no settings to read again */
 	bool read_only;
-	pid_t holder;		    /* who owns the mount; 0: this process */
-	uint32_t workers;	    /* that it started so far */
-	struct fs_session *session; /* NULL: not mounted */
+	pid_t holder;	  /* who owns the mount; 0: this process */
+	uint32_t workers; /* that it started so far */
 };
 
 /* Owns: all options are borrowed until service_free(). Errors: -ENOMEM, -EMFILE. */
@@ -34,7 +34,8 @@ NODISCARD int service_new(const struct service_options *options, struct service 
 void service_free(struct service *s);
 
 /*
- * Answer {"verb": ...}: status, list, info (ino), sync, stats, reload, upgrade (program), and of a daemon that is about to
+ * Answer {"verb": ...}: status, list, info (ino), snapshot and clone (service_impl.h), sync, stats,
+ * reload, upgrade (program), and of a daemon that is about to
  * be unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
  * -1: none.
  */

@@ -28,7 +28,7 @@ help_and_version_go_to_standard_output() {
 	local verb
 	"$vpool" --help 2>/dev/null | grep 'Exit codes' >/dev/null
 	"$vpool" --version 2>/dev/null | grep '^vpool [0-9]' >/dev/null
-	for verb in create mount umount status list info sync check stats config; do
+	for verb in create mount umount status list info sync check stats config snapshot clone; do
 		"$vpool" "$verb" --help 2>/dev/null | grep -- --json >/dev/null
 	done
 }

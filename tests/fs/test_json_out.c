@@ -140,6 +140,43 @@ START_TEST(metrics_are_named_by_group_and_times_are_seconds)
 }
 END_TEST
 
+START_TEST(any_name_comes_back_as_it_was_set)
+{
+	static const char *const names[] = { "",	  "plain",    "d\xc3\xa9",
+					     "a\xff\xc3", "\x01\x7f", "\xff" };
+	char text[16];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		ck_assert_int_eq(json_object_clear(document), 0);
+		ck_assert_int_eq(json_out_name(document, "name", names[i], strlen(names[i])), 0);
+		ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), 0);
+		ck_assert_str_eq(text, names[i]);
+	}
+}
+END_TEST
+
+START_TEST(what_is_no_name_does_not_come_back)
+{
+	char text[4];
+
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -ENOENT);
+	(void)json_object_set_new(document, "name", json_integer(1));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -ENOENT);
+	(void)json_object_set_new(document, "name", json_string("four"));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -ENAMETOOLONG);
+	(void)json_object_set_new(document, "name_hex", json_string("6162636465"));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -ENAMETOOLONG);
+	(void)json_object_set_new(document, "name_hex", json_string("616"));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -EINVAL);
+	(void)json_object_set_new(document, "name_hex", json_string("6g"));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -EINVAL);
+	(void)json_object_set_new(document, "name_hex", json_string("6100"));
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -EINVAL);
+	(void)json_object_set_new(document, "name_hex", json_true());
+	ck_assert_int_eq(json_out_name_back(document, "name", text, sizeof(text)), -EINVAL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/json_out");
@@ -156,6 +193,8 @@ int main(void)
 	tcase_add_test(t, numbers_beyond_63_bits_are_cut_not_negative);
 	tcase_add_test(t, an_error_has_its_three_keys);
 	tcase_add_test(t, metrics_are_named_by_group_and_times_are_seconds);
+	tcase_add_test(t, any_name_comes_back_as_it_was_set);
+	tcase_add_test(t, what_is_no_name_does_not_come_back);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

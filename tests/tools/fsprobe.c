@@ -92,6 +92,27 @@ static int cmd_seek(char **a)
 	return 0;
 }
 
+/* copy_file_range() until all is there, or the end. */
+static int cmd_copy(char **a)
+{
+	int from = open(a[0], O_RDONLY), to = open(a[2], O_RDWR | O_CREAT, 0666);
+	off_t from_at = (off_t)number(a[1]), to_at = (off_t)number(a[3]);
+	uint64_t left = number(a[4]);
+	ssize_t n = 1;
+
+	if (from < 0 || to < 0)
+		return fail("open");
+	while (left > 0 && n > 0) {
+		n = copy_file_range(from, &from_at, to, &to_at, left, 0);
+		if (n < 0)
+			return fail("copy_file_range");
+		left -= (uint64_t)n;
+	}
+	(void)close(from);
+	(void)close(to);
+	return 0;
+}
+
 static int cmd_fallocate(char **a)
 {
 	int mode = strcmp(a[0], "plain") == 0 ? 0 :
@@ -583,6 +604,7 @@ static const struct command commands[] = {
 	{ "rename", 3, cmd_rename, "plain|noreplace|exchange FROM TO" },
 	{ "seek", 3, cmd_seek, "data|hole PATH OFFSET" },
 	{ "fallocate", 4, cmd_fallocate, "plain|keep|punch|zero|collapse PATH OFFSET LENGTH" },
+	{ "copy", 5, cmd_copy, "FROM OFFSET TO OFFSET LENGTH" },
 	{ "mmap", 3, cmd_mmap, "PATH OFFSET TEXT" },
 	{ "ioctl", 1, cmd_ioctl, "PATH" },
 	{ "unlinked", 1, cmd_unlinked, "PATH" },

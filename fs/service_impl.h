@@ -1,0 +1,29 @@
+/*
+ * service_impl - what the files of the service share. Private to service.
+ */
+#ifndef FS_SERVICE_IMPL_H
+#define FS_SERVICE_IMPL_H
+
+#include "fs/namespace.h"
+#include "fs/service.h"
+
+/* Documents of errors. Owns: the result. */
+json_t *service_no_memory(void);
+json_t *service_failed(int code, const struct err *e, const char *hint);
+
+/* {"path", "size_bytes", "allocated_bytes", "snapshots", "parent", "parent_snapshot"}. NULL: no memory. */
+json_t *service_file_document(const struct service_options *o, const char *path, size_t path_bytes,
+			      const struct ns_attr *attr);
+
+/* --- service_snapshot.c ------------------------------------------------------------------------ */
+
+/*
+ * {"verb":"snapshot", "do": create (inos, name, comment, sticky), or of one file (ino) list, info,
+ * delete (names), rename (name, to), rollback (name, force), sticky (name, on); prune (ino, of a
+ * directory all files below it; dry_run)}.
+ */
+json_t *service_snapshot(const struct service_options *o, const json_t *request);
+/* {"verb":"clone", ino, snapshot (may be missing), parent (of the new file), name}. */
+json_t *service_clone(const struct service_options *o, const json_t *request);
+
+#endif
