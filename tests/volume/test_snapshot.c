@@ -1,4 +1,4 @@
-/* Snapshots, clones and rollbacks: what they show, what they refuse, and that nothing of them is left. */
+/* Snapshots, clones and rollbacks: what they show and refuse, and that nothing of them is left. */
 #include "support_pool.h"
 
 #include "volume/pool_impl.h"
