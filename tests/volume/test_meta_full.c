@@ -209,6 +209,11 @@ static uint64_t random_below(uint64_t n)
 	return (random_state >> 33) % n;
 }
 
+static void wait_ms(uint64_t ms)
+{
+	(void)nanosleep(&(struct timespec){ .tv_nsec = (long)ms * 1000000 }, NULL);
+}
+
 static int remove_path(const char *path, UNUSED const struct stat *st, UNUSED int type,
 		       UNUSED struct FTW *ftw)
 {
@@ -395,7 +400,7 @@ static void wait_until_it_goes_on(void)
 	for (unsigned int i = 0; i < TRIES_MAX; i++) {
 		if (put(META_NAMES, 0, 0, 50) == 0)
 			return;
-		(void)usleep(5000);
+		wait_ms(5);
 	}
 	ck_abort_msg("still failing: %s", e.message);
 }
@@ -440,7 +445,7 @@ static void change_room(void)
 	} else if (dice < 6 && world->room_bytes < ROOM_PLENTY / 2) {
 		world->room_bytes = ROOM_PLENTY;
 		if (random_below(2) != 0)
-			(void)usleep(1000 * (useconds_t)random_below(20));
+			wait_ms(random_below(20));
 	}
 }
 
