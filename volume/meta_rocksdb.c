@@ -50,6 +50,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/log.h"
 #include "common/thread.h"
 #include "volume/lock_ranks.h"
 #include "volume/meta.h"
@@ -199,7 +200,7 @@ static const char *merge_name(UNUSED void *arg)
 
 /* ---- options ---- */
 
-static rocksdb_options_t *options_of_db(uint64_t write_buffer_bytes)
+static rocksdb_options_t *options_of_db(uint64_t write_buffer_bytes, int wal_recovery)
 {
 	rocksdb_options_t *o = rocksdb_options_create();
 
@@ -209,8 +210,7 @@ static rocksdb_options_t *options_of_db(uint64_t write_buffer_bytes)
 	rocksdb_options_set_max_background_jobs(o, BACKGROUND_JOBS_MAX);
 	rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);
 	rocksdb_options_set_max_total_wal_size(o, 4 * write_buffer_bytes);
-	/* A power cut tears the end of the WAL: keep what is whole before it, drop all behind. */
-	rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
+	rocksdb_options_set_wal_recovery_mode(o, wal_recovery);
 	/* Only the header that it writes when it opens: else it would log about a full disk to the
 	 * full disk, and 7.8, built with asserts as Debian's, ends the process at the second line
 	 * that fails. What matters it returns to us. Its log is not rolled: that repeats the header. */
@@ -281,18 +281,24 @@ NODISCARD static int check_not_lost(const char *dir, struct err *e)
 	return 0;
 }
 
+/* How to open it. */
+struct how {
+	uint64_t cache_bytes, write_buffer_bytes;
+	int compression, wal_recovery;
+};
+
 /* NULL, or what RocksDB says. */
-static char *open_with(struct rocks *r, const char *dir, uint64_t cache_bytes,
-		       uint64_t write_buffer_bytes, int compression)
+static char *open_with(struct rocks *r, const char *dir, const struct how *how)
 {
-	rocksdb_cache_t *cache = rocksdb_cache_create_lru((size_t)cache_bytes);
-	rocksdb_options_t *o = options_of_db(write_buffer_bytes);
+	rocksdb_cache_t *cache = rocksdb_cache_create_lru((size_t)how->cache_bytes);
+	rocksdb_options_t *o = options_of_db(how->write_buffer_bytes, how->wal_recovery);
 	rocksdb_options_t *names, *state;
 	char *text = NULL;
 
-	names = options_of_family(META_NAMES, write_buffer_bytes, cache, compression);
+	names = options_of_family(META_NAMES, how->write_buffer_bytes, cache, how->compression);
 	/* Places and checksums, which do not compress. */
-	state = options_of_family(META_STATE, write_buffer_bytes, cache, rocksdb_no_compression);
+	state = options_of_family(META_STATE, how->write_buffer_bytes, cache,
+				  rocksdb_no_compression);
 	r->db = rocksdb_open_column_families(o, dir, HANDLE_COUNT, handle_names,
 					     (const rocksdb_options_t *[]){ names, names, state },
 					     r->handles, &text);
@@ -301,6 +307,37 @@ static char *open_with(struct rocks *r, const char *dir, uint64_t cache_bytes,
 	rocksdb_options_destroy(names);
 	rocksdb_options_destroy(o);
 	rocksdb_cache_destroy(cache);
+	return text;
+}
+
+/*
+ * With what RocksDB is built of; and behind a torn end of a WAL that is not the last one.
+ *
+ * Where a disk was full, the WAL ends in a part of a commit that failed. RocksDB then flushes one family
+ * after the other, and begins a new WAL. If the process dies between two flushes, one family needs
+ * nothing of the torn WAL and the other is said to: RocksDB refuses to open, for a power cut might have
+ * taken rows of the one and left later ones of the other. Here it cannot have: before a table counts
+ * RocksDB syncs all WALs but the one that it writes to, a family of ours has no row in a commit with the
+ * other, and nothing is written behind a failed write of the same WAL. So a torn end hides nothing
+ * that was acknowledged, and the WALs behind it are read. Damage elsewhere is refused as before.
+ */
+static char *open_anyhow(struct rocks *r, const char *dir, struct how how)
+{
+	char *text = open_with(r, dir, &how);
+
+	if (text != NULL && strstr(text, "not linked") != NULL) {
+		rocksdb_free(text);
+		how.compression = rocksdb_no_compression;
+		text = open_with(r, dir, &how);
+	}
+	if (text != NULL && strstr(text, "ahead of WALs") != NULL) {
+		log_warning("metadata: a log ends in a commit that was cut off, the ones behind it "
+			    "are read: %s",
+			    text);
+		rocksdb_free(text);
+		how.wal_recovery = rocksdb_tolerate_corrupted_tail_records_recovery;
+		text = open_with(r, dir, &how);
+	}
 	return text;
 }
 
@@ -678,11 +715,16 @@ static const struct meta_ops meta_rocksdb_ops = {
 int meta_rocksdb_open(const char *dir, const struct meta_options *options, struct meta **ret_meta,
 		      struct err *e)
 {
-	const uint64_t cache_bytes = max_u64(options->cache_bytes, CACHE_BYTES_MIN);
-	const uint64_t write_buffer_bytes =
-		options->write_buffer_bytes == 0 ?
-			WRITE_BUFFER_BYTES_DEFAULT :
-			max_u64(options->write_buffer_bytes, WRITE_BUFFER_BYTES_MIN);
+	const struct how how = {
+		.cache_bytes = max_u64(options->cache_bytes, CACHE_BYTES_MIN),
+		.write_buffer_bytes =
+			options->write_buffer_bytes == 0 ?
+				WRITE_BUFFER_BYTES_DEFAULT :
+				max_u64(options->write_buffer_bytes, WRITE_BUFFER_BYTES_MIN),
+		.compression = rocksdb_lz4_compression,
+		/* A power cut tears the end of the WAL: what is whole before it stays, all behind goes. */
+		.wal_recovery = rocksdb_point_in_time_recovery,
+	};
 	struct rocks *r;
 	char *text;
 	int code;
@@ -694,11 +736,7 @@ int meta_rocksdb_open(const char *dir, const struct meta_options *options, struc
 	if (r == NULL)
 		return err_set(e, -ENOMEM, "opening metadata in '%s'", dir);
 
-	text = open_with(r, dir, cache_bytes, write_buffer_bytes, rocksdb_lz4_compression);
-	if (text != NULL && strstr(text, "not linked") != NULL) {
-		rocksdb_free(text);
-		text = open_with(r, dir, cache_bytes, write_buffer_bytes, rocksdb_no_compression);
-	}
+	text = open_anyhow(r, dir, how);
 	if (text != NULL) {
 		free(r);
 		return rocks_error(text, "opening metadata", e);

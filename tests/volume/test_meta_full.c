@@ -428,6 +428,8 @@ END_TEST
 #define STEPS_MAX  600u
 #define LIVES	   6u
 #define TRIES_OPEN 4u
+/* Among them one that leaves a torn WAL that only one family needs. */
+#define SEED_FIRST 12
 #define SEEDS	   8 /* VPOOL_SEEDS in the environment: as many as that */
 
 static size_t some_bytes(void)
@@ -537,7 +539,7 @@ int main(void)
 
 	tcase_add_checked_fixture(many, setup, teardown);
 	tcase_add_loop_test(many, what_was_acknowledged_is_there_behind_full_disks_and_failed_opens,
-			    0, seeds());
+			    SEED_FIRST, SEED_FIRST + seeds());
 	suite_add_tcase(suite, many);
 
 	srunner_run_all(runner, CK_NORMAL);
