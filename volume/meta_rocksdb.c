@@ -722,7 +722,7 @@ int meta_rocksdb_open(const char *dir, const struct meta_options *options, struc
 				WRITE_BUFFER_BYTES_DEFAULT :
 				max_u64(options->write_buffer_bytes, WRITE_BUFFER_BYTES_MIN),
 		.compression = rocksdb_lz4_compression,
-		/* A power cut tears the end of the WAL: what is whole before it stays, all behind goes. */
+		/* A power cut tears the end of the WAL: what is whole before it stays. */
 		.wal_recovery = rocksdb_point_in_time_recovery,
 	};
 	struct rocks *r;
