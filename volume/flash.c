@@ -281,6 +281,10 @@ static int create_in(struct flash *flash, uint32_t dir, uint32_t stream, uint64_
 		return err_set(e, -ENOMEM, "path of a SCO");
 	r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT,
 		     &f);
+	/* A copy that a process before us never finished, and whose removal failed. */
+	if (r == -EEXIST && version > 0 && env_unlink(flash->env, path) == 0)
+		r = env_open(flash->env, path,
+			     ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT, &f);
 	if (r < 0)
 		return err_set(e, r == -ENOSPC ? -EAGAIN : r, "creating '%s'", path);
 	r = env_fallocate(flash->env, f, 0, len_bytes);

@@ -92,6 +92,9 @@ NODISCARD int meta_mem_open(struct meta_mem_disk *d, struct meta **ret_meta, str
  * never comes back.
  */
 void meta_mem_kill(struct meta_mem_disk *d);
+/* The same of a store that had flushed some of STATE by itself: a prefix of the commits stays. */
+void meta_mem_kill_some(struct meta_mem_disk *d, uint64_t (*pick)(void *arg, uint64_t n),
+			void *arg);
 /* Power cut: of the unsynced WAL a prefix stays, of unflushed STATE commits a prefix; pick(n)
  * gives a number in 0..n. The two prefixes are independent. */
 void meta_mem_power_cut(struct meta_mem_disk *d, uint64_t (*pick)(void *arg, uint64_t n),

@@ -602,6 +602,12 @@ void meta_mem_kill(struct meta_mem_disk *d)
 	crash(d, pick_all, NULL, NULL);
 }
 
+void meta_mem_kill_some(struct meta_mem_disk *d, uint64_t (*pick)(void *arg, uint64_t n), void *arg)
+{
+	crash(d, pick_all, pick, arg);
+	settle(&d->families[META_STATE], d->families[META_STATE].pending_count);
+}
+
 void meta_mem_power_cut(struct meta_mem_disk *d, uint64_t (*pick)(void *arg, uint64_t n), void *arg)
 {
 	crash(d, pick, pick, arg);

@@ -36,9 +36,12 @@ static int look_at_dir(struct env *env, const char *path, struct env_stat *ret_s
 
 /* --- record ------------------------------------------------------------------------------------ */
 
-/* Replace the record atomically: whole old or whole new after a power cut. */
+/*
+ * Replace the record atomically: whole old or whole new after a power cut. *ret_tried (may be NULL):
+ * also after an error the new one may be what the next start finds.
+ */
 static int record_write(struct env *env, const char *pool_dir, const struct ring_record *record,
-			struct err *e)
+			bool *ret_tried, struct err *e)
 {
 	AUTO(free_stringp) char *path = NULL;
 	AUTO(free_stringp) char *temp = NULL;
@@ -57,6 +60,8 @@ static int record_write(struct env *env, const char *pool_dir, const struct ring
 	if (r == 0)
 		r = env_fdatasync(env, f);
 	env_close(env, f);
+	if (ret_tried)
+		*ret_tried = r == 0;
 	if (r == 0)
 		r = env_rename(env, temp, path);
 	if (r == 0)
@@ -97,7 +102,7 @@ int ring_create_record(struct env *env, const char *pool_dir, const struct uuid 
 	int r = env_boot_id(env, record.boot_id);
 
 	return r < 0 ? err_set(e, r, "reading the boot id") :
-		       record_write(env, pool_dir, &record, e);
+		       record_write(env, pool_dir, &record, NULL, e);
 }
 
 /* --- the ring of a process that died ----------------------------------------------------------- */
@@ -411,7 +416,7 @@ static int ring_make(struct ring *ring, const struct ring_options *options, stru
 	ring->record.pool = options->pool;
 	ring->record.ring_bytes = ring->len_bytes;
 	memcpy(ring->record.path, ring->path, sizeof(ring->record.path));
-	r = record_write(ring->env, ring->pool_dir, &ring->record, e);
+	r = record_write(ring->env, ring->pool_dir, &ring->record, &ring->may_be_named, e);
 	if (r < 0)
 		return r;
 	if (has_shm)
@@ -452,7 +457,9 @@ int ring_open(struct env *env, const struct ring_options *options, struct ring *
 	ASSERT(ring->frame_count > 0 && ring->frame_clusters > 0);
 	r = ring->pool_dir ? ring_make(ring, options, e) : err_set(e, -ENOMEM, "ring");
 	if (r < 0) {
-		if (ring->file)
+		/* One that a record names and that is missing keeps the pool from opening: it stays,
+		 * and the next start removes it if it is not its own. */
+		if (ring->file && !ring->may_be_named)
 			(void)env_unlink(env, ring->path);
 		ring_free(ring);
 		return r;
@@ -470,7 +477,7 @@ void ring_close(struct ring *ring, bool clean)
 
 		ASSERT(ring->free_count == ring->frame_count);
 		ring->record.clean = true;
-		if (record_write(ring->env, ring->pool_dir, &ring->record, &e) < 0)
+		if (record_write(ring->env, ring->pool_dir, &ring->record, NULL, &e) < 0)
 			log_warning("ring: not marked clean, recovery will look at it: %s",
 				    e.message);
 		else

@@ -61,6 +61,7 @@ struct ring {
 	char *record_path;
 	char *pool_dir;
 	struct ring_record record;
+	bool may_be_named; /* by the record: its file must not go */
 
 	uint32_t
 		stuck_count; /* atomic: frames of streams that failed; free at the next start only */

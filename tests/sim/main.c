@@ -25,17 +25,21 @@
 
 struct args {
 	uint64_t first, count;
-	unsigned int jobs;
-	bool one, fail_fast;
+	unsigned int jobs, calls_max;
+	bool one, fail_fast, opens;
 };
 
-enum { KEY_FIRST = 0x100, KEY_SEED, KEY_SEEDS, KEY_JOBS, KEY_FAIL_FAST };
+enum { KEY_FIRST = 0x100, KEY_SEED, KEY_SEEDS, KEY_JOBS, KEY_FAIL_FAST, KEY_OPENS, KEY_CALLS };
 
 static const struct argp_option options[] = {
 	{ "seeds", KEY_SEEDS, "N", 0, "Run N seeds (default 100)", 0 },
 	{ "first", KEY_FIRST, "S", 0, "The first of them (default 1)", 0 },
 	{ "seed", KEY_SEED, "S", 0, "Run one seed and show its trace if it fails", 0 },
 	{ "jobs", KEY_JOBS, "J", 0, "Children at a time (default: processors)", 0 },
+	{ "opens", KEY_OPENS, NULL, 0,
+	  "Of each seed one start, again and again: each of its calls fails", 0 },
+	{ "calls", KEY_CALLS, "N", 0, "With --opens: of the first N calls (default: all of them)",
+	  0 },
 	{ "fail-fast", KEY_FAIL_FAST, NULL, 0, "Start no further seed once one has failed", 0 },
 	{ 0 },
 };
@@ -74,6 +78,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_FAIL_FAST:
 		a->fail_fast = true;
+		return 0;
+	case KEY_OPENS:
+		a->opens = true;
+		return 0;
+	case KEY_CALLS:
+		a->calls_max = (unsigned int)number(state, "calls", arg, SEED_MAX);
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "'%s': no arguments are taken, only options", arg);
@@ -130,17 +140,20 @@ static void run_child(const struct args *a, uint64_t first, struct world_totals 
 	     seed++) {
 		__atomic_store_n(&totals->current[(unsigned int)getpid() % WORLD_CURRENT], seed,
 				 __ATOMIC_RELAXED);
-		if (seed % 50 == 0 && fingerprint(seed) != fingerprint(seed)) {
+		if (a->opens)
+			world_run_opens(seed, totals, a->calls_max);
+		else if (seed % 50 == 0 && fingerprint(seed) != fingerprint(seed)) {
 			fprintf(stderr, "seed %" PRIu64 ": two runs differ\n", seed);
 			_exit(1);
 		}
-		(void)world_run(seed, totals, a->one);
+		if (!a->opens)
+			(void)world_run(seed, totals, a->one);
 		(void)__atomic_add_fetch(&totals->passed, 1, __ATOMIC_RELAXED);
 	}
 	_exit(0);
 }
 
-static int print_totals(const struct world_totals *t, uint64_t seeds)
+static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens)
 {
 	const struct {
 		const char *name;
@@ -180,9 +193,12 @@ static int print_totals(const struct world_totals *t, uint64_t seeds)
 	};
 	int missing = 0;
 
+	if (opens)
+		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "opens tried", t->opens,
+		       "opens that failed", t->opens_failed);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		printf("%-24s %" PRIu64 "\n", rows[i].name, rows[i].n);
-		if (rows[i].n == 0 && seeds >= SEEDS_FOR_ALL) {
+		if (rows[i].n == 0 && seeds >= SEEDS_FOR_ALL && !opens) {
 			printf("never happened: %s\n", rows[i].name);
 			missing++;
 		}
@@ -230,7 +246,7 @@ int main(int argc, char **argv)
 	}
 	a.count = min_u64(last, next) - a.first; /* less, where it stopped at a failure */
 	failed = a.count - min_u64(a.count, totals->passed);
-	failed += (uint64_t)print_totals(totals, a.count);
+	failed += (uint64_t)print_totals(totals, a.count, a.opens);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed, 0 skipped\n", totals->passed, failed);
 	return failed != 0;
 }

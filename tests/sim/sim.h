@@ -167,6 +167,15 @@ void sim_crash_now(struct sim *sim, enum sim_crash kind);
 
 /* Replace all rates; NULL: no faults. */
 void sim_set_faults(struct sim *sim, const struct sim_faults *faults);
+/*
+ * The n-th call from now fails, and the count - 1 behind it: any call of the env that may fail, and
+ * any sim_call_fails(). error -ENOSPC: of those that may allocate. calls 0: none.
+ */
+void sim_fail_at(struct sim *sim, uint64_t calls, uint64_t count, int error);
+/* For what is below the code under test and no env: 0, or the error by order. */
+int sim_call_fails(struct sim *sim, bool allocates);
+/* Whether the n-th call came. */
+bool sim_fail_came(const struct sim *sim);
 /* Chances of an unsynced effect at power cuts; SIM_PICK (the default): drawn at each cut. */
 void sim_set_power_bias(struct sim *sim, uint32_t keep_ppm, uint32_t torn_ppm);
 /* Damage what is stored (cache and medium): invert the bits of mask in one byte. 0 or -ENOENT... */

@@ -18,6 +18,7 @@ enum op_flags {
 	OP_SYNC = 1 << 4,
 	OP_NAME = 1 << 5,
 	OP_ALLOC = 1 << 6, /* may find the disk full */
+	OP_ANY = 1 << 7,   /* fails by order only */
 };
 
 struct call {
@@ -43,10 +44,44 @@ static bool fault_hits(struct sim *sim, uint32_t ppm, const char *path)
 	return sim->cur && rng_ppm(&sim->rng_fault, ppm) && prefix_matches(sim, path);
 }
 
+int sim_call_fails(struct sim *sim, bool allocates)
+{
+	if (sim->fail_in == 0 || (sim->fail_error == -ENOSPC && !allocates))
+		return 0;
+	if (sim->fail_in > 1) {
+		sim->fail_in--;
+		return 0;
+	}
+	if (sim->fail_count == 0)
+		return 0;
+	sim->fail_count--;
+	sim->stats.eio += sim->fail_error == -EIO;
+	sim->stats.enospc_injected += sim->fail_error == -ENOSPC;
+	return sim->fail_error;
+}
+
+bool sim_fail_came(const struct sim *sim)
+{
+	return sim->fail_in <= 1;
+}
+
+void sim_fail_at(struct sim *sim, uint64_t calls, uint64_t count, int error)
+{
+	sim->fail_in = calls;
+	sim->fail_count = count;
+	sim->fail_error = error;
+}
+
 static int draw_fault(struct sim *sim, unsigned int flags, const char *path)
 {
 	const struct sim_faults *f = &sim->faults;
 	uint32_t eio_ppm = 0;
+	int r = 0;
+
+	if (flags & (OP_READ | OP_WRITE | OP_SYNC | OP_NAME | OP_ALLOC | OP_ANY))
+		r = sim_call_fails(sim, flags & OP_ALLOC);
+	if (r < 0)
+		return r;
 
 	if (flags & OP_READ)
 		eio_ppm = f->eio_read_ppm;
@@ -127,7 +162,7 @@ static int end_int(struct call *c, int64_t result)
 static int op_open(struct env *env, const char *path, unsigned int flags,
 		   struct env_file **ret_file)
 {
-	unsigned int kind = 0;
+	unsigned int kind = OP_ANY;
 	struct env_file *f = NULL;
 	struct call c;
 	int r;
@@ -326,7 +361,7 @@ static int op_truncate(struct env *env, struct env_file *f, uint64_t size_bytes)
 
 static int op_stat(struct env *env, struct env_file *f, struct env_stat *ret_stat)
 {
-	struct call c = begin(env, "stat", 0, f->path, f->inode->ino, 0);
+	struct call c = begin(env, "stat", OP_ANY, f->path, f->inode->ino, 0);
 	const struct inode *inode = f->inode;
 	struct env_stat st = {
 		.size_bytes = inode->is_dir ? SIM_PAGE_BYTES : inode->size,
@@ -340,6 +375,8 @@ static int op_stat(struct env *env, struct env_file *f, struct env_stat *ret_sta
 		.is_dir = inode->is_dir,
 	};
 
+	if (c.fault)
+		return end_int(&c, c.fault);
 	sim_mix(c.sim, st.size_bytes ^ st.allocated_bytes << 20 ^ st.link_count);
 	*ret_stat = st;
 	return end_int(&c, 0);
@@ -347,8 +384,10 @@ static int op_stat(struct env *env, struct env_file *f, struct env_stat *ret_sta
 
 static int op_lock(struct env *env, struct env_file *f)
 {
-	struct call c = begin(env, "lock", 0, f->path, f->inode->ino, 0);
+	struct call c = begin(env, "lock", OP_ANY, f->path, f->inode->ino, 0);
 
+	if (c.fault)
+		return end_int(&c, c.fault);
 	if (f->inode->locked_by && f->inode->locked_by != f)
 		return end_int(&c, -EWOULDBLOCK);
 	f->inode->locked_by = f;
@@ -415,9 +454,9 @@ static int op_reflink(struct env *env, struct env_file *from, struct env_file *t
 
 static int op_map_shared(struct env *env, struct env_file *f, size_t len_bytes, void **ret_mem)
 {
-	struct call c = begin(env, "map_shared", 0, f->path, f->inode->ino, len_bytes);
+	struct call c = begin(env, "map_shared", OP_ANY, f->path, f->inode->ino, len_bytes);
 
-	return end_int(&c, store_map(c.sim, f->inode, len_bytes, ret_mem));
+	return end_int(&c, c.fault ? c.fault : store_map(c.sim, f->inode, len_bytes, ret_mem));
 }
 
 static void op_unmap(struct env *env, void *mem, size_t len_bytes)
@@ -519,12 +558,12 @@ static int op_list_dir(struct env *env, const char *path, int (*fn)(void *arg, c
 
 static int op_space(struct env *env, const char *path, struct env_space *ret_space)
 {
-	struct call c = begin(env, "space", 0, path, 0, 0);
+	struct call c = begin(env, "space", OP_ANY, path, 0, 0);
 	const struct device *dev = fs_device(c.sim, path);
 	uint64_t used;
 
-	if (!dev)
-		return end_int(&c, -ENOENT);
+	if (!dev || c.fault)
+		return end_int(&c, c.fault ? c.fault : -ENOENT);
 	used = min_u64(dev->used_blocks * SIM_PAGE_BYTES, dev->size_bytes);
 	ret_space->total_bytes = dev->size_bytes;
 	ret_space->free_bytes = dev->size_bytes - used;
@@ -536,8 +575,10 @@ static int op_space(struct env *env, const char *path, struct env_space *ret_spa
 
 static int op_ioq_open(struct env *env, unsigned int depth, struct env_ioq **ret_q)
 {
-	struct call c = begin(env, "ioq_open", 0, "", depth, 0);
+	struct call c = begin(env, "ioq_open", OP_ANY, "", depth, 0);
 
+	if (c.fault)
+		return end_int(&c, c.fault);
 	ioq_open(c.sim, depth, ret_q);
 	return end_int(&c, 0);
 }

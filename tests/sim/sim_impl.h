@@ -252,6 +252,9 @@ struct sim {
 
 	struct sim_faults faults;
 	size_t fault_prefix_len;
+	uint64_t fail_in,
+		fail_count; /* by order: the countdown, 0 none; how many are left to fail */
+	int fail_error;
 
 	struct device devices[SIM_DEVICES_MAX];
 	size_t device_count;

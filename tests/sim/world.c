@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PROCESSES    6u /* of one seed; the last one ends in peace */
 #define STEPS	     120u
+#define STEPS_BRIEF  10u
 #define SEED_STEPS   300u /* at least, over all its processes: the last one makes up for the others */
 #define POOL_BYTES   (UINT64_C(96) << 20)
 #define WRITE_MAX    200000u
@@ -68,7 +68,7 @@ static void choose_options(struct world *w)
 	}
 }
 
-static void open_backend(struct world *w)
+void world_open_backend(struct world *w)
 {
 	struct backend_options bo = { .attempts_max = 2,
 				      .backoff_first_ns = 100000,
@@ -100,7 +100,7 @@ static void open_backend(struct world *w)
 }
 
 /* Faults of the disk for this process; never while the pool is made and in the last one. */
-static void set_faults(struct world *w)
+void world_set_faults(struct world *w)
 {
 	/* A process that starts after a failed fdatasync cannot know that pages it can read are not on
 	 * the disk and never will be: FORMAT.md says what that leaves open. */
@@ -114,6 +114,11 @@ static void set_faults(struct world *w)
 	if (w->faulty && w->sync_fails)
 		f.eio_sync_ppm = 15000;
 	sim_set_faults(w->sim, &f);
+	w->trouble.enospc_ppm = w->trouble.eio_ppm = 0;
+	if (w->faulty && sim_rand(w->sim, 3) == 0) {
+		w->trouble.enospc_ppm = 5000;
+		w->trouble.eio_ppm = 1000;
+	}
 }
 
 /* --- checking ---------------------------------------------------------------------------------- */
@@ -202,7 +207,7 @@ static void check_object(struct world *w, struct world_object *o)
 		snaps_check(w, o);
 }
 
-static void check_all(struct world *w)
+void world_check_all(struct world *w)
 {
 	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		check_object(w, &w->objects[i]);
@@ -421,9 +426,9 @@ static void live_hastily(struct world *w)
 
 static void client(struct world *w)
 {
-	unsigned int steps = STEPS;
+	unsigned int steps = w->brief ? STEPS_BRIEF : STEPS;
 
-	if (w->process + 1 == PROCESSES && w->steps + steps < SEED_STEPS)
+	if (!w->brief && w->process + 1 == PROCESSES && w->steps + steps < SEED_STEPS)
 		steps = SEED_STEPS - w->steps;
 	for (unsigned int i = 0; i < steps; i++) {
 		struct world_object *o = &w->objects[sim_rand(w->sim, WORLD_OBJECTS)];
@@ -635,14 +640,14 @@ static void check_names(struct world *w)
 static void process(void *arg)
 {
 	struct world *w = arg;
-	bool last = w->process + 1 == PROCESSES;
+	bool last = w->process + 1 == PROCESSES && !w->brief;
 	struct err e = { 0 };
 	int r;
 
 	r = meta_mem_open(w->disk, &w->options.meta, &e);
 	if (r < 0)
 		world_fail(w, "metadata", r, &e);
-	open_backend(w);
+	world_open_backend(w);
 	w->in_open = true;
 	r = pool_open(sim_env(w->sim), &w->options, &w->pool, &e);
 	if (r < 0 && w->faulty) { /* the next one has no faults while it opens */
@@ -655,19 +660,19 @@ static void process(void *arg)
 		live_hastily(w);
 	w->hasty = NULL;
 	if (w->process > 0 && !w->faulty)
-		check_all(w);
+		world_check_all(w);
 	else if (w->process > 0) {
 		sim_set_faults(w->sim, NULL);
-		check_all(w);
-		set_faults(w);
+		world_check_all(w);
+		world_set_faults(w);
 	}
 	drop_halves(w);
 	client(w);
-	if (!w->faulty)
+	if (!w->faulty && !w->brief)
 		check_halves(w);
 	if (last) {
 		check_liveness(w);
-		check_all(w);
+		world_check_all(w);
 		check_names(w);
 		delete_all(w);
 	}
@@ -696,7 +701,7 @@ static void process(void *arg)
 }
 
 /* A process of its own that makes the pool and never dies. */
-static void make_pool(void *arg)
+void world_make_pool(void *arg)
 {
 	struct world *w = arg;
 	struct err e = { 0 };
@@ -704,7 +709,7 @@ static void make_pool(void *arg)
 
 	if (r < 0)
 		world_fail(w, "metadata", r, &e);
-	open_backend(w);
+	world_open_backend(w);
 	r = pool_create(sim_env(w->sim), &w->options, &e);
 	if (r < 0)
 		world_fail(w, "create", r, &e);
@@ -728,7 +733,7 @@ static void restore(void *arg)
 
 	if (r < 0)
 		world_fail(w, "metadata", r, &e);
-	open_backend(w);
+	world_open_backend(w);
 	r = pool_restore(sim_env(w->sim), &w->options, NULL, &restored, &e);
 	if (r < 0)
 		world_fail(w, "restore", r, &e);
@@ -772,6 +777,7 @@ static void lose_machine(struct world *w)
 	meta_mem_disk_free(w->disk);
 	w->disk = meta_mem_disk_new();
 	ASSERT(w->disk);
+	meta_trouble_begin(&w->trouble, w->sim, w->disk);
 	restore_machine(w);
 	for (unsigned int i = 0; i < WORLD_OBJECTS; i++) {
 		struct world_object *ob = &w->objects[i];
@@ -785,22 +791,12 @@ static void lose_machine(struct world *w)
 	TOTAL(w, machines_lost, 1);
 }
 
-static void run_process(struct world *w)
+void world_run_to_its_end(struct world *w, void (*fn)(void *arg))
 {
 	uint64_t cuts = sim_stats(w->sim)->power_cuts;
-	bool last = w->process + 1 == PROCESSES;
 
-	w->faulty = !last && sim_rand(w->sim, 3) == 0;
-	w->kind = sim_rand(w->sim, 2) ? SIM_POWER : SIM_KILL;
-	w->lazy = sim_rand(w->sim, 3) == 0;
-	w->ended = w->in_open = false;
-	set_faults(w);
-	sim_crash_cancel(w->sim);
-	sim_set_power_bias(w->sim, SIM_PICK, SIM_PICK);
-	if (!last && sim_rand(w->sim, 7))
-		sim_crash_at(w->sim, 1 + sim_rand(w->sim, sim_rand(w->sim, 2) ? 150 : 4000),
-			     w->kind);
-	if (sim_run(w->sim, process, w) == SIM_CRASHED) {
+	meta_trouble_forget(&w->trouble);
+	if (sim_run(w->sim, fn, w) == SIM_CRASHED) {
 		bool power = sim_stats(w->sim)->power_cuts > cuts;
 
 		TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
@@ -811,22 +807,37 @@ static void run_process(struct world *w)
 		if (power)
 			meta_mem_power_cut(w->disk, pick, w->sim);
 		else
-			meta_mem_kill(w->disk);
+			meta_mem_kill_some(w->disk, pick, w->sim);
 		w->power_cut |= power;
 	} else {
-		meta_mem_kill(w->disk);
+		meta_mem_kill_some(w->disk, pick, w->sim);
 	}
 	sim_set_faults(w->sim, NULL);
+}
+
+void world_run_process(struct world *w)
+{
+	bool last = w->process + 1 == PROCESSES;
+
+	w->faulty = !last && sim_rand(w->sim, 3) == 0;
+	w->kind = sim_rand(w->sim, 2) ? SIM_POWER : SIM_KILL;
+	w->lazy = sim_rand(w->sim, 3) == 0;
+	w->ended = w->in_open = false;
+	world_set_faults(w);
+	sim_crash_cancel(w->sim);
+	sim_set_power_bias(w->sim, SIM_PICK, SIM_PICK);
+	if (!last && sim_rand(w->sim, 7))
+		sim_crash_at(w->sim, 1 + sim_rand(w->sim, sim_rand(w->sim, 2) ? 150 : 4000),
+			     w->kind);
+	world_run_to_its_end(w, process);
 	if (w->losing)
 		lose_machine(w);
 }
 
-uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
+struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose)
 {
 	static unsigned int runs;
 	struct world *w = calloc(1, sizeof(*w));
-	const struct sim_stats *st;
-	uint64_t print;
 
 	ASSERT(w);
 	w->totals = totals;
@@ -847,9 +858,19 @@ uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
 	w->classes = seed % 2 == 0;
 	w->snapshots = seed % 4 < 2;
 	w->sync_fails = seed % 3 == 0;
-	(void)sim_run(w->sim, make_pool, w);
+	meta_trouble_begin(&w->trouble, w->sim, w->disk);
+	return w;
+}
+
+uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose)
+{
+	struct world *w = world_new(seed, totals, verbose);
+	const struct sim_stats *st;
+	uint64_t print;
+
+	(void)sim_run(w->sim, world_make_pool, w);
 	for (w->process = 0; w->process < PROCESSES; w->process++)
-		run_process(w);
+		world_run_process(w);
 	st = sim_stats(w->sim);
 	ASSERT(w->steps >= SEED_STEPS);
 	TOTAL(w, steps, w->steps);

@@ -18,6 +18,7 @@
 struct world_totals {
 	uint64_t passed;
 	uint64_t power_cuts, kills, in_recovery, machines_lost;
+	uint64_t opens, opens_failed; /* that were tried with a call that fails */
 	uint64_t kept, dropped, torn, reordered, late;
 	uint64_t eio, enospc, backend_faults;
 	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;
@@ -31,5 +32,13 @@ struct world_totals {
 /* Run a seed; a failure is told on stderr and ends the process. totals may be NULL. Returns the
  * fingerprint of the run. */
 uint64_t world_run(uint64_t seed, struct world_totals *totals, bool verbose);
+
+/*
+ * Run a seed up to the start of one of its processes, and begin that again and again: the k-th call of
+ * the open fails, for every k, once or as long as a disk is full, which may go on or kill it; then
+ * others that fail somewhere, kills and power cuts, and last one that is left in peace, after which all
+ * must be there. At most calls_max calls; 0: all of them.
+ */
+void world_run_opens(uint64_t seed, struct world_totals *totals, unsigned int calls_max);
 
 #endif

@@ -2,11 +2,13 @@
 #ifndef TESTS_SIM_WORLD_IMPL_H
 #define TESTS_SIM_WORLD_IMPL_H
 
+#include "tests/sim/meta_trouble.h"
 #include "tests/sim/model.h"
 #include "tests/sim/world.h"
 #include "volume/pool_impl.h"
 
 #define WORLD_OBJECTS 4u
+#define PROCESSES     6u /* of one seed; the last one ends in peace */
 #define WORLD_SNAPS   6u /* of one object */
 
 /* What a snapshot must show. */
@@ -35,6 +37,7 @@ struct world_object {
 struct world {
 	struct sim *sim;
 	struct meta_mem_disk *disk;
+	struct meta_trouble trouble; /* of the metadata */
 	struct world_totals *totals;
 	struct pool_options options;
 	struct backend *backend;
@@ -56,7 +59,9 @@ struct world {
 	struct world_object *hasty; /* the next process only writes to this one, and dies */
 	bool sync_fails; /* where there are faults, in all processes: what only a file has may be lost */
 	bool power_cut, in_open, faulty, verbose;
-	bool ended; /* the process came to its end */
+	bool ended;	/* the process came to its end */
+	bool call_came; /* the open got as far as the call that was to fail */
+	bool brief;	/* the last process only shows that the pool serves */
 	uint8_t *buf;
 	enum sim_crash kind;
 };
@@ -68,6 +73,18 @@ struct world {
 	} while (0)
 
 NORETURN void world_fail(struct world *w, const char *what, int r, const struct err *e);
+struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose);
+void world_open_backend(struct world *w);
+/* Faults of the disk and of the metadata for this process. */
+void world_set_faults(struct world *w);
+/* Every object is at a point of its history where it may be. */
+void world_check_all(struct world *w);
+/* A process, and what its death leaves. */
+void world_run_to_its_end(struct world *w, void (*fn)(void *arg));
+/* One that lives as the seed says; number w->process. */
+void world_run_process(struct world *w);
+/* A process of its own that makes the pool and never dies. */
+void world_make_pool(void *arg);
 /* An error under faults: what it did is unknown, and the process gives up. o: its last operation is
  * done; NULL: of nobody's. */
 void world_outcome(struct world *w, struct world_object *o, const char *what, int r,
