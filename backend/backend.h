@@ -56,6 +56,15 @@ struct backend_source {
 	uint64_t len_bytes;
 	uint32_t crc32c; /* of the len_bytes; checked by the router where has_crc */
 	bool has_crc;
+	/*
+	 * Called with the bytes of a file as they are read for a put, in order from offset 0 (of the
+	 * file), perhaps again from there or from the middle; with those of the copy where the kernel
+	 * made it; not at all where the object is a hard link. A negative return ends the put with it.
+	 * By one thread at a time. NULL: nobody looks.
+	 */
+	int (*look)(void *arg, uint64_t offset_bytes, const void *bytes, size_t len_bytes,
+		    struct err *e);
+	void *look_arg;
 };
 
 struct backend_object {

@@ -143,7 +143,9 @@ static int verify_copy(const struct store_file *f, const struct backend_source *
 	const struct backend_source as_source = { .file = copy,
 						  .len_bytes = source->len_bytes,
 						  .crc32c = source->crc32c,
-						  .has_crc = source->has_crc };
+						  .has_crc = source->has_crc,
+						  .look = source->look,
+						  .look_arg = source->look_arg };
 	AUTO(file_path_freep) char *buffer = NULL;
 	struct source_reader reader;
 	struct env_stat st;
@@ -155,7 +157,7 @@ static int verify_copy(const struct store_file *f, const struct backend_source *
 	if (st.size_bytes != source->len_bytes)
 		return err_set(e, -EUCLEAN, "copy has %" PRIu64 " bytes, expected %" PRIu64,
 			       st.size_bytes, source->len_bytes);
-	if (!source->has_crc)
+	if (!source->has_crc && !source->look)
 		return 0;
 	buffer = aligned_alloc(ENV_DIRECT_ALIGN, COPY_BUFFER_BYTES);
 	if (!buffer)

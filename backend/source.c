@@ -34,6 +34,14 @@ ssize_t source_next(struct source_reader *r, void *dst, size_t dst_len_bytes, st
 	}
 	if (source->has_crc)
 		r->crc32c = crc32c(r->crc32c, dst, len_bytes);
+	if (source->look) {
+		int looked =
+			source->look(source->look_arg, source->file_offset_bytes + r->done_bytes,
+				     dst, len_bytes, e);
+
+		if (looked < 0)
+			return looked;
+	}
 	r->done_bytes += len_bytes;
 	return (ssize_t)len_bytes;
 }

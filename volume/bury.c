@@ -40,7 +40,7 @@ static bool is_dead(struct checkpoint *c, struct sco *s)
 	struct stream_mark *mark = checkpoint_mark(c, s);
 
 	/* Of a damaged stream nothing goes: it may be all there is. */
-	if (!mark || __atomic_load_n(&mark->stream->error, __ATOMIC_RELAXED))
+	if (!mark || stream_keeps_all(mark->stream))
 		return false;
 	GUARD(&c->pool->scos->lock);
 	return s->life == SCO_LIFE_SEALED && s->live_slots == 0 && !s->busy && !s->dead &&

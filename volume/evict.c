@@ -87,7 +87,7 @@ static bool checkpoint_of(struct pool *p, uint32_t stream, lsn_t *ret_lsn)
 	struct stream *s = pool_stream(p, stream);
 
 	/* Of a damaged stream nothing goes: it may be all there is. */
-	if (!s || __atomic_load_n(&s->error, __ATOMIC_RELAXED))
+	if (!s || stream_keeps_all(s))
 		return false;
 	*ret_lsn = __atomic_load_n(&s->checkpoint_lsn, __ATOMIC_RELAXED);
 	return true;

@@ -44,11 +44,12 @@ enum mutant {
 	MUTANT_WRITTEN_TWICE = 28,     /* what a witness says is done is done again */
 	MUTANT_WITNESS_NOT_TOLD = 29,  /* nobody tells a witness that its LSN was published */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
+	MUTANT_UPLOAD_UNVERIFIED = 34,	 /* what is put is not compared with its checksums */
+	MUTANT_PACK_GOES_EARLY = 35,	 /* a pack goes with the first of its members */
+	MUTANT_PACK_MOVED_EARLY = 36,	 /* a repacked pack goes with the next root */
 	MUTANT_REPLAY_FROZEN =
 		37, /* entries of before a freeze or rollback go into the live layer */
-	MUTANT_MERGE_UNMARKED = 38,   /* roots do not know that rows moved between layers */
-	MUTANT_PACK_GOES_EARLY = 35,  /* a pack goes with the first of its members */
-	MUTANT_PACK_MOVED_EARLY = 36, /* a repacked pack goes with the next root */
+	MUTANT_MERGE_UNMARKED = 38, /* roots do not know that rows moved between layers */
 	MUTANT_COUNT
 };
 

@@ -694,6 +694,22 @@ int pool_flush(struct pool *p, struct err *e)
 	return r == 0 ? meta_sync(p->meta, e) : r;
 }
 
+static int check_nothing_is_spoiled(struct pool *p, struct err *e)
+{
+	struct sco_table *t = p->scos;
+	struct sco *s, *next;
+	int r = 0;
+
+	GUARD(&t->lock);
+	HASH_ITER (hh, t->by_number, s, next)
+		if (s->spoiled && r == 0)
+			r = err_set(e, -EBADMSG,
+				    "SCO %" PRIu64 " is damaged in '%s', stream %u stays on this "
+				    "machine until repaired",
+				    s->number, p->flash->dirs[s->dir].path, s->stream);
+	return r;
+}
+
 /* An open SCO of a damaged stream is not sealed (flush.c), so it never travels. */
 static int check_nothing_is_kept_back(struct pool *p, struct err *e)
 {
@@ -710,7 +726,7 @@ static int check_nothing_is_kept_back(struct pool *p, struct err *e)
 				    " stays on this machine until repaired",
 				    list[i]->stream, list[i]->number);
 	sco_list_free(p->scos, list, count);
-	return r;
+	return r == 0 ? check_nothing_is_spoiled(p, e) : r;
 }
 
 int pool_sync_backend(struct pool *p, struct err *e)

@@ -91,7 +91,7 @@ static int cut_stream(struct root_builder *b, struct stream *s, struct err *e)
 
 	if (r < 0)
 		return err_set(e, r, "manifest");
-	*cut = (struct stream_cut){ .damaged = __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0,
+	*cut = (struct stream_cut){ .damaged = stream_keeps_all(s),
 				    .checkpoint_lsn = s->checkpoint_lsn };
 	*m = (struct manifest){ .pool = p->uuid,
 				.stream = s->id,

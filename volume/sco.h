@@ -69,6 +69,7 @@ struct sco {
 	/* Its file is gone, its bytes are on the backend. Whoever holds a reference sees no change: a
 	 * file goes when nobody else has one. */
 	bool absent;
+	bool spoiled;	     /* its file does not have the bytes that its index says */
 	bool rooted;	     /* a root that this process committed, or found needless, names it */
 	uint8_t reads;	     /* atomic: for the evictor, at most SCO_READS_MAX */
 	bool told_damage;    /* atomic: the log has it */

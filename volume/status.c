@@ -27,6 +27,11 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 			s.state = POOL_DEGRADED;
 			(void)snprintf(s.reason, sizeof(s.reason), "stream %u failed: %s",
 				       stream->id, err_name(error));
+		} else if (__atomic_load_n(&stream->keeps_all, __ATOMIC_ACQUIRE)) {
+			s.state = POOL_DEGRADED;
+			(void)snprintf(s.reason, sizeof(s.reason),
+				       "a file of stream %u is damaged and cannot be uploaded",
+				       stream->id);
 		}
 	mutex_unlock(&p->objects_lock);
 	mutex_lock(&p->scos->lock);

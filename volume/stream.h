@@ -54,7 +54,8 @@ struct stream {
 	uint64_t direct_bytes;	/* written directly and not yet durable */
 	uint64_t last_write_ns; /* when a place was last reserved */
 	int error;		/* poisoned: negative errno */
-	bool stuck; /* atomic: poisoned in this process; its log ends behind durable_lsn */
+	bool keeps_all; /* atomic: a SCO of it cannot travel, so nothing of it goes, here or there */
+	bool stuck;	/* atomic: poisoned in this process; its log ends behind durable_lsn */
 	/* The cut that the header of this epoch's first SCO names (FORMAT.md section 2). */
 	bool abandoned; /* its object is deleted */
 	bool epoch_has_sco;
@@ -177,5 +178,12 @@ void stream_batch_written(struct stream *s, struct batch *b, int r);
 
 /* Mark failed; log_what says what happened. */
 void stream_poison(struct stream *s, int error, const char *what);
+
+/* Damaged: what it has may be all there is. */
+static inline bool stream_keeps_all(const struct stream *s)
+{
+	return __atomic_load_n(&s->error, __ATOMIC_RELAXED) != 0 ||
+	       __atomic_load_n(&s->keeps_all, __ATOMIC_ACQUIRE);
+}
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "volume/evict.h"
 #include "volume/root_impl.h"
+#include "volume/upload_verify.h"
 
 #include "common/crc32c.h"
 #include "common/endian.h"
@@ -101,7 +102,8 @@ int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s
 bool upload_claim(struct pool *p, struct sco *s)
 {
 	GUARD(&p->scos->lock);
-	if (s->life != SCO_LIFE_SEALED || s->busy || s->dead || s->row_flags & SCO_UPLOADED)
+	if (s->life != SCO_LIFE_SEALED || s->busy || s->dead || s->spoiled ||
+	    s->row_flags & SCO_UPLOADED)
 		return false;
 	/* What died before it ever travelled stays here; the next checkpoint removes it. */
 	if (s->live_slots == 0 && s->row_saved)
@@ -198,11 +200,47 @@ int upload_read_sco(struct pool *p, struct sco *s, uint8_t *dst, struct err *e)
 			r = err_set(e, (int)got, "reading '%s': %s", f.path, err_name((int)got));
 		else if ((uint64_t)got != s->file_bytes)
 			r = err_set(e, -EUCLEAN, "'%s' ends at %zd", f.path, got);
-		else
+		if (r == 0 && s->version == 0)
+			r = upload_verify_bytes(p, s, mem, e);
+		if (r == 0)
 			memcpy(dst, mem, (size_t)s->file_bytes);
 	}
 	close_sco(p, &f);
 	free(mem);
+	return r;
+}
+
+/* Put it, and look at what is put. */
+static int put_verified(struct pool *p, struct sco *s, const char *name,
+			struct backend_source *source, struct backend_put_result *result,
+			struct err *e)
+{
+	struct upload_verify *verify = NULL;
+	struct env_file *direct;
+	bool damaged;
+	int r = 0;
+
+	/* What an earlier process left open may hold bytes that a failed sync cost it. Nothing lives
+	 * there, for the ring's copy counts, but the index of the copy names them. */
+	if (s->version == 0)
+		r = upload_verify_begin(p, s, source, &verify, e);
+	damaged = r == -EBADMSG || r == -EUCLEAN;
+	if (r == 0)
+		r = backend_put(p->backend, name, source, 0, result, e);
+	/* The page cache may be wrong where the disk is right. */
+	if (upload_verify_failed(verify) && sco_file(p->scos, s, &direct, e) == 0 &&
+	    source->file != direct) {
+		upload_verify_free(TAKE_PTR(verify));
+		source->file = direct;
+		r = upload_verify_begin(p, s, source, &verify, e);
+		if (r == 0)
+			r = backend_put(p->backend, name, source, 0, result, e);
+	}
+	if (damaged || upload_verify_failed(verify)) {
+		upload_refuse(p, s, e);
+		r = -EBADMSG;
+	}
+	upload_verify_free(verify);
 	return r;
 }
 
@@ -218,7 +256,7 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	source.file = f.file;
 	source.file_path = f.path;
 	if (r == 0)
-		r = backend_put(p->backend, name, &source, 0, &result, e);
+		r = put_verified(p, s, name, &source, &result, e);
 	close_sco(p, &f);
 	upload_done(p, s, r == 0, result.shares_file);
 	return r < 0 ? err_wrap(e, r, "uploading '%s'", name) : 0;
@@ -227,7 +265,8 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 static bool wants_upload(struct pool *p, const struct sco *s)
 {
 	GUARD(&p->scos->lock);
-	return s->life == SCO_LIFE_SEALED && !s->dead && !(s->row_flags & SCO_UPLOADED);
+	return s->life == SCO_LIFE_SEALED && !s->dead && !s->spoiled &&
+	       !(s->row_flags & SCO_UPLOADED);
 }
 
 static int upload_scos(struct pool *p, struct err *e)

@@ -28,7 +28,8 @@ NODISCARD int upload_pack(struct pool *p, struct sco *const *scos, size_t count,
 NODISCARD int upload_read_sco(struct pool *p, struct sco *s, uint8_t *dst, struct err *e);
 /* A claimed SCO was put, or not; it is claimed no more. */
 void upload_done(struct pool *p, struct sco *s, bool put, bool shares_file);
-/* Put a claimed SCO; it is claimed no more, whatever comes of it. */
+/* Put a claimed SCO; it is claimed no more, whatever comes of it. -EBADMSG: its file is damaged, which
+ * was told; it is not claimed again. */
 NODISCARD int upload_sco(struct pool *p, struct sco *s, struct err *e);
 
 /*

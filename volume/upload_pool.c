@@ -59,6 +59,9 @@ static void work_locked(struct pool *p, struct upload_work *w)
 		w->busy++;
 		mutex_unlock(&u->lock);
 		r = put_batch(p, w, first, count, &e);
+		/* A damaged file was told, and no root names it yet: the others go on. */
+		if (r == -EBADMSG && !w->claimed)
+			r = 0;
 		mutex_lock(&u->lock);
 		w->busy--;
 		if (r < 0 && w->result == 0) {

@@ -1,0 +1,180 @@
+/* A file that was damaged between sealing and upload does not become the only copy. */
+#include "support_pool.h"
+
+#include "backend/backend.h"
+#include "common/log.h"
+#include "volume/pool_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DISK_BYTES (3 * MIB) /* some SCOs */
+
+static struct object *hurt, *whole;
+static uint8_t *bytes[2];
+
+/* Read by us; copied by the kernel, and the copy read. */
+static const enum backend_copy_mode modes[] = { BACKEND_COPY_BYTES, BACKEND_COPY_REFLINK };
+
+static struct pool_status status(void)
+{
+	struct pool_status st;
+
+	pool_status(pf.pool, &st);
+	return st;
+}
+
+static struct object *make_disk(unsigned int i)
+{
+	struct object *o = make_object(OBJECT_DISK);
+
+	bytes[i] = pattern_mem(DISK_BYTES, 7 + i);
+	write_bytes(o, 0, bytes[i], DISK_BYTES);
+	sync_object(o);
+	return o;
+}
+
+/* What is a link is the file itself, and never the only copy without it. */
+static void begin(void)
+{
+	pf.options.backend_copy = BACKEND_COPY_BYTES;
+}
+
+static void two_disks(void)
+{
+	struct err e = { 0 };
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	hurt = make_disk(0);
+	whole = make_disk(1);
+	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
+}
+
+/* The file of the SCO that holds the disk's first cluster, and where it is in it. */
+static uint64_t place_of_first(char path[PATH_BYTES])
+{
+	uint8_t *mem = aligned_mem(CLUSTER_BYTES);
+
+	for (size_t i = 0; i < sco_count(); i++) {
+		FILE *f = fopen(sco_path(path, i), "rb");
+
+		ck_assert_ptr_nonnull(f);
+		for (uint64_t at = 0; fread(mem, CLUSTER_BYTES, 1, f) == 1; at += CLUSTER_BYTES)
+			if (memcmp(mem, bytes[0], CLUSTER_BYTES) == 0) {
+				(void)fclose(f);
+				free(mem);
+				return at;
+			}
+		(void)fclose(f);
+	}
+	ck_abort_msg("the first cluster is in no file");
+}
+
+static void forget(void)
+{
+	object_close(TAKE_PTR(hurt));
+	object_close(TAKE_PTR(whole));
+	free(TAKE_PTR(bytes[0]));
+	free(TAKE_PTR(bytes[1]));
+}
+
+START_TEST(a_damaged_file_is_not_uploaded_and_everything_else_is)
+{
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+	uint64_t at, root;
+
+	pf.options.backend_copy = modes[_i];
+	two_disks();
+	at = place_of_first(path);
+	flip_bit(path, at + 100, 1);
+
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EBADMSG);
+	ck_assert_ptr_nonnull(strstr(e.message, "damaged"));
+	ck_assert_int_eq(access(path, F_OK), 0);
+	ck_assert_int_eq(status().state, POOL_DEGRADED);
+	ck_assert_ptr_nonnull(strstr(status().reason, "damaged"));
+	ck_assert_uint_gt(pool_fixture_counter("scos_uploaded"), 3);
+	ck_assert_uint_gt(status().dirty_bytes, 0);
+
+	/* All else goes on: the other disk's data, and roots that show it. */
+	root = status().root;
+	write_bytes(whole, 0, bytes[0], CLUSTER_BYTES);
+	sync_object(whole);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EBADMSG);
+	ck_assert_uint_gt(status().root, root);
+	write_bytes(hurt, MIB, bytes[1], CLUSTER_BYTES);
+	sync_object(hurt);
+	expect_bytes(whole, CLUSTER_BYTES, bytes[1] + CLUSTER_BYTES, DISK_BYTES - CLUSTER_BYTES);
+	expect_bytes(hurt, MIB, bytes[1], CLUSTER_BYTES);
+
+	/* Repaired, it travels with the next start. */
+	flip_bit(path, at + 100, 1);
+	object_close(TAKE_PTR(hurt));
+	object_close(TAKE_PTR(whole));
+	pool_fixture_restart();
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+	ck_assert_int_eq(status().state, POOL_OK);
+	ck_assert_uint_eq(status().dirty_bytes, 0);
+	forget();
+}
+END_TEST
+
+static void damaged_index(uint64_t from_end)
+{
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+	struct stat st;
+
+	two_disks();
+	(void)place_of_first(path);
+	ck_assert_int_eq(stat(path, &st), 0);
+	flip_bit(path, (uint64_t)st.st_size - from_end, 1);
+
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EBADMSG);
+	ck_assert_uint_gt(pool_fixture_counter("scos_uploaded"), 3);
+	forget();
+}
+
+START_TEST(a_damaged_footer_or_log_is_found_as_well)
+{
+	damaged_index(_i ? 2 * BLOCK_BYTES - 10 : BLOCK_BYTES - 20);
+}
+END_TEST
+
+START_TEST(what_is_whole_is_verified_and_goes)
+{
+	struct err e = { 0 };
+
+	two_disks();
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+	ck_assert_int_eq(status().state, POOL_OK);
+	ck_assert_uint_eq(status().dirty_bytes, 0);
+	forget();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("volume/upload_verify");
+	TCase *t = tcase_create("copies");
+	SRunner *runner;
+	int failed;
+
+	if (log_open("/dev/null", LOG_LEVEL_ERROR) < 0)
+		return 1;
+	pool_fixture_add(t, begin);
+	tcase_add_loop_test(t, a_damaged_file_is_not_uploaded_and_everything_else_is, 0, 2);
+	tcase_add_loop_test(t, a_damaged_footer_or_log_is_found_as_well, 0, 2);
+	tcase_add_test(t, what_is_whole_is_verified_and_goes);
+	suite_add_tcase(suite, t);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}
