@@ -2,7 +2,7 @@
 
 #include "common/log.h"
 #include "volume/checkpoint_impl.h"
-#include "volume/life_rows.h"
+#include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -409,7 +409,9 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	GUARD(&p->checkpoint_lock);
 	if (!is_still_so(&m))
 		return 0; /* what now is is seen by the next look */
-	r = merge_begin(&m, e);
+	r = snapshots_announce(p, e);
+	if (r == 0)
+		r = merge_begin(&m, e);
 	if (r == 0)
 		r = move_rows(&m, e);
 	if (r == 0 && m.page_count < STEP_ROWS) {

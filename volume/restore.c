@@ -240,7 +240,8 @@ static int put_root_rows(struct restore *rs, struct pool *p, const struct store_
 		.roots_skipped = rs->result.roots_skipped,
 	};
 	rr.root = &root;
-	rs->row.features.incompat |= root.features.incompat & FEATURE_PACKS;
+	/* Whether there are snapshots, or rows that merges moved, is seen only later. */
+	rs->row.features.incompat |= (root.features.incompat & FEATURE_PACKS) | FEATURE_SNAPSHOTS;
 	r = restore_put_rows(&rr, e);
 	root_done(&root);
 	return r;
