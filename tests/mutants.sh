@@ -55,10 +55,11 @@ detectors() {
 29 unit volume_test_pool_witness a_publication_that_was_not_noted_is_found_in_the_log
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
 34 unit volume_test_upload_verify a_damaged_file_is_not_uploaded_and_everything_else_is
-37 sim
-38 sim
 35 sim
 36 sim
+37 sim
+38 sim
+39 unit volume_test_upload_verify what_a_damaged_stream_has_on_the_backend_is_no_orphan
 END
 }
 

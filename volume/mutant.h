@@ -47,9 +47,9 @@ enum mutant {
 	MUTANT_UPLOAD_UNVERIFIED = 34,	 /* what is put is not compared with its checksums */
 	MUTANT_PACK_GOES_EARLY = 35,	 /* a pack goes with the first of its members */
 	MUTANT_PACK_MOVED_EARLY = 36,	 /* a repacked pack goes with the next root */
-	MUTANT_REPLAY_FROZEN =
-		37, /* entries of before a freeze or rollback go into the live layer */
-	MUTANT_MERGE_UNMARKED = 38, /* roots do not know that rows moved between layers */
+	MUTANT_REPLAY_FROZEN = 37,	 /* entries of before a freeze go into the live layer */
+	MUTANT_MERGE_UNMARKED = 38,	 /* roots do not know that rows moved between layers */
+	MUTANT_SWEEP_DAMAGED = 39,	 /* what no root names of a damaged stream is an orphan */
 	MUTANT_COUNT
 };
 

@@ -217,6 +217,20 @@ static uint64_t epoch_of(const char *name)
 	return strtoull(part[0] == '-' ? part + 1 : part, NULL, 16);
 }
 
+/* Roots go on to name what one of a damaged stream named before it was; the rows here name more, which
+ * may be all there is. The next start sweeps again. */
+static bool is_of_damaged_stream(struct pool *p, const char *name)
+{
+	struct object_name n;
+	struct stream *stream;
+
+	if (object_name_parse(name, &n) < 0 || n.stream == 0)
+		return false;
+	GUARD(&p->objects_lock);
+	HASH_FIND(hh, p->streams, &n.stream, sizeof(n.stream), stream);
+	return stream && stream_keeps_all(stream) && !MUTANT(MUTANT_SWEEP_DAMAGED);
+}
+
 static int look_at(struct sweep *s, const char *name, int64_t modified_ns)
 {
 	struct known_name *found;
@@ -225,7 +239,7 @@ static int look_at(struct sweep *s, const char *name, int64_t modified_ns)
 
 	HASH_FIND_STR(s->known, name, found);
 	if (found || epoch == 0 || epoch >= s->pool->epoch || strlen(name) > OBJECT_NAME_MAX ||
-	    strncmp(name, "epoch/", 6) == 0)
+	    strncmp(name, "epoch/", 6) == 0 || is_of_damaged_stream(s->pool, name))
 		return 0;
 	if (age_ns < (int64_t)pool_option(s->pool, grace_time_ns)) {
 		s->spared = true;

@@ -254,13 +254,23 @@ static int give_up_old(struct repack *rp, struct meta_batch *names)
 	return r;
 }
 
-/* It may be on the store, and nobody will ever know what is in it. */
+/*
+ * It may be on the store, and nobody is to know what is in it. Its rows may be there after a crash in
+ * spite of the error of their commit: they go with the row that condemns it, else its members would be
+ * looked for in a pack that is gone.
+ */
 static void condemn_attempt(struct pack_maker *m)
 {
 	struct pool *p = m->pool;
+	const struct pack_directory *d = &m->directory;
 	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
 	int r = names ? upload_condemn_name(p, names, root_next(p), m->name) : -ENOMEM;
 
+	for (uint32_t i = 0; m->put && i <= d->member_count && r == 0; i++) {
+		struct row_key key = pack_key(d->epoch, d->number, i);
+
+		r = meta_batch_delete(p->meta, names, &key);
+	}
 	/* Not synced: behind a power cut the name is of an older epoch, and swept. */
 	if (r == 0)
 		r = meta_commit(p->meta, names, 0, NULL);

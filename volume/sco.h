@@ -64,6 +64,7 @@ struct sco {
 	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
 	uint32_t row_change, row_staged, row_saved;
 	bool put_tried; /* to the backend: it may have stored it and not said so */
+	bool put_alone; /* the same, as an object by itself: that name is no member of a pack any more */
 	bool dead;	/* being removed: no new references but by whom it knows */
 	bool busy;	/* uploaded, cleaned or resealed right now */
 	/* Its file is gone, its bytes are on the backend. Whoever holds a reference sees no change: a

@@ -255,6 +255,7 @@ int upload_sco(struct pool *p, struct sco *s, struct err *e)
 	object_name_sco(name, s->stream, s->number, s->version, p->epoch);
 	source.file = f.file;
 	source.file_path = f.path;
+	s->put_alone = true;
 	if (r == 0)
 		r = put_verified(p, s, name, &source, &result, e);
 	close_sco(p, &f);

@@ -109,13 +109,14 @@ void upload_pool_stop(struct upload_pool *u)
 	u->helpers = NULL;
 }
 
-/* Small ones first; how many these are. */
+/* Those that may share a pack first; how many these are. A name never is both a member and an object:
+ * deletion would find the one and leave the other. */
 static size_t sort_small(struct pool *p, struct sco **scos, size_t count)
 {
 	size_t small = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (packs_is_small(p, scos[i]->file_bytes)) {
+		if (!scos[i]->put_alone && packs_is_small(p, scos[i]->file_bytes)) {
 			struct sco *s = scos[i];
 
 			scos[i] = scos[small];

@@ -1,8 +1,7 @@
 /* What reaches the backend: roots whose every name is there, deletion in two phases, outages. */
 #include "support_pool.h"
+#include "support_store.h"
 
-#include "backend/backend_impl.h"
-#include "backend/router.h"
 #include "common/buf.h"
 #include "common/crc32c.h"
 #include "common/log.h"
@@ -296,21 +295,19 @@ static int keeping_del(struct store *s, const char *name, struct err *e)
 	return mem_ops->del(s, name, e);
 }
 
+static void lose_and_keep(struct store_ops *ops)
+{
+	ops->put = losing_put;
+	ops->del = keeping_del;
+}
+
 static struct backend *open_losing_store(void)
 {
-	static struct store_ops ops;
 	struct backend_options o = { .attempts_max = 1 };
 	struct backend *backend;
-	struct store *s;
 
 	mutex_init(&put_lock, 0);
-	ck_assert_int_eq(store_mem_open(env_posix(), "lost", &o, &s, NULL), 0);
-	mem_ops = s->ops;
-	ops = *mem_ops;
-	ops.put = losing_put;
-	ops.del = keeping_del;
-	s->ops = &ops;
-	ck_assert_int_eq(backend_open_over(env_posix(), s, "mem:lost", &o, &backend, NULL), 0);
+	backend = changed_mem_backend("lost", lose_and_keep, &mem_ops);
 	ck_assert_int_eq(backend_open(env_posix(), "mem:lost", &o, &store, NULL), 0);
 	return backend;
 }

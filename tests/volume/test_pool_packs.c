@@ -1,7 +1,7 @@
 /* Small objects that travel together: few requests, and nothing of them is lost, or kept for ever. */
 #include "support_pool.h"
+#include "support_store.h"
 
-#include "backend/backend_impl.h"
 #include "volume/packs.h"
 #include "volume/pool_impl.h"
 
@@ -226,6 +226,51 @@ START_TEST(members_that_no_root_names_are_swept)
 }
 END_TEST
 
+static const struct store_ops *mem_ops;
+static bool lose_answers;
+
+static int put_unheard(struct store *s, const char *name, const struct backend_source *source,
+		       unsigned int flags, struct backend_put_result *ret_result, struct err *e)
+{
+	int r = mem_ops->put(s, name, source, flags, ret_result, e);
+
+	return lose_answers ? err_set(e, -EAGAIN, "the answer is lost") : r;
+}
+
+static void lose_put_answers(struct store_ops *ops)
+{
+	ops->put = put_unheard;
+}
+
+/* It was stored as an object by itself: with others in a pack it would be there twice. */
+START_TEST(an_object_whose_answer_was_lost_is_no_member_later)
+{
+	struct backend *backend = changed_mem_backend("packs", lose_put_answers, &mem_ops);
+
+	pf.options.backend = backend;
+	open_fresh();
+	make_disks();
+	sync_backend();
+	write_disk(0, 1000);
+	lose_answers = true;
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), -EAGAIN);
+	lose_answers = false;
+	ck_assert_uint_eq(objects("000000"), 1);
+	for (unsigned int i = 1; i < DISKS; i++)
+		write_disk(i, i + 1000);
+	sync_backend();
+	for (unsigned int i = 0; i < DISKS; i++)
+		expect_disk(i, i + 1000);
+	for (unsigned int i = 0; i < DISKS; i++)
+		delete_disk(i);
+	for (unsigned int i = 0; i < 8; i++)
+		sync_backend();
+	ck_assert_uint_eq(objects("000000"), 0);
+	pool_fixture_close();
+	backend_close(backend);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_packs");
@@ -241,6 +286,7 @@ int main(void)
 	tcase_add_test(t, what_is_left_of_packs_is_put_together);
 	tcase_add_test(t, a_pool_without_packs_gets_them_and_keeps_them);
 	tcase_add_test(t, members_that_no_root_names_are_swept);
+	tcase_add_test(t, an_object_whose_answer_was_lost_is_no_member_later);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

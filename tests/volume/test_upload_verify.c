@@ -1,7 +1,7 @@
 /* A file that was damaged between sealing and upload does not become the only copy. */
 #include "support_pool.h"
+#include "support_store.h"
 
-#include "backend/backend.h"
 #include "common/log.h"
 #include "volume/pool_impl.h"
 
@@ -54,8 +54,8 @@ static void two_disks(void)
 	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
 }
 
-/* The file of the SCO that holds the disk's first cluster, and where it is in it. */
-static uint64_t place_of_first(char path[PATH_BYTES])
+/* The file of the SCO that holds this cluster, and where it is in it. */
+static uint64_t place_of(const uint8_t *cluster, char path[PATH_BYTES])
 {
 	uint8_t *mem = aligned_mem(CLUSTER_BYTES);
 
@@ -64,20 +64,26 @@ static uint64_t place_of_first(char path[PATH_BYTES])
 
 		ck_assert_ptr_nonnull(f);
 		for (uint64_t at = 0; fread(mem, CLUSTER_BYTES, 1, f) == 1; at += CLUSTER_BYTES)
-			if (memcmp(mem, bytes[0], CLUSTER_BYTES) == 0) {
+			if (memcmp(mem, cluster, CLUSTER_BYTES) == 0) {
 				(void)fclose(f);
 				free(mem);
 				return at;
 			}
 		(void)fclose(f);
 	}
-	ck_abort_msg("the first cluster is in no file");
+	ck_abort_msg("the cluster is in no file");
+}
+
+static uint64_t place_of_first(char path[PATH_BYTES])
+{
+	return place_of(bytes[0], path);
 }
 
 static void forget(void)
 {
 	object_close(TAKE_PTR(hurt));
-	object_close(TAKE_PTR(whole));
+	if (whole)
+		object_close(TAKE_PTR(whole));
 	free(TAKE_PTR(bytes[0]));
 	free(TAKE_PTR(bytes[1]));
 }
@@ -158,6 +164,87 @@ START_TEST(what_is_whole_is_verified_and_goes)
 }
 END_TEST
 
+/* --- what roots do not name --------------------------------------------------------------------- */
+
+static const struct store_ops *mem_ops;
+static bool refuse_roots;
+
+static int no_root_put(struct store *s, const char *name, const struct backend_source *source,
+		       unsigned int flags, struct backend_put_result *ret_result, struct err *e)
+{
+	if (refuse_roots && strncmp(name, "root/", 5) == 0)
+		return err_set(e, -EACCES, "not this one");
+	return mem_ops->put(s, name, source, flags, ret_result, e);
+}
+
+static void put_no_root(struct store_ops *ops)
+{
+	ops->put = no_root_put;
+}
+
+static int count_sco(void *arg, const char *name, UNUSED const struct backend_object *object)
+{
+	size_t *count = arg;
+
+	*count += strstr(name, "/sco/") != NULL;
+	return 0;
+}
+
+static size_t stored_scos(struct backend *b)
+{
+	size_t count = 0;
+
+	ck_assert_int_ge(backend_list(b, "", NULL, 1000, count_sco, &count, NULL), 0);
+	return count;
+}
+
+/* An earlier process put them, and died before a root: the rows here are all that knows of them. */
+START_TEST(what_a_damaged_stream_has_on_the_backend_is_no_orphan)
+{
+	struct backend *backend = changed_mem_backend("rootless", put_no_root, &mem_ops);
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+	size_t count;
+	uint64_t id, at;
+
+	pf.options.backend = backend;
+	pf.options.grace_time_ns = 0;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	hurt = make_disk(0);
+	id = id_of(hurt);
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+	count = stored_scos(backend);
+	bytes[1] = pattern_mem(DISK_BYTES, 8);
+	write_bytes(hurt, DISK_BYTES, bytes[1], DISK_BYTES);
+	refuse_roots = true;
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), -EACCES);
+	ck_assert_uint_ge(stored_scos(backend), count + 3);
+	count = stored_scos(backend);
+	pattern_fill(bytes[0], CLUSTER_BYTES, 9);
+	write_bytes(hurt, 2 * DISK_BYTES, bytes[0], CLUSTER_BYTES);
+	sync_object(hurt);
+	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	at = place_of(bytes[0], path);
+	flip_bit(path, at + 100, 1);
+	object_close(TAKE_PTR(hurt));
+	pool_fixture_close();
+
+	refuse_roots = false;
+	pool_fixture_open();
+	hurt = get_object(id);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EBADMSG);
+	ck_assert_uint_gt(pool_fixture_counter("roots"), 0);
+	ck_assert_uint_ge(stored_scos(backend), count);
+	expect_bytes(hurt, DISK_BYTES, bytes[1], DISK_BYTES);
+	forget();
+	pool_fixture_close();
+	backend_close(backend);
+	backend_mem_forget("rootless");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("volume/upload_verify");
@@ -171,6 +258,7 @@ int main(void)
 	tcase_add_loop_test(t, a_damaged_file_is_not_uploaded_and_everything_else_is, 0, 2);
 	tcase_add_loop_test(t, a_damaged_footer_or_log_is_found_as_well, 0, 2);
 	tcase_add_test(t, what_is_whole_is_verified_and_goes);
+	tcase_add_test(t, what_a_damaged_stream_has_on_the_backend_is_no_orphan);
 	suite_add_tcase(suite, t);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
