@@ -337,6 +337,8 @@ static int prepare(struct holder *h, struct err *e)
 	if (h->signal_fd < 0)
 		return err_set(e, -errno, "signals: %s", err_name(-errno));
 	oom_score_get(h->oom_before);
+	/* Its environment may have keys; a worker decides for itself. */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	return 0;
 }
 

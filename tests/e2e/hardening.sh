@@ -161,7 +161,7 @@ user_prepares() {
 	as_user "$vpool" create "$home/pool" >/dev/null
 }
 
-user_pid() { json "$(as_user "$vpool" status --json "$home/mnt")" 'd["pid"]'; }
+user_pid() { json "$(as_user "$vpool" status --json "$home/mnt")" "d[\"${1:-pid}\"]"; }
 
 an_ordinary_user_lives_with_fusermount3() {
 	local pid
@@ -186,17 +186,19 @@ a_process_with_keys_leaves_no_core_dump() {
 	local pid
 	user_prepares
 	as_user "$vpool" mount "$home/pool" "$home/mnt"
-	pid=$(user_pid)
+	pid=$(user_pid worker_pid)
 	same "$(stat -c %u "/proc/$pid/mem")" "$uid" "without keys dumps are for whoever looks for bugs"
 	as_user "$vpool" umount "$home/mnt"
 	as_user sh -c 'umask 077; printf "ST_USER=u\nST_KEY=very-secret\n" >"$1/keys"' - "$home"
 	printf '[backend]\nurl = swift://c/p?auth=http://127.0.0.1:9/auth/v1.0&credentials=%s\n' \
 		"$home/keys" >>"$home/pool/vpool.conf"
 	as_user "$vpool" mount "$home/pool" "$home/mnt"
-	pid=$(user_pid)
+	pid=$(user_pid worker_pid)
 	same "$(stat -c %u "/proc/$pid/mem")" 0 "owner of the memory of a process with keys"
 	same "$(awk '/^Max core file size/ { print $5, $6 }' "/proc/$pid/limits")" "0 0"
 	refused "" as_user cat "/proc/$pid/environ"
+	# The one that holds the mount has the same environment.
+	refused "" as_user cat "/proc/$(user_pid)/environ"
 	# The command finds it all the same, and ends it.
 	as_user sh -c 'echo text >"$1/mnt/file"' - "$home"
 	as_user "$vpool" umount --no-upload "$home/mnt"
