@@ -152,10 +152,11 @@ tidy() {
 	remove_rings "$work" -xdev
 	[[ -d ${disk:-} ]] && remove_rings "$disk"
 	while IFS= read -r -d '' dir; do
-		timeout 20 umount "$dir" 2>/dev/null || umount -l "$dir" 2>/dev/null
+		# Its daemon may have been about to do it.
+		timeout 20 umount "$dir" 2>/dev/null || umount -l "$dir" 2>/dev/null || true
 	done < <(own_mounts)
 	for pid in $(own_daemons); do
-		wait_for 10 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null
+		wait_for 10 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
 	done
 	while read -r dev; do
 		[[ -n $dev ]] && losetup -d "$dev" 2>/dev/null
