@@ -71,7 +71,7 @@ const struct store_sco *store_find_sco(const struct store_names *n, const struct
  * Errors: -EUCLEAN, -EBADMSG, -ENOENT the root is not whole; else what the store or the metadata says.
  */
 NODISCARD int restore_put_rows(struct restore_rows *rr, struct err *e);
-/* The row that says that a restore is under way. Errors: -ENOENT there is none. */
+/* restore_mark.c: the row that says that a restore is under way. Errors: -ENOENT there is none. */
 NODISCARD int restore_get_mark(struct pool *p, struct root_row *ret_root, struct err *e);
 /* root NULL: it is over. Durable on return, with all rows of NAMES before it. */
 NODISCARD int restore_set_mark(struct pool *p, const struct root_row *root, struct err *e);
