@@ -46,6 +46,8 @@ void fuzz_seeds(void)
 	fuzz_seed(0, name, strlen(name));
 	object_name_epoch(name, 7);
 	fuzz_seed(0, name, strlen(name));
+	object_name_pack(name, 5, 7);
+	fuzz_seed(0, name, strlen(name));
 	sco_file_name(name, 16, 5, 1);
 	fuzz_seed(0, name, strlen(name));
 }
@@ -73,6 +75,9 @@ static void make_name(char name[OBJECT_NAME_MAX + 1], const struct object_name *
 		break;
 	case NAME_EPOCH:
 		object_name_epoch(name, n->epoch);
+		break;
+	case NAME_PACK:
+		object_name_pack(name, n->number, n->epoch);
 		break;
 	}
 }

@@ -1,4 +1,5 @@
-/* Keys and values of the namespace: inodes, entries by place and by name, orphans, attributes. */
+/* Keys and values of the namespace: inodes, entries by place and by name, orphans, attributes,
+ * answers. */
 #include "common/buf.h"
 #include "common/err.h"
 #include "fs/ns_rows.h"
@@ -37,6 +38,9 @@ void fuzz_seeds(void)
 		.type = S_IFREG, .ino = 9, .name = "a.raw", .name_bytes = 5
 	};
 	const struct ns_name_row name = { .type = S_IFREG, .ino = 9, .cookie = 3 };
+	const struct ns_answer_row answer = { .session = 0x1122334455667788,
+					      .unique = 6,
+					      .ino = 9 };
 	struct ns_key key = ns_key_ino(NS_ROW_INODE, 5);
 	struct buf value;
 
@@ -50,6 +54,9 @@ void fuzz_seeds(void)
 	seed_row(&key, &value);
 	key = ns_key_named(NS_ROW_NAME, 1, "a.raw", 5);
 	FUZZ_EXPECT(ns_name_row_encode(&key, &name, &value) == 0);
+	seed_row(&key, &value);
+	key = ns_key_ino(NS_ROW_ANSWER, 3);
+	FUZZ_EXPECT(ns_answer_row_encode(&key, &answer, &value) == 0);
 	seed_row(&key, &value);
 	key = ns_key_ino(NS_ROW_ORPHAN, 9);
 	FUZZ_EXPECT(ns_orphan_row_encode(&key, &value) == 0);
@@ -67,6 +74,7 @@ static int recode(const struct ns_key *key, enum ns_row_kind kind, const uint8_t
 	struct ns_inode_row inode;
 	struct ns_entry_row entry;
 	struct ns_name_row name;
+	struct ns_answer_row answer;
 	const uint8_t *value;
 	size_t value_bytes;
 	int r = -EUCLEAN;
@@ -81,6 +89,9 @@ static int recode(const struct ns_key *key, enum ns_row_kind kind, const uint8_t
 	case NS_ROW_NAME:
 		r = ns_name_row_decode(key->bytes, key->len_bytes, in, len_bytes, &name, e);
 		return r < 0 ? r : ns_name_row_encode(key, &name, out);
+	case NS_ROW_ANSWER:
+		r = ns_answer_row_decode(key->bytes, key->len_bytes, in, len_bytes, &answer, e);
+		return r < 0 ? r : ns_answer_row_encode(key, &answer, out);
 	case NS_ROW_ORPHAN:
 		r = ns_orphan_row_decode(key->bytes, key->len_bytes, in, len_bytes, e);
 		return r < 0 ? r : ns_orphan_row_encode(key, out);
