@@ -71,6 +71,33 @@ static const struct sco_row sco_row = {
 	.first_lsn = 101,
 	.last_lsn = 120,
 };
+static const struct snapshot_row snapshot_row = {
+	.layer = 0x77,
+	.created_ns = INT64_C(1700000000000000004),
+	.size_bytes = UINT64_C(0x123456789a),
+	.root = 12,
+	.flags = SNAPSHOT_STICKY,
+	.name_bytes = 17,
+	.comment_bytes = 9,
+	.name = "before upgrade \xc3\xa9",
+	.comment = "two\nlines",
+};
+static const struct snapshot_row snapshot_bare = {
+	.layer = 0x78,
+	.created_ns = -5,
+	.root = UINT64_C(0x0102030405060708),
+	.name_bytes = 1,
+	.name = "a",
+};
+static const struct pack_row pack_row = {
+	.len_bytes = 0x11200 + sizeof(golden_pack_directory),
+	.directory_bytes = sizeof(golden_pack_directory),
+	.member_count = 2,
+};
+static const struct pack_member pack_member = {
+	.offset_bytes = 0x1234,
+	.object = { "00000021/manifest/000000000000000c-0000000000000007", 0x200, 0xfeed0006 },
+};
 
 #define ROW_CODEC(name)                                                                            \
 	static int name##_to_buf(const void *value, struct buf *out)                               \
@@ -91,6 +118,9 @@ ROW_CODEC(root_row)
 ROW_CODEC(changed_row)
 ROW_CODEC(object_state_row)
 ROW_CODEC(sco_row)
+ROW_CODEC(snapshot_row)
+ROW_CODEC(pack_row)
+ROW_CODEC(pack_member)
 
 static void object_row_free(void *value)
 {
@@ -265,8 +295,55 @@ static const struct root root = {
 	.condemned_count = 2,
 	.condemned = condemned,
 };
+static struct root_pack root_pack_list[] = {
+	{ { "pack/0000000000000002-0000000000000006", 0x345678, 0 }, 0x3456 },
+	{ { "pack/0000000000000003-0000000000000007", 0x11200 + sizeof(golden_pack_directory), 0 },
+	  sizeof(golden_pack_directory) },
+};
+static char condemned_pack[][OBJECT_NAME_MAX + 1] = { "pack/0000000000000001-0000000000000007" };
+static const struct root root_packs = {
+	.features = { .compat = ALL_COMPAT, .incompat = FEATURE_SNAPSHOTS | FEATURE_PACKS },
+	.pool = POOL,
+	.epoch = 7,
+	.number = 12,
+	.created_ns = INT64_C(1700000000000000003),
+	.ns = { "ns/000000000000000c-0000000000000007", 0x4321, 0xfeed0004 },
+	.stream_count = 1,
+	.streams = root_streams + 1,
+	.condemned_count = 1,
+	.condemned = condemned_pack,
+	.pack_count = 2,
+	.packs = root_pack_list,
+};
 ROW_CODEC(manifest)
 ROW_CODEC(root)
+
+static struct pack_member pack_members[] = {
+	{ 0, { "00000021/sco/000000005-00000000-0000000000000006", 0x11000, 0xfeed0008 } },
+	{ 0x11000, { "00000021/manifest/000000000000000c-0000000000000007", 0x200, 0xfeed0006 } },
+};
+static const struct pack_directory pack_directory = {
+	.pool = POOL,
+	.epoch = 7,
+	.number = 3,
+	.member_count = 2,
+	.members = pack_members,
+};
+
+static int pack_directory_to_buf(const void *value, struct buf *out)
+{
+	return pack_directory_encode(value, out);
+}
+
+static int pack_directory_from(const uint8_t *in, size_t len_bytes, void *ret, struct err *e)
+{
+	return pack_directory_decode(in, len_bytes, 0x11200, ret, e);
+}
+
+static void pack_directory_free(void *value)
+{
+	pack_directory_done(value);
+}
 
 static void manifest_free(void *value)
 {
@@ -298,6 +375,10 @@ static const struct golden goldens[] = {
 	GOLDEN(changed_row),
 	GOLDEN(object_state_row),
 	GOLDEN(sco_row),
+	GOLDEN(snapshot_row),
+	GOLDEN_AS(snapshot_bare, snapshot_row, NULL),
+	GOLDEN(pack_row),
+	GOLDEN(pack_member),
 	GOLDEN_AS(page_base, page, NULL),
 	GOLDEN_AS(page_delta, page, NULL),
 	GOLDEN_AS(page_empty, page, NULL),
@@ -305,6 +386,8 @@ static const struct golden goldens[] = {
 	GOLDEN(rows_image),
 	GOLDEN_AS(manifest, manifest, manifest_free),
 	GOLDEN_AS(root, root, root_free),
+	GOLDEN_AS(root_packs, root, root_free),
+	GOLDEN_AS(pack_directory, pack_directory, pack_directory_free),
 };
 
 START_TEST(encoding_gives_the_golden_bytes)
@@ -349,7 +432,9 @@ START_TEST(keys_give_the_golden_bytes_and_parse_again)
 	struct row_key one = row_key_u64(ROW_SCO, UINT64_C(0x0102030405060708));
 	struct row_key two =
 		row_key_2u64(ROW_PAGE, UINT64_C(0x0102030405060708), UINT64_C(0x1112131415161718));
+	struct row_key pack = pack_key(7, 3, 2);
 	uint64_t a, b;
+	uint32_t index;
 
 	ck_assert_uint_eq(one.len_bytes, sizeof(golden_key_u64));
 	ck_assert_mem_eq(one.bytes, golden_key_u64, sizeof(golden_key_u64));
@@ -361,6 +446,26 @@ START_TEST(keys_give_the_golden_bytes_and_parse_again)
 	ck_assert_int_eq(row_key_parse_2u64(two.bytes, two.len_bytes, ROW_PAGE, &a, &b), 0);
 	ck_assert_uint_eq(a, UINT64_C(0x0102030405060708));
 	ck_assert_uint_eq(b, UINT64_C(0x1112131415161718));
+
+	ck_assert_uint_eq(pack.len_bytes, sizeof(golden_key_pack));
+	ck_assert_mem_eq(pack.bytes, golden_key_pack, sizeof(golden_key_pack));
+	ck_assert_int_eq(pack_key_parse(pack.bytes, pack.len_bytes, &a, &b, &index), 0);
+	ck_assert_uint_eq(a, 7);
+	ck_assert_uint_eq(b, 3);
+	ck_assert_uint_eq(index, 2);
+}
+END_TEST
+
+START_TEST(a_directory_is_refused_where_its_members_end_elsewhere)
+{
+	struct pack_directory d;
+
+	for (uint64_t end = 0x11200 - 2; end <= 0x11200 + 2; end++)
+		if (end != 0x11200)
+			ck_assert_int_eq(pack_directory_decode(golden_pack_directory,
+							       sizeof(golden_pack_directory), end,
+							       &d, NULL),
+					 -EUCLEAN);
 }
 END_TEST
 
@@ -379,6 +484,7 @@ int main(void)
 	tcase_add_loop_test(tc, every_other_length_is_refused, 0, ARRAY_SIZE(goldens));
 	tcase_add_test(tc, a_value_under_a_key_of_another_kind_is_refused);
 	tcase_add_test(tc, keys_give_the_golden_bytes_and_parse_again);
+	tcase_add_test(tc, a_directory_is_refused_where_its_members_end_elsewhere);
 	suite_add_tcase(s, tc);
 
 	sr = srunner_create(s);
