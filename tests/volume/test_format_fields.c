@@ -186,6 +186,10 @@ SUBJECT_ROW(object_row, ROW_OBJECT, object_row_done, .class = OBJECT_DISK, .orig
 SUBJECT_ROW(layer_row, ROW_LAYER, NOTHING, .state = LAYER_LIVE)
 SUBJECT_ROW(object_state_row, ROW_OBJECT_STATE, NOTHING, .lsn = 1)
 SUBJECT_ROW(sco_row, ROW_SCO, NOTHING, .state = SCO_OPEN)
+SUBJECT_ROW(snapshot_row, ROW_SNAPSHOT, NOTHING, .layer = 1, .name_bytes = 1, .name = "n",
+	    .comment_bytes = 1, .comment = "c")
+SUBJECT_ROW(pack_row, ROW_PACK, NOTHING, .len_bytes = 10, .directory_bytes = 10, .member_count = 1)
+SUBJECT_ROW(pack_member, ROW_PACK, NOTHING, .object = { .name = "m" })
 
 SUBJECT_ROW(map_piece, ROW_MAP_PIECE, NOTHING, .object = { .name = "m" })
 
@@ -214,6 +218,46 @@ static char condemned[1][OBJECT_NAME_MAX + 1] = { "c" };
 SUBJECT_OBJECT(manifest, .stream = 16, .sco_count = 1, .scos = &manifest_sco)
 SUBJECT_OBJECT(root, .ns = { .name = "n" }, .stream_count = 1, .streams = &root_stream,
 	       .condemned_count = 1, .condemned = condemned)
+
+static struct root_pack root_pack = { .object = { "p", 10, 0 }, .directory_bytes = 10 };
+static void packed_root_make(void)
+{
+	const struct root value = {
+		.features.incompat = FEATURE_PACKS,
+		.ns = { .name = "n" },
+		.pack_count = 1,
+		.packs = &root_pack,
+	};
+	struct buf b;
+
+	buf_init(&b, sizeof(bytes));
+	ck_assert_int_eq(root_encode(&value, &b), 0);
+	take(&b);
+}
+#define packed_root_try root_try
+
+#define PACK_END_BYTES 12u
+static void pack_directory_make(void)
+{
+	struct pack_member members[] = { { 0, { "m", 10, 0 } }, { 10, { "n", 2, 0 } } };
+	const struct pack_directory value = { .member_count = 2, .members = members };
+	struct buf b;
+
+	buf_init(&b, sizeof(bytes));
+	ck_assert_int_eq(pack_directory_encode(&value, &b), 0);
+	take(&b);
+}
+static int pack_directory_try(struct err *e)
+{
+	struct pack_directory value;
+	int r;
+
+	reseal_tail(bytes, len_bytes);
+	r = pack_directory_decode(bytes, len_bytes, PACK_END_BYTES, &value, e);
+	if (r == 0)
+		pack_directory_done(&value);
+	return r;
+}
 
 static int row_ignore(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		      size_t value_bytes)
@@ -427,6 +471,32 @@ static const struct spoilt cases[] = {
 	CASE(sco_row, 15, 4, SCO_SLOTS_MAX + 1, "number of slots"),
 	CASE(sco_row, 55, 8, 1, "first and last"),
 	CASE(sco_row, 63, 8, 1, "first and last"),
+	/* Name at 42, comment at 43. */
+	CASE(snapshot_row, 1, 8, 0, "no layer"),
+	CASE(snapshot_row, 17, 8, OBJECT_BYTES_MAX, NULL),
+	CASE(snapshot_row, 17, 8, OBJECT_BYTES_MAX + 1, "size"),
+	CASE(snapshot_row, 33, 4, SNAPSHOT_STICKY, NULL),
+	CASE(snapshot_row, 33, 4, 2, "unknown flags"),
+	CASE(snapshot_row, 37, 1, 0, "does not fit"),
+	CASE(snapshot_row, 37, 1, 2, "does not fit"),
+	CASE(snapshot_row, 37, 5, 2, NULL), /* the name has it all, the comment nothing */
+	CASE(snapshot_row, 37, 5, 2 << 8, "bad name"),
+	CASE(snapshot_row, 38, 4, 2, "does not fit"),
+	CASE(snapshot_row, 38, 4, UINT32_MAX, "does not fit"),
+	CASE(snapshot_row, 42, 1, 0, "bad name"),
+	CASE(snapshot_row, 42, 1, '/', "bad name"),
+	CASE(snapshot_row, 42, 1, '.', "bad name"),
+	CASE(snapshot_row, 43, 1, 0, "bad comment"),
+	CASE(pack_row, 1, 8, 9, "does not fit"),
+	CASE(pack_row, 9, 4, 11, "does not fit"),
+	CASE(pack_row, 9, 4, 0, NULL),
+	CASE(pack_row, 13, 4, 0, "members out of range"),
+	CASE(pack_row, 13, 4, PACK_MEMBERS_MAX, NULL),
+	CASE(pack_row, 13, 4, PACK_MEMBERS_MAX + 1, "members out of range"),
+	CASE(pack_member, 1, 8, UINT64_MAX, NULL),
+	CASE(pack_member, 9, 1, 0, "bad name"),
+	CASE(pack_member, 9, 1, 2, "bad name"),
+	CASE(pack_member, 10, 1, '/', "bad name"),
 
 	/* The map's empty name and its tail take 72..84, the SCO begins at 85. */
 	CASE(manifest, 32, 4, 0, "stream 0"),
@@ -451,6 +521,30 @@ static const struct spoilt cases[] = {
 	CASE(root, 106, 1, 100, "name of a manifest"),
 	CASE(root, 120, 1, 0, "condemned name"),
 	CASE(root, 120, 1, 2, "condemned name"),
+
+	/* "n" and its tail take 88..101, "p" and its tail 102..115, the directory's length 116..119. */
+	CASE(packed_root, 12, 4, 0, "without the feature"),
+	CASE(packed_root, 12, 4, 2, "packs do not fit"),
+	CASE(packed_root, 102, 1, 0, "name of a pack"),
+	CASE(packed_root, 103, 1, '/', "name of a pack"),
+	CASE(packed_root, 104, 8, 9, "does not fit"),
+	CASE(packed_root, 112, 4, 1, "does not fit"),
+	CASE(packed_root, 116, 4, 9, NULL),
+	CASE(packed_root, 116, 4, 11, "does not fit"),
+
+	/* Members of 22 bytes from 48 on: offset, name, length, CRC. */
+	CASE(pack_directory, 12, 4, 0, "do not fit in it"),
+	CASE(pack_directory, 12, 4, 1, "do not fill"),
+	CASE(pack_directory, 12, 4, 3, "do not fit in it"),
+	CASE(pack_directory, 12, 4, UINT32_MAX, "do not fit in it"),
+	CASE(pack_directory, 48, 8, 1, "do not fill"),
+	CASE(pack_directory, 56, 1, 0, "do not fill"),
+	CASE(pack_directory, 57, 1, '/', "do not fill"),
+	CASE(pack_directory, 58, 8, PACK_END_BYTES + 1, "do not fill"),
+	CASE(pack_directory, 58, 8, UINT64_MAX, "do not fill"),
+	CASE(pack_directory, 70, 8, 9, "do not fill"),
+	CASE(pack_directory, 80, 8, 1, "do not fill"),
+	CASE(pack_directory, 80, 8, UINT64_MAX - 9, "do not fill"),
 
 	CASE(map_piece, 5, 1, 0, "bad name"),
 	CASE(map_piece, 5, 1, 2, "bad name"),
