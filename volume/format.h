@@ -457,6 +457,8 @@ struct sco_row {
 	lsn_t first_lsn, last_lsn;
 };
 
+#define OBJECT_NAME_MAX 127u
+
 /* Values: each has a version byte, its fields and a CRC-32C at the end. -E2BIG never: out grows. */
 #define DECLARE_ROW(name)                                                                          \
 	NODISCARD int name##_encode(const struct name *row, struct buf *out);                      \
@@ -474,6 +476,12 @@ DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);
 DECLARE_ROW(changed_row);
 DECLARE_ROW(pack_row);
+
+/* The value of a condemned object's row: its name and nothing more. Appends. Errors: -ENOMEM. */
+NODISCARD int condemned_row_encode(const char *name, struct buf *out);
+/* Errors: -EUCLEAN, -EBADMSG. */
+NODISCARD int condemned_row_decode(const uint8_t *in, size_t len_bytes,
+				   char ret_name[OBJECT_NAME_MAX + 1], struct err *e);
 
 /* --- Map page values (FORMAT.md section 8) ----------------------------------------------------- */
 
@@ -534,7 +542,6 @@ NODISCARD int rows_image_decode(const uint8_t *in, size_t len_bytes,
 /* Longest value that an image of rows takes. */
 #define ROW_VALUE_BYTES_MAX (1u << 20)
 
-#define OBJECT_NAME_MAX 127u
 struct named_object {
 	char name[OBJECT_NAME_MAX + 1];
 	uint64_t len_bytes;
@@ -633,6 +640,12 @@ void root_done(struct root *r);
 NODISCARD int root_encode(const struct root *r, struct buf *out);
 NODISCARD int root_decode(const uint8_t *in, size_t len_bytes, struct root *ret_root,
 			  struct err *e);
+
+/* The text of pool.json, which says whose a store is. Returns its length, without the NUL behind it. */
+#define POOL_TEXT_MAX 128u
+size_t pool_text_write(const struct uuid *pool, char ret_text[POOL_TEXT_MAX + 1]);
+/* Takes what that writes, and anything behind it. Errors: -EUCLEAN. */
+NODISCARD int pool_text_parse(const char *text, struct uuid *ret_pool);
 
 /* Names: "<stream>/sco/<number>-<version>-<epoch>", "root/<epoch>-<number>" ... (section 9). */
 void object_name_sco(char ret_name[OBJECT_NAME_MAX + 1], uint32_t stream, uint64_t sco,

@@ -5,6 +5,7 @@
  * from other machines, so a count is believed only as far as the bytes behind it reach: memory is
  * allocated after that check, at most 64 bytes for each byte that came in.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "volume/format_impl.h"
@@ -723,4 +724,48 @@ void root_done(struct root *r)
 	r->condemned = NULL;
 	r->packs = NULL;
 	r->stream_count = r->condemned_count = r->pack_count = 0;
+}
+
+/* --- pool.json --------------------------------------------------------------------------------- */
+
+static const char pool_text_head[] = "{\"format\":1,\"uuid\":\"";
+static const char pool_text_tail[] = "\"}\n";
+enum { POOL_TEXT_DIGITS = 2 * UUID_BYTES };
+
+size_t pool_text_write(const struct uuid *pool, char ret_text[POOL_TEXT_MAX + 1])
+{
+	char digits[POOL_TEXT_DIGITS + 1];
+
+	for (unsigned int i = 0; i < UUID_BYTES; i++)
+		(void)snprintf(digits + 2 * (size_t)i, 3, "%02x", pool->bytes[i]);
+	return (size_t)snprintf(ret_text, POOL_TEXT_MAX + 1, "%s%s%s", pool_text_head, digits,
+				pool_text_tail);
+}
+
+static int digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The program that writes it writes it just so. */
+int pool_text_parse(const char *text, struct uuid *ret_pool)
+{
+	const char *digits = text + sizeof(pool_text_head) - 1;
+	struct uuid pool;
+
+	if (strncmp(text, pool_text_head, sizeof(pool_text_head) - 1) != 0 ||
+	    strnlen(digits, POOL_TEXT_DIGITS) < POOL_TEXT_DIGITS ||
+	    strncmp(digits + POOL_TEXT_DIGITS, pool_text_tail, 2) != 0) /* an editor may end it */
+		return -EUCLEAN;
+	for (unsigned int i = 0; i < UUID_BYTES; i++) {
+		int high = digit_value(digits[2 * i]), low = digit_value(digits[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return -EUCLEAN;
+		pool.bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	*ret_pool = pool;
+	return 0;
 }

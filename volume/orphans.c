@@ -40,7 +40,7 @@ static int take_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 		return 1;
 	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
 	if (r == 0)
-		r = upload_condemned_decode(value, value_bytes, b->names[b->count]);
+		r = condemned_row_decode(value, value_bytes, b->names[b->count], NULL);
 	if (r < 0)
 		return r;
 	b->rows[b->count] = row_key_2u64(ROW_CONDEMNED, root, hash);
@@ -200,7 +200,7 @@ static int know_condemned(void *arg, const uint8_t *key, size_t key_bytes, const
 			  size_t value_bytes)
 {
 	char name[OBJECT_NAME_MAX + 1];
-	int r = upload_condemned_decode(value, value_bytes, name);
+	int r = condemned_row_decode(value, value_bytes, name, NULL);
 
 	(void)key;
 	(void)key_bytes;

@@ -3,8 +3,6 @@
 
 #include "backend/backend.h"
 
-#include <stdio.h>
-
 static int put_shared_stream(struct pool *p, struct err *e)
 {
 	struct stream_row row = { .class = OBJECT_FILE };
@@ -31,16 +29,11 @@ static int put_shared_stream(struct pool *p, struct err *e)
 /* Say on the backend whose it is; refuse one that is taken. */
 static int mark_backend(struct pool *p, struct err *e)
 {
-	char text[128];
-	int len = 0;
+	char text[POOL_TEXT_MAX + 1];
 	struct backend_source source = { .data = text };
 	struct backend_put_result result;
 
-	len += snprintf(text, sizeof(text), "{\"format\":%u,\"uuid\":\"", FORMAT_VERSION);
-	for (unsigned int i = 0; i < UUID_BYTES; i++)
-		len += snprintf(text + len, sizeof(text) - (size_t)len, "%02x", p->uuid.bytes[i]);
-	len += snprintf(text + len, sizeof(text) - (size_t)len, "\"}\n");
-	source.len_bytes = (uint64_t)len;
+	source.len_bytes = pool_text_write(&p->uuid, text);
 	if (backend_caps(p->backend) & BACKEND_CAP_PUT_IF_ABSENT) {
 		int r = backend_put(p->backend, POOL_NAME, &source, BACKEND_PUT_IF_ABSENT, &result,
 				    e);

@@ -9,36 +9,8 @@
 #define LIST_PAGE 1000u
 /* Epochs beyond are none: there has to be room for those to come. */
 #define EPOCH_MAX (UINT64_C(1) << 62)
-/* {"format":1,"uuid":"<32 digits>"} and an end of line. */
-#define POOL_TEXT_MAX 128u
 
 /* --- pool.json --------------------------------------------------------------------------------- */
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The program that writes it writes it just so. */
-static int parse_pool(const char *text, struct uuid *ret_pool)
-{
-	static const char head[] = "{\"format\":1,\"uuid\":\"";
-	const char *p = text + sizeof(head) - 1;
-
-	if (strncmp(text, head, sizeof(head) - 1) != 0 || strlen(p) < 2 * (size_t)UUID_BYTES + 2 ||
-	    p[2 * UUID_BYTES] != '"' || p[2 * UUID_BYTES + 1] != '}')
-		return -EUCLEAN;
-	for (unsigned int i = 0; i < UUID_BYTES; i++) {
-		int high = hex_digit(p[2 * i]), low = hex_digit(p[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -EUCLEAN;
-		ret_pool->bytes[i] = (uint8_t)(high << 4 | low);
-	}
-	return 0;
-}
 
 static int read_pool(struct pool *p, struct uuid *ret_pool, struct err *e)
 {
@@ -56,7 +28,7 @@ static int read_pool(struct pool *p, struct uuid *ret_pool, struct err *e)
 		r = backend_get(p->backend, POOL_NAME, 0, text, (size_t)object.len_bytes, e);
 	if (r < 0)
 		return err_wrap(e, r, "'%s'", POOL_NAME);
-	if (parse_pool(text, ret_pool) < 0)
+	if (pool_text_parse(text, ret_pool) < 0)
 		return err_set(e, -EUCLEAN, "'%s' of '%s' is of no program that is known",
 			       POOL_NAME, backend_url(p->backend));
 	return 0;

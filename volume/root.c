@@ -307,7 +307,7 @@ static int spare_one(void *arg, const uint8_t *key, size_t key_bytes, const uint
 
 	r = row_key_parse_2u64(key, key_bytes, ROW_CONDEMNED, &root, &hash);
 	if (r == 0)
-		r = upload_condemned_decode(value, value_bytes, name);
+		r = condemned_row_decode(value, value_bytes, name, NULL);
 	if (r < 0 || !bsearch(name, s->scos, s->count, sizeof(*s->scos), by_name))
 		return r;
 	k = row_key_2u64(ROW_CONDEMNED, root, hash);
@@ -469,7 +469,7 @@ static int collect_condemned(void *arg, const uint8_t *key, size_t key_bytes, co
 	struct root *root = arg;
 	char(*more)[OBJECT_NAME_MAX + 1];
 	char name[OBJECT_NAME_MAX + 1] = { 0 };
-	int r = upload_condemned_decode(value, value_bytes, name);
+	int r = condemned_row_decode(value, value_bytes, name, NULL);
 
 	(void)key;
 	(void)key_bytes;

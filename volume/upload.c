@@ -8,7 +8,6 @@
 #include "volume/upload_verify.h"
 
 #include "common/crc32c.h"
-#include "common/endian.h"
 #include "common/log.h"
 #include "volume/mutant.h"
 #include "volume/packs.h"
@@ -16,10 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tells the checksum of a condemned name from other uses of the same bytes. */
-#define CONDEMNED_SEED	      0x58u
-#define UPLOAD_TIGHT_NS	      UINT64_C(2000000000) /* between rounds while a disk is full */
-#define UPLOAD_RETRY_FIRST_NS UINT64_C(1000000000)
+#define CONDEMNED_ROW_BYTES_MAX 256u
+#define UPLOAD_TIGHT_NS		UINT64_C(2000000000) /* between rounds while a disk is full */
+#define UPLOAD_RETRY_FIRST_NS	UINT64_C(1000000000)
 /* Roots after the last change until all that it condemned is deleted. */
 #define IDLE_ROOTS	    2u
 #define UPLOAD_RETRY_MAX_NS UINT64_C(30000000000)
@@ -55,33 +53,15 @@ static struct row_key condemned_key(uint64_t root, const char *name)
 int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root, const char *name)
 {
 	struct row_key key = condemned_key(root, name);
-	uint8_t crc[4];
 	struct buf value;
 	int r;
 
-	buf_init(&value, OBJECT_NAME_MAX + sizeof(crc));
-	le32_put(crc, crc32c(CONDEMNED_SEED, name, strlen(name)));
-	r = buf_append(&value, name, strlen(name));
-	if (r == 0)
-		r = buf_append(&value, crc, sizeof(crc));
+	buf_init(&value, CONDEMNED_ROW_BYTES_MAX);
+	r = condemned_row_encode(name, &value);
 	if (r == 0)
 		r = meta_batch_put(p->meta, names, &key, &value);
 	buf_done(&value);
 	return r;
-}
-
-int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
-			    char ret_name[OBJECT_NAME_MAX + 1])
-{
-	size_t len = value_bytes - sizeof(uint32_t);
-
-	if (value_bytes <= sizeof(uint32_t) || len > OBJECT_NAME_MAX)
-		return -EUCLEAN;
-	if (crc32c(CONDEMNED_SEED, value, len) != le32_get(value + len))
-		return -EBADMSG;
-	memcpy(ret_name, value, len);
-	ret_name[len] = '\0';
-	return 0;
 }
 
 int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s, struct err *e)

@@ -13,9 +13,6 @@ NODISCARD int upload_put_buf(struct pool *p, const struct buf *bytes, struct nam
 /* Add an X row: name goes when a root is committed that comes after `root` or a later one. */
 NODISCARD int upload_condemn_name(struct pool *p, struct meta_batch *names, uint64_t root,
 				  const char *name);
-/* The name in the value of an X row. -EBADMSG, -EUCLEAN: damaged. */
-NODISCARD int upload_condemned_decode(const uint8_t *value, size_t value_bytes,
-				      char ret_name[OBJECT_NAME_MAX + 1]);
 /* Have a sealed SCO to oneself that is not on the backend and should be: false where it need not. It
  * stays as it is, and is not buried, until it was put or given back. Takes the lock of the SCOs. */
 bool upload_claim(struct pool *p, struct sco *s);

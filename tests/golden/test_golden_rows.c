@@ -99,6 +99,9 @@ static const struct pack_member pack_member = {
 	.object = { "00000021/manifest/000000000000000c-0000000000000007", 0x200, 0xfeed0006 },
 };
 
+static const char condemned_row[OBJECT_NAME_MAX + 1] =
+	"00000021/sco/000000005-00000000-0000000000000006";
+
 #define ROW_CODEC(name)                                                                            \
 	static int name##_to_buf(const void *value, struct buf *out)                               \
 	{                                                                                          \
@@ -121,6 +124,7 @@ ROW_CODEC(sco_row)
 ROW_CODEC(snapshot_row)
 ROW_CODEC(pack_row)
 ROW_CODEC(pack_member)
+ROW_CODEC(condemned_row)
 
 static void object_row_free(void *value)
 {
@@ -379,6 +383,7 @@ static const struct golden goldens[] = {
 	GOLDEN_AS(snapshot_bare, snapshot_row, NULL),
 	GOLDEN(pack_row),
 	GOLDEN(pack_member),
+	GOLDEN(condemned_row),
 	GOLDEN_AS(page_base, page, NULL),
 	GOLDEN_AS(page_delta, page, NULL),
 	GOLDEN_AS(page_empty, page, NULL),

@@ -188,6 +188,21 @@ SUBJECT_ROW(object_state_row, ROW_OBJECT_STATE, NOTHING, .lsn = 1)
 SUBJECT_ROW(sco_row, ROW_SCO, NOTHING, .state = SCO_OPEN)
 SUBJECT_ROW(snapshot_row, ROW_SNAPSHOT, NOTHING, .layer = 1, .name_bytes = 1, .name = "n",
 	    .comment_bytes = 1, .comment = "c")
+static void condemned_row_make(void)
+{
+	struct buf b;
+
+	buf_init(&b, sizeof(bytes));
+	ck_assert_int_eq(condemned_row_encode("a/b", &b), 0);
+	take(&b);
+}
+static int condemned_row_try(struct err *e)
+{
+	char name[OBJECT_NAME_MAX + 1];
+
+	le32_put(bytes + len_bytes - 4, crc32c('X', bytes, len_bytes - 4));
+	return condemned_row_decode(bytes, len_bytes, name, e);
+}
 SUBJECT_ROW(pack_row, ROW_PACK, NOTHING, .len_bytes = 10, .directory_bytes = 10, .member_count = 1)
 SUBJECT_ROW(pack_member, ROW_PACK, NOTHING, .object = { .name = "m" })
 
@@ -471,6 +486,12 @@ static const struct spoilt cases[] = {
 	CASE(sco_row, 15, 4, SCO_SLOTS_MAX + 1, "number of slots"),
 	CASE(sco_row, 55, 8, 1, "first and last"),
 	CASE(sco_row, 63, 8, 1, "first and last"),
+	CASE(condemned_row, 0, 1, 0, "bad name"),
+	CASE(condemned_row, 0, 1, '.', "bad name"),
+	CASE(condemned_row, 1, 1, 0, "bad name"), /* that would be "a" */
+	CASE(condemned_row, 2, 1, '/', "bad name"),
+	CASE(condemned_row, 2, 1, ' ', "bad name"),
+	CASE(condemned_row, 2, 1, 'c', NULL),
 	/* Name at 42, comment at 43. */
 	CASE(snapshot_row, 1, 8, 0, "no layer"),
 	CASE(snapshot_row, 17, 8, OBJECT_BYTES_MAX, NULL),

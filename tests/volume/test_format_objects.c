@@ -365,6 +365,37 @@ START_TEST(other_names_in_a_cache_directory_do_not_parse)
 }
 END_TEST
 
+START_TEST(the_text_that_says_whose_a_store_is_reads_back)
+{
+	const struct uuid pool = { { 0x00, 0x1f, 0xa0, 0xff } };
+	const char *want = "{\"format\":1,\"uuid\":\"001fa0ff000000000000000000000000\"}\n";
+	char text[POOL_TEXT_MAX + 1];
+	struct uuid again;
+	size_t len;
+
+	len = pool_text_write(&pool, text);
+	ck_assert_str_eq(text, want);
+	ck_assert_uint_eq(len, strlen(want));
+	ck_assert_int_eq(pool_text_parse(text, &again), 0);
+	ck_assert_mem_eq(&again, &pool, sizeof(pool));
+	text[len - 1] = '\0';
+	ck_assert_int_eq(pool_text_parse(text, &again), 0);
+
+	/* Shorter than that it is none, nor with another digit or format. */
+	for (size_t cut = 0; cut < len - 1; cut++) {
+		(void)pool_text_write(&pool, text);
+		text[cut] = '\0';
+		ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
+	}
+	(void)pool_text_write(&pool, text);
+	text[20] = 'A';
+	ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
+	(void)pool_text_write(&pool, text);
+	text[10] = '2';
+	ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("format_objects");
@@ -381,6 +412,7 @@ int main(void)
 	tcase_add_test(objects, a_manifest_that_counts_more_scos_than_it_has_is_refused);
 	tcase_add_test(objects, a_root_that_counts_more_than_it_has_is_refused);
 	tcase_add_test(objects, scos_and_streams_out_of_order_are_refused);
+	tcase_add_test(objects, the_text_that_says_whose_a_store_is_reads_back);
 	suite_add_tcase(s, objects);
 	tcase_add_test(names, names_that_could_leave_their_place_are_refused);
 	tcase_add_test(names, names_are_what_the_document_says);

@@ -394,7 +394,7 @@ static int take_condemned(void *arg, UNUSED const uint8_t *key, UNUSED size_t ke
 	struct listing *l = arg;
 
 	ck_assert_uint_lt(l->count, STORED_MAX);
-	return upload_condemned_decode(value, value_bytes, l->objects[l->count++].name);
+	return condemned_row_decode(value, value_bytes, l->objects[l->count++].name, NULL);
 }
 
 /* Names that the metadata of the closed pool condemns. */
