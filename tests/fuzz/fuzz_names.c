@@ -1,5 +1,5 @@
-/* Names: of objects on the backend, of SCO files, of anything that a store may list; of sizes, times,
- * dates and escaped text, too. An input is text. */
+/* Names: of objects on the backend, of SCO files, of anything that a store may list; of sizes,
+ * times, dates, escaped text and pool.json, too. An input is text. */
 #include "backend/backend.h"
 #include "backend/http.h"
 #include "common/config.h"
@@ -28,8 +28,10 @@ void fuzz_seeds(void)
 		"/fast/cache:10G",
 		"pool.json",
 	};
-	char name[OBJECT_NAME_MAX + 1];
+	const struct uuid pool = { { 0xa0, 1, 0xff } };
+	char name[OBJECT_NAME_MAX + 1], text[POOL_TEXT_MAX + 1];
 
+	fuzz_seed(0, text, pool_text_write(&pool, text));
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		fuzz_seed(0, texts[i], strlen(texts[i]));
 	object_name_sco(name, 16, 5, 1, 7);
@@ -104,6 +106,17 @@ static void check_names(const char *text)
 			    strncmp(text, "../", 3) != 0 && strcmp(text, "..") != 0);
 }
 
+/* What is behind the text is nobody's. */
+static void check_pool(const char *text)
+{
+	char written[POOL_TEXT_MAX + 1];
+	struct uuid pool;
+
+	if (pool_text_parse(text, &pool) < 0)
+		return;
+	FUZZ_EXPECT(strncmp(text, written, pool_text_write(&pool, written) - 1) == 0);
+}
+
 static void check_numbers(const char *text)
 {
 	char written[UNITS_TEXT_BYTES], path[CONFIG_STRING_BYTES];
@@ -147,6 +160,7 @@ void fuzz_one(const uint8_t *in, size_t len_bytes)
 	text = (char *)fuzz_copy(in, len_bytes, len_bytes + 1);
 	text[len_bytes] = '\0';
 	check_names(text);
+	check_pool(text);
 	check_numbers(text);
 	check_escapes(text);
 	free(text);

@@ -22,6 +22,18 @@ ROW(root_row, ROW_ROOT)
 ROW(changed_row, ROW_CHANGED)
 ROW(object_state_row, ROW_OBJECT_STATE)
 ROW(sco_row, ROW_SCO)
+ROW(snapshot_row, ROW_SNAPSHOT)
+ROW(pack_row, ROW_PACK)
+ROW(pack_member, ROW_PACK)
+CODEC_OF_BYTES(condemned_row)
+
+static void condemned_row_seal(uint8_t *bytes, size_t len_bytes)
+{
+	seal_end(bytes, len_bytes, ROW_CONDEMNED);
+}
+
+/* Its place in the list below. */
+enum { SNAPSHOT = 9 };
 
 static void object_done(void *value)
 {
@@ -38,6 +50,17 @@ static const struct codec codecs[] = {
 	CODEC(changed_row, changed_row_seal, false),
 	CODEC(object_state_row, object_state_row_seal, false),
 	CODEC(sco_row, sco_row_seal, false),
+	CODEC(snapshot_row, snapshot_row_seal, false),
+	CODEC(pack_row, pack_row_seal, false),
+	CODEC(pack_member, pack_member_seal, false),
+	{
+		.golden = golden_condemned_row,
+		.golden_bytes = sizeof(golden_condemned_row),
+		.value_bytes = OBJECT_NAME_MAX + 1,
+		.seal = condemned_row_seal,
+		.decode = condemned_row_from,
+		.encode = condemned_row_to_buf,
+	},
 	{
 		.golden = golden_object_row,
 		.golden_bytes = sizeof(golden_object_row),
@@ -52,6 +75,7 @@ static const struct codec codecs[] = {
 void fuzz_seeds(void)
 {
 	codec_seeds(codecs, ARRAY_SIZE(codecs));
+	fuzz_seed(FUZZ_RESEAL | SNAPSHOT, golden_snapshot_bare, sizeof(golden_snapshot_bare));
 }
 
 void fuzz_one(const uint8_t *in, size_t len_bytes)
