@@ -71,7 +71,7 @@ static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
 	loc_t own[PAGE_CLUSTERS];
 	int r;
 
-	if (!l->parent)
+	if (!layer_has_parent(l))
 		return 0;
 	r = map_read_rows(m->pool->map, l, e->first_cluster >> PAGE_CLUSTERS_SHIFT, true, own,
 			  m->e);

@@ -160,7 +160,7 @@ int map_update(struct map *m, struct layer *l, const struct map_update *u, lsn_t
 	unsigned int first = u->first % PAGE_CLUSTERS;
 	const uint32_t *crcs = loc_is_place(u->loc) ? u->crcs : NULL;
 	/* Unmapped would mean "ask the parent" once it stands in a row. */
-	loc_t loc = u->loc == LOC_UNMAPPED && l->parent ? LOC_ZERO : u->loc;
+	loc_t loc = u->loc == LOC_UNMAPPED && layer_has_parent(l) ? LOC_ZERO : u->loc;
 	struct map_layer *ml = map_layer_of(l);
 	struct map_page *p;
 	struct shard *s;

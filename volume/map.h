@@ -34,7 +34,7 @@ struct map_tombstone;
 struct layer {
 	uint64_t id; /* constant */
 	/* NULL: none; referenced. Changed by map_layer_relink() only: whoever follows it keeps merges
-	 * out (map_chain_hold()) or holds what they hold. */
+	 * out (map_chain_hold()) or holds what they hold. Others ask layer_has_parent(). */
 	struct layer *parent;
 	uint32_t parent_origin_base; /* constant; added to the origin of the parent's locations */
 	uint64_t owner; /* the user's: object it is of, 0: of none (any more); atomic */
@@ -73,6 +73,16 @@ static inline uint64_t layer_owner(const struct layer *l)
 static inline void layer_set_owner(struct layer *l, uint64_t owner)
 {
 	__atomic_store_n(&l->owner, owner, __ATOMIC_RELAXED);
+}
+/*
+ * Whether anything lies below it. Any thread with a reference, nothing held: the answer turns to
+ * false once, behind the commit that says so in the layer's row, when all that showed through is in
+ * the layer's own rows. So who acts on an old "yes" hides with zeros what is not there any more,
+ * which reads the same; who acts on a "no" writes what the row on the disk says, too.
+ */
+static inline bool layer_has_parent(const struct layer *l)
+{
+	return __atomic_load_n(&l->parent, __ATOMIC_ACQUIRE) != NULL;
 }
 /*
  * Rows move from a layer to the one on it only while this is held alone, so that nobody who reads the

@@ -216,10 +216,11 @@ void layer_unref(struct map *m, struct layer *l)
 {
 	while (l && !layer_unref_fast(l)) {
 		struct map_layer *ml = map_layer_of(l);
-		struct layer *parent = l->parent;
+		struct layer *parent;
 
 		if (!layer_take_out(m, ml))
 			return;
+		parent = l->parent; /* not before: who still found it may have relinked it */
 		/* Nobody can find it; what is cached of it is clean, or it would be referenced. */
 		ASSERT(!l->tombstones && !ml->is_tombstoned);
 		map_drop_pages(m, ml, 0, UINT64_MAX);
@@ -256,14 +257,14 @@ void map_chain_release_alone(struct map *m)
 
 void map_layer_relink(struct map *m, struct layer *l, uint64_t limit_clusters)
 {
-	struct layer *gone = l->parent;
+	struct layer *gone = l->parent, *below = gone->parent;
 
+	if (below)
+		layer_ref(below);
 	mutex_lock(&l->lock);
-	l->parent = gone->parent;
+	__atomic_store_n(&l->parent, below, __ATOMIC_RELEASE);
 	l->parent_limit_clusters = min_u64(l->parent_limit_clusters, limit_clusters);
 	mutex_unlock(&l->lock);
-	if (l->parent)
-		layer_ref(l->parent);
 	layer_unref(m, gone);
 }
 

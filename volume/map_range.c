@@ -29,7 +29,7 @@ static struct range_plan range_plan(struct layer *l, uint64_t first, uint64_t en
 	};
 	unsigned int head = first % PAGE_CLUSTERS, tail = end % PAGE_CLUSTERS;
 
-	if (l->parent) {
+	if (layer_has_parent(l)) {
 		GUARD(&l->lock);
 
 		plan.lowers_limit = end == CLUSTER_MAX;

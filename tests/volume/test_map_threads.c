@@ -9,11 +9,13 @@
 #define CROWD_CLUSTERS 4096u
 #define CROWD_WRITERS  3u
 #define CROWD_ROUNDS   4000u
+#define CROWD_PARENTS  12u
 
 static struct crowd {
 	struct layer *layer;
 	struct rwlock gate;
 	loc_t expected[CROWD_CLUSTERS]; /* of its writer; the range thread when the gate is shut */
+	struct mutex checkpoint_lock;	/* as in the engine: a merge excludes checkpoints */
 	struct mutex lsn_lock;
 	struct crowd_entry *log; /* by LSN: what was published */
 	uint64_t log_room;
@@ -76,6 +78,7 @@ static void restless_yield(void)
 static void restless_lock(struct sched *s, struct mutex *mutex)
 {
 	(void)s;
+	restless_yield();
 	MUST(pthread_mutex_lock(&mutex->m) == 0);
 }
 
@@ -191,12 +194,51 @@ static void crowd_checkpointer(void *arg)
 
 	(void)arg;
 	while (crowd_goes_on()) {
+		GUARD(&crowd.checkpoint_lock);
+
 		mini_checkpoint_begin(mfx.map);
 		mini_checkpoint_finish(mfx.map, mfx.meta,
 				       step_rng(&rng) % 3 ?
 					       MINI_DONE :
 					       (enum mini_fail)(step_rng(&rng) % MINI_FAIL_COUNT));
 	}
+}
+
+static lsn_t crowd_lsn(void)
+{
+	GUARD(&crowd.lsn_lock);
+	return mfx.lsn;
+}
+
+/* The layers below, which are empty, go one after the other while the others are at work. */
+static void crowd_merger(void *arg)
+{
+	lsn_t step = CROWD_WRITERS * CROWD_ROUNDS / CROWD_PARENTS / 2;
+
+	(void)arg;
+	for (lsn_t at = step; crowd.layer->parent; at += step) {
+		while (crowd_lsn() < at && crowd_goes_on())
+			(void)sched_yield();
+		mutex_lock(&crowd.checkpoint_lock);
+		map_chain_hold_alone(mfx.map);
+		map_layer_relink(mfx.map, crowd.layer, UINT64_MAX);
+		map_chain_release_alone(mfx.map);
+		mutex_unlock(&crowd.checkpoint_lock);
+	}
+}
+
+/* A layer over so many empty ones, which it alone has references on. */
+static struct layer *crowd_layer_new(unsigned int parents)
+{
+	struct layer *l = NULL;
+
+	for (uint64_t id = 1; id <= parents + 1; id++) {
+		struct layer *child = mfx_new_layer(id, l, UINT64_MAX, 0);
+
+		layer_unref(mfx.map, l);
+		l = child;
+	}
+	return l;
 }
 
 struct crowd_member {
@@ -215,7 +257,8 @@ static void *crowd_member_main(void *arg)
 
 static void crowd_run(bool is_restless)
 {
-	static void (*const others[])(void *) = { crowd_reader, crowd_ranger, crowd_checkpointer };
+	static void (*const others[])(void *) = { crowd_reader, crowd_ranger, crowd_checkpointer,
+						  crowd_merger };
 	struct crowd_member members[CROWD_WRITERS + ARRAY_SIZE(others)];
 
 	sched_hook = is_restless ? &restless : NULL;
@@ -236,20 +279,21 @@ static void crowd_run(bool is_restless)
 START_TEST(writers_readers_ranges_and_checkpoints_at_once_keep_every_cluster_right)
 {
 	bool has_parent = _i & 1, is_restless = _i & 2;
-	struct layer *parent;
+	uint64_t id;
 
 	memset(&crowd, 0, sizeof(crowd));
 	mfx_reopen_map(has_parent ? 30000 : 0, 2);
-	parent = has_parent ? mfx_new_layer(1, NULL, 0, 0) : NULL;
-	crowd.layer = mfx_new_layer(2, parent, UINT64_MAX, 0);
+	crowd.layer = crowd_layer_new(has_parent ? CROWD_PARENTS : 0);
+	id = crowd.layer->id;
 	rwlock_init(&crowd.gate, LOCK_GATE);
+	mutex_init(&crowd.checkpoint_lock, LOCK_CHECKPOINT);
 	mutex_init(&crowd.lsn_lock, LOCK_STREAM);
 	crowd_run(is_restless);
 
 	/* Everything to rows, and back in from there. */
 	mini_checkpoint(mfx.map, mfx.meta);
 	layer_unref(mfx.map, crowd.layer);
-	crowd.layer = mfx_new_layer(2, parent, UINT64_MAX, 0);
+	crowd.layer = mfx_new_layer(id, NULL, UINT64_MAX, 0);
 	for (uint64_t c = 0; c < CROWD_CLUSTERS; c++) {
 		loc_t loc = mfx_lookup(crowd.layer, c);
 
@@ -257,9 +301,61 @@ START_TEST(writers_readers_ranges_and_checkpoints_at_once_keep_every_cluster_rig
 						       !loc_is_place(loc));
 	}
 	layer_unref(mfx.map, crowd.layer);
-	layer_unref(mfx.map, parent);
 	rwlock_done(&crowd.gate);
+	mutex_done(&crowd.checkpoint_lock);
 	mutex_done(&crowd.lsn_lock);
+}
+END_TEST
+
+#define LAST_ROUNDS 2000u
+
+/* A merge takes out the middle one of three layers while the last user of the top goes. */
+static struct going {
+	pthread_barrier_t turn;
+	struct layer *top;
+} going;
+
+static void *last_user(void *arg)
+{
+	(void)arg;
+	for (unsigned int round = 0; round < LAST_ROUNDS; round++) {
+		(void)pthread_barrier_wait(&going.turn);
+		layer_unref(mfx.map, going.top);
+		(void)pthread_barrier_wait(&going.turn);
+	}
+	return NULL;
+}
+
+static void last_merge(uint64_t top)
+{
+	struct layer *l = map_layer_find(mfx.map, top);
+
+	if (!l)
+		return;
+	map_chain_hold_alone(mfx.map);
+	map_layer_relink(mfx.map, l, UINT64_MAX);
+	map_chain_release_alone(mfx.map);
+	layer_unref(mfx.map, l);
+}
+
+START_TEST(whoever_lets_a_layer_go_lets_go_of_the_parent_that_it_has_by_then)
+{
+	pthread_t user;
+
+	MUST(pthread_barrier_init(&going.turn, NULL, 2) == 0);
+	sched_hook = &restless;
+	MUST(pthread_create(&user, NULL, last_user, NULL) == 0);
+	for (unsigned int round = 0; round < LAST_ROUNDS; round++) {
+		going.top = crowd_layer_new(2);
+		(void)pthread_barrier_wait(&going.turn);
+		last_merge(3);
+		(void)pthread_barrier_wait(&going.turn);
+		for (uint64_t id = 1; id <= 3; id++)
+			MUST(!map_layer_find(mfx.map, id));
+	}
+	MUST(pthread_join(user, NULL) == 0);
+	sched_hook = NULL;
+	MUST(pthread_barrier_destroy(&going.turn) == 0);
 }
 END_TEST
 
@@ -375,6 +471,7 @@ static Suite *threads_suite(void)
 	tcase_add_loop_test(threads,
 			    writers_readers_ranges_and_checkpoints_at_once_keep_every_cluster_right,
 			    0, 4);
+	tcase_add_test(threads, whoever_lets_a_layer_go_lets_go_of_the_parent_that_it_has_by_then);
 	tcase_add_test(threads, the_order_of_lsns_is_the_order_of_the_map);
 	tcase_add_test(threads, the_cost_of_updates_and_lookups_is_printed);
 	return s;
