@@ -117,7 +117,8 @@ static void crowd_writer(void *arg)
 
 	for (unsigned int n = 0; n < CROWD_ROUNDS; n++) {
 		uint64_t c = step_rng(&rng) % (CROWD_CLUSTERS / CROWD_WRITERS) * CROWD_WRITERS + me;
-		struct crowd_entry entry = { c, mfx_place(c + 1, 1 + n % 60000), 0 };
+		loc_t to = n % 8 ? mfx_place(c + 1, 1 + n % 60000) : LOC_UNMAPPED;
+		struct crowd_entry entry = { c, to, 0 };
 		uint32_t crc = n;
 		struct map_update u = { .first = c,
 					.count = 1,
