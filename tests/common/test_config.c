@@ -569,8 +569,8 @@ START_TEST(garbage_never_loads_halfway)
 		len = (x >> 4) % sizeof(text);
 		if (config_load_text("x", text, len, &config, &e) == 0)
 			setup();
-		else
-			ck_assert_mem_eq(&config, &before, sizeof(config));
+		else if (memcmp(&config, &before, sizeof(config)) != 0) /* ck_assert is slow */
+			ck_abort_msg("changed by round %d", round);
 	}
 }
 END_TEST

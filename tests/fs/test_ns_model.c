@@ -3,6 +3,7 @@
  * end, after a new start, and after the death of the process in the middle of anything.
  */
 #include "support_ns.h"
+#include "tests/support/scale.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -585,7 +586,7 @@ START_TEST(random_operations_do_what_the_model_does)
 	for (int round = 0; round < 4; round++) {
 		const char *difference;
 
-		run_both(1500);
+		run_both(TEST_SCALE(1500u));
 		ns_fixture_check();
 		difference = compare_trees(NONE);
 		ck_assert_msg(!difference, "%s", difference);

@@ -238,7 +238,9 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 {
 	size_t i = 0;
 
-	while (i < len && a[i] == b[i])
+	if (memcmp(a, b, len) == 0)
+		return len;
+	while (a[i] == b[i])
 		i++;
 	return i;
 }
@@ -316,13 +318,15 @@ uint64_t rng_below(struct rng *r, uint64_t n)
 void pattern_fill(void *dst, size_t len, uint64_t seed)
 {
 	struct rng r = { seed * 1000003 + 1 };
-	uint8_t *to = dst;
+	uint8_t *to = dst, *end = to + len;
+	uint64_t v;
 
-	for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
-		uint64_t v = rng_next(&r) | 1;
-
-		memcpy(to + i, &v, (size_t)min_u64(sizeof(v), len - i));
+	for (; to + sizeof(v) <= end; to += sizeof(v)) {
+		v = rng_next(&r) | 1;
+		memcpy(to, &v, sizeof(v));
 	}
+	v = rng_next(&r) | 1;
+	memcpy(to, &v, (size_t)(end - to));
 }
 
 void *pattern_mem(size_t len, uint64_t seed)

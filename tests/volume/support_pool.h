@@ -8,6 +8,7 @@
 #ifndef TESTS_VOLUME_SUPPORT_POOL_H
 #define TESTS_VOLUME_SUPPORT_POOL_H
 
+#include "tests/support/scale.h"
 #include "volume/volume.h"
 
 #include <check.h>
@@ -19,18 +20,6 @@
 #define MS_NS	     UINT64_C(1000000)
 #define SECOND_NS    UINT64_C(1000000000)
 #define HOUR_NS	     (3600 * SECOND_NS)
-
-/* Repetitions: fewer where ThreadSanitizer makes everything many times slower. */
-#if defined(__SANITIZE_THREAD__)
-#define TEST_SCALE(n) ((n) / 4)
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TEST_SCALE(n) ((n) / 4)
-#endif
-#endif
-#ifndef TEST_SCALE
-#define TEST_SCALE(n) (n)
-#endif
 
 struct pool_fixture {
 	char root[512];		     /* of all that is on disk; absolute */

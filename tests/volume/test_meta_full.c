@@ -6,6 +6,7 @@
  * call may fail, and at any call the process may die. Waits of RocksDB are made short: it looks for room
  * once in 5 s. A process is a child; what it was told is in shared memory, and the next one judges.
  */
+#include "tests/support/scale.h"
 #include "volume/meta.h"
 
 #include <check.h>
@@ -436,7 +437,7 @@ END_TEST
 #define TRIES_OPEN 4u
 /* Among them one that leaves a torn WAL that only one family needs. */
 #define SEED_FIRST 12
-#define SEEDS	   8 /* VPOOL_SEEDS in the environment: as many as that */
+#define SEEDS	   TEST_SCALE(8) /* VPOOL_SEEDS in the environment: as many as that */
 
 static size_t some_bytes(void)
 {
