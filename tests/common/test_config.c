@@ -1,6 +1,7 @@
 #include "common/config.h"
 
 #include "common/units.h"
+#include "tests/support/scale.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -558,7 +559,7 @@ START_TEST(garbage_never_loads_halfway)
 	static const char alphabet[] = "[]=;#:\n\n \t\r\\\xef\xbb\xbfpool\0cache dir1GsM";
 	uint32_t x = 1;
 
-	for (int round = 0; round < 20000; round++) {
+	for (int round = 0; round < TEST_SCALE(20000); round++) {
 		char text[120];
 		size_t len;
 
