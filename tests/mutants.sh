@@ -60,6 +60,7 @@ detectors() {
 37 sim
 38 sim
 39 unit volume_test_upload_verify what_a_damaged_stream_has_on_the_backend_is_no_orphan
+40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
 END
 }
 

@@ -555,7 +555,7 @@ static bool has_something(struct checkpoint *c)
 	struct sco_table *t = c->pool->scos;
 	struct sco *s, *next;
 
-	if (c->page_count || c->range_count || c->objects)
+	if (c->page_count || c->range_count || c->objects || c->move_count)
 		return true;
 	GUARD(&t->lock);
 	HASH_ITER (hh, t->by_number, s, next)
@@ -581,6 +581,8 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 	if (r == 0 && c->range_count)
 		r = checkpoint_commit(
 			c, e); /* pages read their old rows: without those that are gone */
+	if (r == 0)
+		r = checkpoint_commit_moves(c, e);
 	for (size_t i = 0; i < c->page_count && r == 0; i++)
 		r = checkpoint_stage_page(c, &c->pages[i], e);
 	if (r == 0)
@@ -608,6 +610,7 @@ static void checkpoint_done(struct checkpoint *c, bool done)
 		free(so);
 	}
 	free(c->tallies);
+	free(c->moves); /* what was not committed is garbage in its log */
 	if (c->batch)
 		meta_batch_free(c->pool->meta, c->batch);
 	buf_done(&c->value);
@@ -645,6 +648,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 		r = stage(&c, e);
 	if (r == 0)
 		r = meta_sync(p->meta, e); /* dropped layers are dropped for good */
+	if (r == 0)
+		r = checkpoint_take_moves(&c, e);
 	if (r == 0)
 		r = make_logs_durable(&c, e);
 	if (r == 0)

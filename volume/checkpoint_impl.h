@@ -40,6 +40,8 @@ struct checkpoint {
 	size_t page_count;
 	struct staged_range *ranges;
 	size_t range_count;
+	struct frozen_move *moves; /* by layer and cluster */
+	size_t move_count;
 
 	/* The commit that is being filled. */
 	struct meta_batch *batch;
@@ -68,6 +70,11 @@ NODISCARD int checkpoint_stage_page(struct checkpoint *c, const struct staged_pa
 				    struct err *e);
 NODISCARD int checkpoint_stage_range(struct checkpoint *c, const struct staged_range *sr,
 				     struct err *e);
+
+/* checkpoint_moves.c: copies of what frozen layers have, as far as their entries are below the marks. */
+NODISCARD int checkpoint_take_moves(struct checkpoint *c, struct err *e);
+/* Rows name them from here on. In commits of their own; logs are durable. */
+NODISCARD int checkpoint_commit_moves(struct checkpoint *c, struct err *e);
 
 /* The mark of a SCO's stream; NULL: the stream is younger than this checkpoint. */
 struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s);

@@ -9,24 +9,37 @@
 /* A wait for room looks again so often whether the cleaner is to stop. */
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
 
-/* Clusters of the window that are to be moved, verified. */
-static int window_bytes(struct clean_move *m, uint32_t slot, uint32_t count,
-			const uint8_t **ret_bytes)
+int clean_window_bytes(struct clean_move *m, uint32_t slot, uint32_t count,
+		       const uint8_t **ret_bytes, uint32_t *ret_crcs)
 {
 	const struct clean_window *w = m->window;
-	uint32_t crcs[PAGE_CLUSTERS];
 	int r;
 
 	if (slot < w->first_slot || slot + count > w->first_slot + w->count)
 		return err_set(m->e, -EUCLEAN, "its log names slot %u, which it does not have",
 			       slot);
 	*ret_bytes = w->bytes + (size_t)(slot - w->first_slot) * CLUSTER_BYTES;
-	r = sco_index_crcs(m->pool->index, m->sco, slot, count, crcs, m->e);
+	r = sco_index_crcs(m->pool->index, m->sco, slot, count, ret_crcs, m->e);
 	for (uint32_t i = 0; r == 0 && i < count; i++)
-		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i] &&
+		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) !=
+			    ret_crcs[i] &&
 		    !MUTANT(MUTANT_MOVE_UNVERIFIED))
 			r = err_set(m->e, -EBADMSG, "slot %u: checksum", slot + i);
 	return r;
+}
+
+int clean_wait_room(struct clean_move *m, uint64_t generation)
+{
+	if (job_is_stopping(&m->pool->cleaner))
+		return -ESHUTDOWN;
+	pool_wait_room(m->pool, generation, CLEAN_PAUSE_NS);
+	return 0;
+}
+
+void clean_count_moved(struct clean_move *m, unsigned int count)
+{
+	counter_add(&m->pool->metrics.clean_clusters, count);
+	m->moved += count;
 }
 
 /* Write clusters again that the map still names here. */
@@ -34,7 +47,8 @@ static int move_run(struct clean_move *m, uint64_t cluster, uint32_t slot, uint3
 {
 	struct pool *p = m->pool;
 	const uint8_t *bytes = NULL;
-	int r = window_bytes(m, slot, count, &bytes);
+	uint32_t crcs[PAGE_CLUSTERS];
+	int r = clean_window_bytes(m, slot, count, &bytes, crcs);
 
 	while (r >= 0 && count > 0) {
 		uint64_t generation = pool_room_generation(p);
@@ -42,16 +56,12 @@ static int move_run(struct clean_move *m, uint64_t cluster, uint32_t slot, uint3
 		r = io_relocate(m->object, cluster, count, bytes, loc_make(0, m->sco->number, slot),
 				m->e);
 		if (r == -EAGAIN || r == -ENOSPC) {
-			if (job_is_stopping(&p->cleaner))
-				return -ESHUTDOWN;
-			pool_wait_room(p, generation, CLEAN_PAUSE_NS);
-			r = 0;
+			r = clean_wait_room(m, generation);
 			continue;
 		}
 		if (r < 0)
 			break;
-		counter_add(&p->metrics.clean_clusters, (uint64_t)r);
-		m->moved += (uint64_t)r;
+		clean_count_moved(m, (unsigned int)r);
 		cluster += (uint32_t)r;
 		slot += (uint32_t)r;
 		count -= (uint32_t)r;
@@ -81,7 +91,8 @@ static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
 	return r;
 }
 
-static int move_entry(struct clean_move *m, const struct moving *e)
+/* *ret_left: clusters that the live layer does not have here. */
+static int move_live(struct clean_move *m, const struct moving *e, uint32_t *ret_left)
 {
 	loc_t locs[PAGE_CLUSTERS];
 	uint32_t crcs[PAGE_CLUSTERS];
@@ -94,17 +105,27 @@ static int move_entry(struct clean_move *m, const struct moving *e)
 	if (r == 0)
 		r = keep_own(m, e, locs);
 	rwlock_read_unlock(&m->object->gate);
+	*ret_left = e->count;
 	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
 		loc_t here = loc_make(0, m->sco->number, e->slot);
 
 		for (n = 0; i + n < e->count && locs[i + n] == here + i + n; n++)
 			continue;
+		*ret_left -= n;
 		if (n)
 			r = move_run(m, e->first_cluster + i, e->slot + i, n);
 		else
 			n = 1;
 	}
 	return r;
+}
+
+static int move_entry(struct clean_move *m, const struct moving *e)
+{
+	uint32_t left = e->count;
+	int r = m->object ? move_live(m, e, &left) : 0;
+
+	return r == 0 && left ? clean_frozen_entry(m, e) : r;
 }
 
 /* The object of the next entry in m->object, or NULL: it is gone. */
@@ -141,6 +162,7 @@ int clean_move_window(struct clean_move *m, struct clean_window *w)
 	if (w->first_slot == 0) {
 		m->log = w->log;
 		w->log = (struct clean_log){ 0 };
+		r = frozen_finder_begin(m);
 	}
 	for (; m->at < m->log.count && r == 0; m->at++) {
 		const struct moving *e = &m->log.moving[m->at];
@@ -150,7 +172,7 @@ int clean_move_window(struct clean_move *m, struct clean_window *w)
 		if (job_is_stopping(&m->pool->cleaner))
 			return -ESHUTDOWN;
 		r = take_object(m, e->object);
-		if (r == 0 && m->object)
+		if (r == 0)
 			r = move_entry(m, e);
 	}
 	return r;
@@ -160,5 +182,6 @@ void clean_move_end(struct clean_move *m)
 {
 	if (m->object)
 		object_put(m->object);
+	frozen_finder_end(m);
 	free(m->log.moving);
 }

@@ -26,6 +26,7 @@ static int collect_entry(void *arg, const struct log_entry *entry)
 	struct moving moving = {
 		.object = entry->object,
 		.first_cluster = entry->first_cluster,
+		.lsn = entry->flags & ENTRY_COPY ? entry->size_bytes : entry->lsn,
 		.slot = entry->slot,
 	};
 	uint32_t left = entry->kind == ENTRY_DATA ? entry->cluster_count : 1;

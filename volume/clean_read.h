@@ -16,6 +16,7 @@
 /* Clusters of one entry of a log, all in one window. */
 struct moving {
 	uint64_t object, first_cluster;
+	lsn_t lsn; /* the first mark that is not below it is that of the layer that has them */
 	uint32_t slot, count;
 };
 

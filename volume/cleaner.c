@@ -157,7 +157,7 @@ static void choose(struct pool *p, struct victim_choice *v)
 		if (!too_much_garbage(p, used, v->live_bytes) || live * 10 > data * 9)
 			break;
 		if (victim.sco->stuck == victim.live_slots + 1) /* only this thread sets it */
-			continue; /* of frozen layers: nothing changed since it was tried */
+			continue; /* nothing changed since it was tried */
 		v->victims[i] = v->victims[v->chosen];
 		v->victims[v->chosen++] = victim;
 		used -= data - min_u64(data, live);

@@ -261,6 +261,39 @@ void family_stop_merging(struct family *f, uint64_t id)
 		m->merging = false;
 }
 
+static int by_place(const void *a, const void *b)
+{
+	const struct family_place *x = a, *y = b;
+
+	if (x->object != y->object)
+		return x->object < y->object ? -1 : 1;
+	if (x->mark != y->mark)
+		return x->mark < y->mark ? -1 : 1;
+	return (x->layer > y->layer) - (x->layer < y->layer);
+}
+
+int family_places(struct family *f, uint32_t stream, struct family_place **ret_places,
+		  size_t *ret_count)
+{
+	struct family_member *m, *next;
+	struct family_place *places;
+	size_t count = 0;
+
+	GUARD(&f->lock);
+	places = calloc(HASH_COUNT(f->members) + 1, sizeof(*places));
+	if (!places)
+		return -ENOMEM;
+	HASH_ITER (hh, f->members, m, next)
+		if (m->known && m->row.mark_stream == stream)
+			places[count++] =
+				(struct family_place){ m->row.object, m->row.mark, m->id };
+	if (count)
+		qsort(places, count, sizeof(*places), by_place);
+	*ret_places = places;
+	*ret_count = count;
+	return 0;
+}
+
 bool family_uses_stream(struct family *f, uint32_t stream)
 {
 	struct family_member *m, *next;

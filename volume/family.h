@@ -68,6 +68,16 @@ bool family_unpin(struct family *f, uint64_t id);
  * others. 0: none. */
 uint64_t family_next_idle(struct family *f, uint64_t after, uint64_t *ret_child);
 void family_stop_merging(struct family *f, uint64_t id);
+/* Where an entry of an object may be found in rows: in the layers whose mark is the first one that is
+ * not below its LSN. */
+struct family_place {
+	uint64_t object;
+	lsn_t mark;
+	uint64_t layer;
+};
+/* All layers with a mark in a stream, in the order of these fields; freed by the caller. -ENOMEM. */
+NODISCARD int family_places(struct family *f, uint32_t stream, struct family_place **ret_places,
+			    size_t *ret_count);
 /* Whether a layer has its mark in a stream. */
 bool family_uses_stream(struct family *f, uint32_t stream);
 

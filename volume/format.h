@@ -35,8 +35,10 @@ struct features {
 #define FEATURES_KNOWN_INCOMPAT FEATURE_SNAPSHOTS
 /* Of a pool's row and a root: objects may lie in packs. */
 #define FEATURE_PACKS UINT64_C(2)
+/* The same: logs may have entries with ENTRY_COPY. */
+#define FEATURE_COPIES UINT64_C(4)
 /* ... and these in a pool's row and in a root. */
-#define FEATURES_OF_POOL FEATURE_PACKS
+#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES)
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 
@@ -105,17 +107,23 @@ enum entry_kind {
 
 #define ENTRY_TO_END UINT32_MAX /* cluster_count of a range without end */
 
+enum entry_flags {
+	/* Of DATA: what a frozen layer of the object has, copied by the cleaner. It changes neither map
+	 * nor object: replay passes over it. size_bytes is the layer's mark. */
+	ENTRY_COPY = 1 << 0,
+};
+
 struct log_entry {
 	lsn_t lsn;
 	uint64_t object;
 	uint64_t first_cluster;
-	/* DATA, ZERO: the object is at least this long; TRUNCATE, ATTR: exactly. */
+	/* DATA, ZERO: the object is at least this long; TRUNCATE, ATTR: exactly. COPY: an LSN. */
 	uint64_t size_bytes;
 	int64_t mtime_ns;
 	uint32_t cluster_count;
 	uint16_t slot; /* first slot; 0: none */
 	uint8_t kind;  /* enum entry_kind */
-	uint8_t flags; /* 0 */
+	uint8_t flags; /* enum entry_flags */
 };
 
 /* Write the header of a batch that opens into a zeroed frame block; checksums its fixed part. The

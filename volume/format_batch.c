@@ -75,8 +75,10 @@ const char *log_entry_flaw(const struct log_entry *entry)
 		return "cluster behind the largest object";
 	if (entry->size_bytes > OBJECT_BYTES_MAX)
 		return "size beyond the largest object";
-	if (entry->flags != 0)
+	if (entry->flags & ~ENTRY_COPY || (entry->flags && entry->kind != ENTRY_DATA))
 		return "unknown flags";
+	if (entry->flags & ENTRY_COPY && (entry->size_bytes == 0 || entry->mtime_ns != 0))
+		return "a copy without a mark, or with a time";
 
 	switch (entry->kind) {
 	case ENTRY_DATA:

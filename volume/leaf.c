@@ -435,6 +435,36 @@ void leaf_restate(struct leaf_pool *pool, struct leaf *leaf, enum leaf_state fro
 	}
 }
 
+static void table_forget_clean(struct leaf_table *t)
+{
+	for (unsigned int i = 0; i < LEAF_MASK_WORDS; i++)
+		t->known[i] &= t->dirty[i] | t->staged[i];
+	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)
+		if (table_state(t, i) == LEAF_CLEAN)
+			t->loc[i] = LEAF_ABSENT;
+}
+
+void leaf_forget_clean(struct leaf_pool *pool, struct leaf *leaf)
+{
+	switch (leaf_form(leaf)) {
+	case LEAF_EMPTY:
+		return;
+	case LEAF_FULL:
+		if (leaf->full_state == LEAF_CLEAN)
+			leaf_clear(pool, leaf);
+		return;
+	case LEAF_RUNS:
+		leaf_runs_forget_clean(leaf->runs);
+		runs_settle(pool, leaf);
+		return;
+	case LEAF_TABLE:
+		table_forget_clean(leaf->table);
+		if (!leaf_has_state(leaf, LEAF_DIRTY) && !leaf_has_state(leaf, LEAF_STAGED))
+			leaf_clear(pool, leaf);
+		return;
+	}
+}
+
 static void table_drop_unmapped(struct leaf_table *t)
 {
 	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)

@@ -110,6 +110,9 @@ bool leaf_has_state(const struct leaf *leaf, enum leaf_state state);
 void leaf_restate(struct leaf_pool *pool, struct leaf *leaf, enum leaf_state from,
 		  enum leaf_state to);
 
+/* Clean clusters become absent. Never fails. */
+void leaf_forget_clean(struct leaf_pool *pool, struct leaf *leaf);
+
 void leaf_table_clear(struct leaf_table *table); /* all absent */
 /*
  * Take from table what the leaf does not say, as clean, and choose the form anew. Where table is

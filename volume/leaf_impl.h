@@ -63,6 +63,7 @@ unsigned int leaf_runs_needed(const struct leaf_runs *runs, unsigned int first, 
 void leaf_runs_set(struct leaf_runs *runs, unsigned int first, unsigned int count, loc_t loc,
 		   const uint32_t *crcs, enum leaf_state state);
 void leaf_runs_restate(struct leaf_runs *runs, enum leaf_state from, enum leaf_state to);
+void leaf_runs_forget_clean(struct leaf_runs *runs);
 void leaf_runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigned int end,
 		       struct leaf_span *span);
 unsigned int leaf_runs_next(const struct leaf_runs *runs, unsigned int first,

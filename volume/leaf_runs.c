@@ -161,6 +161,16 @@ void leaf_runs_restate(struct leaf_runs *runs, enum leaf_state from, enum leaf_s
 	runs->count = (uint16_t)out;
 }
 
+void leaf_runs_forget_clean(struct leaf_runs *runs)
+{
+	unsigned int out = 0;
+
+	for (unsigned int i = 0; i < runs->count; i++)
+		if (run_state(&runs->run[i]) != LEAF_CLEAN)
+			runs->run[out++] = runs->run[i];
+	runs->count = (uint16_t)out;
+}
+
 void leaf_runs_span_at(const struct leaf_runs *runs, unsigned int first, unsigned int end,
 		       struct leaf_span *span)
 {

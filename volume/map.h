@@ -95,6 +95,17 @@ void map_chain_release_alone(struct map *m);
 /* A layer's parent has no row any more: its own parent takes its place, seen up to limit_clusters. Held
  * alone. */
 void map_layer_relink(struct map *m, struct layer *l, uint64_t limit_clusters);
+/* A cluster of a frozen layer that a commit has moved. */
+struct map_move {
+	uint64_t cluster;
+	loc_t from, to;
+};
+/*
+ * What pages in RAM have of clusters that were moved, in the layer and in those on it, is forgotten, and
+ * loads of these pages start over. Ascending by cluster. The chain has been held alone since before the
+ * commit of the rows, so nobody finds an old place in RAM once it is released.
+ */
+void map_forget_moved(struct map *m, uint64_t layer, const struct map_move *moves, size_t count);
 /* The layer of an id, referenced, if it is in use; else NULL. */
 struct layer *map_layer_find(struct map *m, uint64_t id);
 void layer_ref(struct layer *l);

@@ -189,6 +189,8 @@ void page_mark_dirty(struct shard *s, struct map_layer *ml, struct map_page *p);
 NODISCARD bool page_unmark(struct shard *s, struct map_page *p, enum map_page_flag flag);
 /* Take a page out, cancelling its load. True: drop a reference on its layer. */
 NODISCARD bool page_drop(const struct map *m, struct shard *s, struct map_page *p);
+/* Its rows changed: only what is young is known of it from here on. A load of it starts over. */
+void page_forget_clean(struct shard *s, struct map_page *p);
 uint64_t shard_used_bytes(const struct shard *s);
 /* Drop pages that may go while the shard is above its share; never keep (may be NULL). */
 void shard_evict(const struct map *m, struct shard *s, const struct map_page *keep);

@@ -181,6 +181,17 @@ static void load_cancel(struct shard *s, uint64_t key)
 	cond_broadcast(&s->loaded);
 }
 
+void page_forget_clean(struct shard *s, struct map_page *p)
+{
+	uint64_t bytes = page_bytes(p);
+
+	if (page_is(p, PAGE_LOADING))
+		load_cancel(s, p->key);
+	leaf_forget_clean(&s->pool, &p->leaf);
+	page_unflag(p, PAGE_LOADING | PAGE_LOADED);
+	page_resized(s, p, bytes);
+}
+
 bool page_drop(const struct map *m, struct shard *s, struct map_page *p)
 {
 	uint32_t *link = bucket_of(s, p->key);

@@ -50,6 +50,7 @@ enum mutant {
 	MUTANT_REPLAY_FROZEN = 37,	 /* entries of before a freeze go into the live layer */
 	MUTANT_MERGE_UNMARKED = 38,	 /* roots do not know that rows moved between layers */
 	MUTANT_SWEEP_DAMAGED = 39,	 /* what no root names of a damaged stream is an orphan */
+	MUTANT_FROZEN_CACHED = 40,	 /* RAM goes on naming what a frozen layer was moved from */
 	MUTANT_COUNT
 };
 

@@ -47,6 +47,8 @@ static const struct metric_def pool_metric_defs[] = {
 		       "SCOs of dead processes copied."),
 	METRIC_COUNTER(struct pool_metrics, clean_clusters, "clusters",
 		       "Clusters moved by cleaning."),
+	METRIC_COUNTER(struct pool_metrics, clean_frozen_clusters, "clusters",
+		       "Of these, what only snapshots and parents of clones have."),
 	METRIC_COUNTER(struct pool_metrics, roots, "events", "Roots committed."),
 	METRIC_COUNTER(struct pool_metrics, crc_failures, "clusters", "Clusters read wrong."),
 	METRIC_HISTOGRAM(struct pool_metrics, sync_ns, "Time of one sync of an object."),
@@ -406,6 +408,7 @@ void pool_init_locks(struct pool *p)
 	p->checkpoint_begun = p->checkpoint_counted = 1;
 	mutex_init(&p->dropped_lock, 0);
 	family_init(&p->family);
+	frozen_moves_init(&p->frozen_moves);
 	mutex_init(&p->capacity_lock, 0);
 }
 
@@ -512,6 +515,7 @@ void pool_close_parts(struct pool *p, bool clean)
 	freezes_forget(p);
 	objects_free_all(p);
 	family_done(&p->family);
+	frozen_moves_done(&p->frozen_moves);
 	if (p->map)
 		map_close(p->map);
 	if (p->writeback.ioq)

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "volume/cache.h"
+#include "volume/clean_frozen.h"
 #include "volume/clean_read.h"
 #include "volume/family.h"
 #include "volume/job.h"
@@ -59,7 +60,7 @@ struct pool_metrics {
 	struct counter direct_writes, merges_raced, parked, throttled;
 	struct counter checkpoints, checkpoint_pages, checkpoint_entries;
 	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed, scos_evicted;
-	struct counter clean_clusters, roots, crc_failures;
+	struct counter clean_clusters, clean_frozen_clusters, roots, crc_failures;
 	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
 };
 
@@ -101,6 +102,7 @@ struct pool {
 	struct stream *streams;
 	struct stream *retired; /* out of the table; somebody may still hold a pointer */
 	struct family family;	/* frozen layers */
+	struct frozen_moves frozen_moves;
 
 	struct mutex bounce_lock; /* unranked leaf */
 	struct bounce *bounce_free;

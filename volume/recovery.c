@@ -150,7 +150,9 @@ int recovery_apply(struct replay *rp, struct err *e)
 
 		if (re->entry.lsn > rp->end && !MUTANT(MUTANT_REPLAY_PAST_GAP))
 			break;
-		if (re->entry.kind == ENTRY_VOID || re->entry.object == missing)
+		/* Whether a copy counts is in the rows, which came behind it. */
+		if (re->entry.kind == ENTRY_VOID || re->entry.object == missing ||
+		    re->entry.flags & ENTRY_COPY)
 			continue;
 		if (o && o->id != re->entry.object) {
 			object_put(o);

@@ -11,6 +11,7 @@
  */
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/pool_life.h"
 #include "volume/root_impl.h"
 
 #include <stdio.h>
@@ -503,6 +504,17 @@ static int list_own_packs(struct root_builder *b, struct err *e)
 	return 0;
 }
 
+/* Programs that do not know copies must not replay logs that have some. */
+static int note_copies(struct root_builder *b, struct err *e)
+{
+	struct pool_row row;
+	int r = pool_get_row(b->pool, &row, e);
+
+	if (r == 0)
+		b->new.features.incompat |= row.features.incompat &FEATURE_COPIES;
+	return r;
+}
+
 int root_put(struct root_builder *b, struct err *e)
 {
 	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
@@ -522,6 +534,8 @@ int root_put(struct root_builder *b, struct err *e)
 	r = packs_list(b->pool, &b->new, e);
 	if (r == 0)
 		r = list_own_packs(b, e);
+	if (r == 0)
+		r = note_copies(b, e);
 	if (r < 0)
 		return r;
 	buf_init(&bytes, IMAGE_BYTES_MAX);

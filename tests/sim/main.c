@@ -189,6 +189,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "SCOs evicted", t->scos_evicted },
 		{ "ranges fetched", t->fetches },
 		{ "clusters moved", t->clean_clusters },
+		{ "of snapshots", t->clean_frozen_clusters },
 		{ "merges raced", t->merges_raced },
 	};
 	int missing = 0;

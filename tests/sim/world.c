@@ -551,6 +551,7 @@ static void add_metrics(struct world *w)
 	TOTAL(w, scos_evicted, counter_get(&m->scos_evicted));
 	TOTAL(w, fetches, counter_get(&w->pool->cache_metrics.fetches));
 	TOTAL(w, clean_clusters, counter_get(&m->clean_clusters));
+	TOTAL(w, clean_frozen_clusters, counter_get(&m->clean_frozen_clusters));
 	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
 	TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
 }

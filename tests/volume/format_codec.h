@@ -211,8 +211,9 @@ static inline void codec_check_newer_version(const struct codec *c)
 	buf_done(&bytes);
 }
 
-/* Bit 128, the first of incompat, is that of snapshots, the next one FEATURE_PACKS. */
-#define PACKS_BIT 129u
+/* Bit 128, the first of incompat, is that of snapshots, the next ones FEATURE_PACKS, FEATURE_COPIES. */
+#define PACKS_BIT  129u
+#define COPIES_BIT 130u
 
 static inline void codec_check_features(const struct codec *c)
 {
@@ -227,8 +228,8 @@ static inline void codec_check_features(const struct codec *c)
 		uint8_t *p;
 		int r;
 
-		/* The one that these two know. */
-		if (bit == PACKS_BIT &&
+		/* Those that these two know. */
+		if ((bit == PACKS_BIT || bit == COPIES_BIT) &&
 		    (strcmp(c->name, "pool_row") == 0 || strcmp(c->name, "root") == 0))
 			continue;
 		encode_random(c, &rng, &bytes);

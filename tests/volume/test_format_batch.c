@@ -301,6 +301,9 @@ static const struct forgery forgeries[] = {
 	{ "void of nothing", { 1, 0, 0, 0, 0, 0, 0, ENTRY_VOID, 0 }, 0 },
 	{ "wrap", { UINT64_MAX, 0, 0, 0, 0, 2, 0, ENTRY_VOID, 0 }, 0 },
 	{ "attributes with a slot", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_ATTR, 0 }, 1 },
+	{ "unknown flags", { 1, 20, 0, 7, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, 3 }, 1 },
+	{ "copy without a mark", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
+	{ "with a time", { 1, 20, 0, 7, 8, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
 };
 
 START_TEST(an_entry_out_of_bounds_is_refused_under_a_right_checksum)
@@ -322,6 +325,7 @@ static const struct forgery corner_cases[] = {
 	  { 1, 20, 9, 9 * 4096 + 1, 0, 0, BLOCK_SLOT + 1, ENTRY_TRUNCATE, 0 },
 	  1 },
 	{ "last LSN", { UINT64_MAX, 0, 0, 0, 0, 1, 0, ENTRY_VOID, 0 }, 0 },
+	{ "copy", { 1, 20, 9, OBJECT_BYTES_MAX, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
 	{ "largest size", { 1, 20, 0, OBJECT_BYTES_MAX, 0, 0, 0, ENTRY_ATTR, 0 }, 0 },
 };
 

@@ -205,6 +205,14 @@ static void compact(bool drop_unmapped)
 	}
 }
 
+static void forget_clean(void)
+{
+	leaf_forget_clean(&fx.pool, &fx.leaf);
+	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)
+		if (fx.model.state[i] == LEAF_CLEAN)
+			fx.model.loc[i] = LEAF_ABSENT;
+}
+
 static void fill_from_random_rows(void)
 {
 	struct leaf_table t;
@@ -249,8 +257,10 @@ static void random_step(unsigned int longest, bool places_only)
 		model_restate(LEAF_STAGED, pick(2) ? LEAF_CLEAN : LEAF_DIRTY);
 	else if (op < 97)
 		compact(false);
-	else if (op < 99)
+	else if (op < 98)
 		compact(true);
+	else if (op < 99)
+		forget_clean();
 	else
 		fill_from_random_rows();
 }
