@@ -170,6 +170,34 @@ static ssize_t read_in_flight(struct world *w, struct object *open, struct err *
 	return total;
 }
 
+static void forget_object(struct world_object *o)
+{
+	o->deleting = false;
+	o->id = 0;
+	model_clear(&o->model);
+	snaps_clear(o);
+}
+
+/* Numbers that went with a machine and never reached the store may be other objects' from here on: so
+ * before something is made, while the others wait to be looked at. */
+static void forget_lost(struct world *w)
+{
+	for (unsigned int i = 0; i < WORLD_OBJECTS; i++) {
+		struct world_object *o = &w->objects[i];
+		struct object *open;
+		int r;
+
+		if (!o->id || o->creation_synced)
+			continue;
+		r = object_open(w->pool, o->id, &open, NULL);
+		if (r == 0)
+			object_close(open);
+		else if (r == -ENOENT)
+			forget_object(o);
+	}
+	w->machine_lost = false;
+}
+
 static void check_object(struct world *w, struct world_object *o)
 {
 	struct object_stat st;
@@ -182,10 +210,7 @@ static void check_object(struct world *w, struct world_object *o)
 		return;
 	r = object_open(w->pool, o->id, &open, &e);
 	if (r == -ENOENT && (o->deleting || (w->power_cut && !o->creation_synced))) {
-		o->deleting = false;
-		o->id = 0;
-		model_clear(&o->model);
-		snaps_clear(o);
+		forget_object(o);
 		return;
 	}
 	if (r < 0)
@@ -211,7 +236,7 @@ void world_check_all(struct world *w)
 {
 	for (unsigned int i = 0; i < WORLD_OBJECTS; i++)
 		check_object(w, &w->objects[i]);
-	w->power_cut = false;
+	w->power_cut = w->machine_lost = false;
 }
 
 /* --- the client -------------------------------------------------------------------------------- */
@@ -657,6 +682,8 @@ static void process(void *arg)
 	if (r < 0)
 		world_fail(w, "open", r, &e);
 	w->in_open = false;
+	if (w->machine_lost && !w->faulty)
+		forget_lost(w);
 	if (w->hasty && !last && !w->faulty)
 		live_hastily(w);
 	w->hasty = NULL;
@@ -789,6 +816,7 @@ static void lose_machine(struct world *w)
 	}
 	w->halves_id = 0;
 	w->power_cut = true;
+	w->machine_lost = true;
 	TOTAL(w, machines_lost, 1);
 }
 

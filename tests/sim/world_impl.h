@@ -56,6 +56,7 @@ struct world {
 	bool classes;		    /* objects change class */
 	bool snapshots;		    /* there are some */
 	bool small;		    /* flash is smaller than what lives */
+	bool machine_lost;	    /* since objects were looked at */
 	struct world_object *hasty; /* the next process only writes to this one, and dies */
 	bool sync_fails; /* where there are faults, in all processes: what only a file has may be lost */
 	bool power_cut, in_open, faulty, verbose;
