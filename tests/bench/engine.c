@@ -5,7 +5,7 @@
  * which disk, address and generation they are, counts the last sync into the time, then reads the
  * whole disk back and compares. README.md beside this file tells how to read the figures.
  */
-#include "engine_load.h"
+#include "engine_churn.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -147,8 +147,12 @@ static void run_ordinary(struct bench *b)
 		open_pool(b);
 		open_object(b, false);
 	}
-	measure(b);
-	report(b);
+	if (strcmp(b->mode->name, "churn") == 0) {
+		churn(b);
+	} else {
+		measure(b);
+		report(b);
+	}
 	if (b->verify && b->mode->writes)
 		verify(b);
 	close_pool(b);
@@ -246,7 +250,7 @@ static void run_bigmap(struct bench *b)
 
 static const char usage[] =
 	"usage: bench_engine --dir DIR [OPTIONS] MODE\n"
-	"modes: randwrite4k write1m sync4k randread4k read1m null4k recovery bigmap\n"
+	"modes: randwrite4k write1m sync4k randread4k read1m null4k recovery churn bigmap\n"
 	"  --dir DIR             pool directory; made, and removed at the end (bigmap: is there)\n"
 	"  --disk SIZE           size of the disk (4G)\n"
 	"  --seconds N           length of a run (10)\n"
@@ -256,6 +260,9 @@ static const char usage[] =
 	"  --ring SIZE           ring (64M)    --metadata-cache SIZE  map cache (default of pools)\n"
 	"  --sco-size SIZE       of new SCOs   --cache DIR            cache directory\n"
 	"  --upload-interval S   --checkpoint-interval S              (defaults of pools)\n"
+	"  --rounds N            of churn: the disk is overwritten so often (10)\n"
+	"  --keep-snapshots N    of churn: so many of those taken after each round stay (5)\n"
+	"  --settle S            of churn: a pause after each round (0)\n"
 	"  --prefill             write the disk in order first        --no-verify\n"
 	"  --seed N              --keep  leave the pool there         --json  one line of JSON\n";
 
@@ -272,6 +279,9 @@ enum option_id {
 	OPT_CACHE,
 	OPT_UPLOAD,
 	OPT_CHECKPOINT,
+	OPT_ROUNDS,
+	OPT_KEEP_SNAPSHOTS,
+	OPT_SETTLE,
 	OPT_PREFILL,
 	OPT_NO_VERIFY,
 	OPT_SEED,
@@ -292,6 +302,9 @@ static const struct option long_options[] = {
 	{ "cache", 1, NULL, OPT_CACHE },
 	{ "upload-interval", 1, NULL, OPT_UPLOAD },
 	{ "checkpoint-interval", 1, NULL, OPT_CHECKPOINT },
+	{ "rounds", 1, NULL, OPT_ROUNDS },
+	{ "keep-snapshots", 1, NULL, OPT_KEEP_SNAPSHOTS },
+	{ "settle", 1, NULL, OPT_SETTLE },
 	{ "prefill", 0, NULL, OPT_PREFILL },
 	{ "no-verify", 0, NULL, OPT_NO_VERIFY },
 	{ "seed", 1, NULL, OPT_SEED },
@@ -356,6 +369,15 @@ static void take_option(struct bench *b, int id, const char *arg)
 	case OPT_CHECKPOINT:
 		b->options.checkpoint_interval_ns = (uint64_t)(strtod(arg, NULL) * 1e9);
 		break;
+	case OPT_ROUNDS:
+		b->rounds = (unsigned int)strtoul(arg, NULL, 10);
+		break;
+	case OPT_KEEP_SNAPSHOTS:
+		b->keep_snapshots = (unsigned int)strtoul(arg, NULL, 10);
+		break;
+	case OPT_SETTLE:
+		b->settle_s = (unsigned int)strtoul(arg, NULL, 10);
+		break;
 	case OPT_PREFILL:
 		b->prefill = true;
 		break;
@@ -398,9 +420,12 @@ static void take_mode(struct bench *b, const char *name)
 
 int main(int argc, char **argv)
 {
-	static struct bench bench = {
-		.disk_bytes = UINT64_C(4) << 30, .seconds = 10, .verify = true, .seed = 1
-	};
+	static struct bench bench = { .disk_bytes = UINT64_C(4) << 30,
+				      .seconds = 10,
+				      .rounds = 10,
+				      .keep_snapshots = 5,
+				      .verify = true,
+				      .seed = 1 };
 	struct bench *b = &bench;
 	bool bigmap, recovery;
 	int id;

@@ -47,6 +47,12 @@ static const struct mode modes[] = {
 	  .prefill = true },
 	{ .name = "null4k", .threads = 4, .unit_bytes = 4096, .random = true },
 	{ .name = "recovery", .threads = 4, .unit_bytes = 4096, .writes = true, .random = true },
+	{ .name = "churn",
+	  .threads = 4,
+	  .unit_bytes = 4096,
+	  .writes = true,
+	  .random = true,
+	  .prefill = true },
 	{ .name = "bigmap",
 	  .threads = 4,
 	  .unit_bytes = 4096,
@@ -65,6 +71,7 @@ struct bench {
 	double seconds;
 	uint64_t bytes_max; /* stop after so many written; 0: by time */
 	unsigned int threads, inflight;
+	unsigned int rounds, keep_snapshots, settle_s; /* mode churn */
 	bool json, keep, verify, prefill;
 	uint64_t seed;
 

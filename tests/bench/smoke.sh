@@ -35,6 +35,9 @@ check "over a disk written before" '"iops":[1-9]' "${engine[@]}" --prefill randw
 check "killed and opened again" '"mode":"recovery","log_mb":268' \
 	"${engine[@]}" --bytes 256M --seconds 0 recovery
 
+check "overwritten while snapshots rotate" '"mode":"churn","round":4' \
+	"${engine[@]}" --rounds 4 --keep-snapshots 2 churn
+
 for pattern in random sequential; do
 	check "a $pattern map of 4 GiB is built" 'clusters in' \
 		"$bin/tool_mapbuild" --dir "$work/$pattern" --size 4G --pattern "$pattern"
