@@ -417,6 +417,7 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	if (r == 0 && m.page_count < STEP_ROWS) {
 		r = take_out(&m, e);
 		r = r == 0 ? 1 : r;
+		job_kick(&p->checkpointer); /* what it hid can be buried, or cleaned */
 	}
 	merge_end(&m);
 	return r;
