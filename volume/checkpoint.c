@@ -278,6 +278,7 @@ int checkpoint_commit(struct checkpoint *c, struct err *e)
 	r = meta_commit(c->pool->meta, c->batch, 0, e);
 	if (r < 0)
 		return r;
+	c->pool->rows_unflushed = true;
 	apply_tallies(c);
 	HASH_ITER (hh, c->objects, so, next)
 		__atomic_store_n(&so->object->mapped_clusters, so->row.mapped_clusters,
@@ -555,7 +556,9 @@ static bool has_something(struct checkpoint *c)
 	struct sco_table *t = c->pool->scos;
 	struct sco *s, *next;
 
-	if (c->page_count || c->range_count || c->objects || c->move_count)
+	/* What a merge hid is counted: whoever buries by these counts needs its rows in tables. */
+	if (c->page_count || c->range_count || c->objects || c->move_count ||
+	    c->pool->rows_unflushed)
 		return true;
 	GUARD(&t->lock);
 	HASH_ITER (hh, t->by_number, s, next)
@@ -595,6 +598,8 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 		r = checkpoint_commit(c, e);
 	if (r == 0 && !MUTANT(MUTANT_DEAD_BEFORE_DURABLE))
 		r = meta_flush(c->pool->meta, e);
+	if (r == 0)
+		c->pool->rows_unflushed = false;
 	return r;
 }
 

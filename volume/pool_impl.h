@@ -137,6 +137,7 @@ struct pool {
 	struct old_file *old_files;   /* guarded by it */
 	struct page_rows page_rows;   /* guarded by it */
 	struct freeze *freezes;	      /* guarded by it: layers that the next checkpoint freezes */
+	bool rows_unflushed; /* guarded by it: rows with counts were committed since a flush */
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;

@@ -1,7 +1,7 @@
 /* What only snapshots have of a SCO is moved, too: space follows what lives, and every byte stays. */
 #include "support_pool.h"
 
-#include "volume/pool_impl.h"
+#include "volume/checkpoint_impl.h"
 #include "volume/snapshot.h"
 
 #include <check.h>
@@ -257,6 +257,48 @@ START_TEST(who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there)
 }
 END_TEST
 
+/* --- what the counts rest on -------------------------------------------------------------------- */
+
+/* A layer that nobody has: its row is looked for behind the death of the process. */
+#define LAYER UINT64_C(987654321)
+
+/* As a step of a merge does it, in a pool where nothing else is to be written. */
+static void commit_rows_and_die(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct checkpoint c = { 0 };
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	mutex_lock(&pf.pool->checkpoint_lock);
+	c.pool = pf.pool;
+	c.batch = meta_batch_new(pf.pool->meta, META_STATE);
+	buf_init(&c.value, 4096);
+	ck_assert_int_eq(checkpoint_note_change(&c, LAYER, 0), 0);
+	ck_assert_int_eq(checkpoint_commit(&c, NULL), 0);
+	meta_batch_free(pf.pool->meta, c.batch);
+	buf_done(&c.value);
+	mutex_unlock(&pf.pool->checkpoint_lock);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+}
+
+START_TEST(a_checkpoint_flushes_rows_that_were_committed_between_two)
+{
+	struct row_key key = row_key_2u64(ROW_CHANGED, LAYER, 0);
+	struct meta_options mo = { .cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20 };
+	char path[PATH_BYTES];
+	struct meta *meta;
+	struct buf value;
+
+	pf.options.checkpoint_interval_ns = HOUR_NS;
+	in_child_killed(commit_rows_and_die, NULL);
+	buf_init(&value, 4096);
+	ck_assert_int_eq(meta_rocksdb_open(pool_path(path, "meta"), &mo, &meta, NULL), 0);
+	ck_assert_int_eq(meta_get(meta, META_STATE, &key, &value, NULL), 0);
+	meta_close(meta);
+	buf_done(&value);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("clean_frozen");
@@ -267,6 +309,7 @@ int main(void)
 	pool_fixture_add(t, begin);
 	tcase_add_test(t, space_follows_what_lives_with_snapshots_and_every_byte_stays);
 	tcase_add_test(t, who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there);
+	tcase_add_test(t, a_checkpoint_flushes_rows_that_were_committed_between_two);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
