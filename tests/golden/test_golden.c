@@ -503,6 +503,20 @@ START_TEST(log_entries_give_the_golden_bytes_and_decode_again)
 END_TEST
 
 /* Entries of the log have no checksum of their own: the footer has one over all of them. */
+START_TEST(a_copy_gives_the_golden_bytes_and_decodes_again)
+{
+	static const struct log_entry copy = { 120, 0x1111, 512 * 9 + 6, 101,	    0,
+					       2,   16,	    ENTRY_DATA,	 ENTRY_COPY };
+	uint8_t bytes[BATCH_ENTRY_BYTES];
+	struct log_entry en;
+
+	log_entry_encode(&copy, bytes);
+	ck_assert_mem_eq(bytes, golden_log_copy, sizeof(bytes));
+	ck_assert_int_eq(log_entry_decode(golden_log_copy, &en, NULL), 0);
+	assert_same_entry(&en, &copy);
+}
+END_TEST
+
 START_TEST(every_flipped_bit_of_a_log_changes_the_checksum_in_the_footer)
 {
 	const uint32_t right = crc32c(0, golden_log_entry, sizeof(golden_log_entry));
@@ -545,6 +559,7 @@ int main(void)
 	tcase_add_test(batch, an_entry_of_another_salt_is_refused);
 	tcase_add_test(batch, kinds_are_three_bits_apart_from_each_other_and_from_none);
 	tcase_add_test(batch, log_entries_give_the_golden_bytes_and_decode_again);
+	tcase_add_test(batch, a_copy_gives_the_golden_bytes_and_decodes_again);
 	tcase_add_test(batch, every_flipped_bit_of_a_log_changes_the_checksum_in_the_footer);
 	suite_add_tcase(s, batch);
 
