@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Uploads that a snapshot may need until it is on the backend. */
 #define WAIT_ROUNDS_MAX 5u
@@ -330,9 +331,19 @@ static int run_rename(struct cli *c)
 	return quietly(c, "rename", with_new_name);
 }
 
+/*
+ * The kernel appends for whoever has the file open where it believes the end to be, and learns of
+ * another end only by asking. It was told that what it knows is old; looking makes it ask.
+ */
 static int run_rollback(struct cli *c)
 {
-	return quietly(c, "rollback", with_force);
+	int r = quietly(c, "rollback", with_force);
+	struct stat st;
+
+	if (r == CLI_DONE && stat(c->args[1], &st) < 0)
+		return cli_fail(c, CLI_PARTLY, NULL, "snapshot: rolled back, but '%s': %s",
+				c->args[1], err_name(-errno));
+	return r;
 }
 
 static int run_sticky(struct cli *c)

@@ -250,6 +250,21 @@ an_open_disk_is_left_alone_unless_forced() {
 	rm p.raw
 }
 
+who_appends_goes_on_at_the_end_that_is_there_now() {
+	local file
+	for file in s.raw s.txt; do
+		printf before >"$file"
+		exec 8>>"$file"
+		snap create --name one "$file" >/dev/null
+		printf ', lost' >&8
+		snap rollback --force "$file" one
+		printf ', behind' >&8
+		exec 8>&-
+		same "$(<"$file")" "before, behind"
+		rm "$file"
+	done
+}
+
 nothing_stale_stays_in_the_page_cache() {
 	cp /etc/services plain
 	snap create --name one plain >/dev/null
@@ -555,6 +570,7 @@ test_it waiting_brings_it_to_the_backend
 test_it pruning_leaves_what_the_rule_keeps
 test_it a_disk_goes_back_to_what_it_was
 test_it an_open_disk_is_left_alone_unless_forced
+test_it who_appends_goes_on_at_the_end_that_is_there_now
 test_it nothing_stale_stays_in_the_page_cache
 test_it the_view_is_there_and_not_listed
 test_it the_view_is_read_only
