@@ -6,8 +6,12 @@
 #include "volume/layer_drop.h"
 #include "volume/snapshot_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* " and 18446744073709551615 more" */
+#define MORE_BYTES 32u
 
 static void buf_donep(struct buf *b)
 {
@@ -154,9 +158,28 @@ static struct layer *find_in_chain(struct object *o, uint64_t id)
 	return l;
 }
 
+/* Names, as many as there is room for: 'a', 'b' and 3 more. */
+static void list_names(const struct snapshot_info *list, size_t count, char *text,
+		       size_t text_bytes)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t len_bytes = strlen(list[i].name) + sizeof("'', ");
+
+		if (i > 0 && at + len_bytes + MORE_BYTES > text_bytes) {
+			(void)snprintf(text + at, text_bytes - at, " and %zu more", count - i);
+			return;
+		}
+		at += (size_t)snprintf(text + at, text_bytes - at, "%s'%s'", i ? ", " : "",
+				       list[i].name);
+	}
+}
+
 /* Without force nothing younger may have a name. */
 static int check_younger(struct object *o, uint64_t number, struct err *e)
 {
+	char names[ERR_MESSAGE_BYTES - 100];
 	struct snapshot_info *list;
 	size_t count, first;
 	int r = snapshot_list(o->pool, o->id, &list, &count, e);
@@ -165,9 +188,11 @@ static int check_younger(struct object *o, uint64_t number, struct err *e)
 		return r;
 	for (first = 0; first < count && list[first].number <= number; first++)
 		continue;
-	if (first < count)
-		r = err_set(e, -ENOTEMPTY, "%zu younger snapshot%s would go, from '%s' on",
-			    count - first, count - first == 1 ? "" : "s", list[first].name);
+	if (first < count) {
+		list_names(list + first, count - first, names, sizeof(names));
+		r = err_set(e, -ENOTEMPTY, "%zu younger snapshot%s would go: %s", count - first,
+			    count - first == 1 ? "" : "s", names);
+	}
 	snapshot_list_free(list, count);
 	return r;
 }

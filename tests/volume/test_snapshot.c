@@ -164,6 +164,32 @@ START_TEST(what_makes_no_sense_is_refused)
 }
 END_TEST
 
+START_TEST(who_would_lose_younger_snapshots_is_told_their_names)
+{
+	static const char *const names[] = { "one", "two", "three" };
+	struct object *o = make_object(OBJECT_DISK);
+	char long_name[SNAPSHOT_NAME_MAX + 1];
+	struct err e;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		take(o, names[i]);
+	ck_assert_int_eq(snapshot_rollback(o, "two", false, &e), -ENOTEMPTY);
+	ck_assert_str_eq(e.message, "1 younger snapshot would go: 'three'");
+	ck_assert_int_eq(snapshot_rollback(o, "one", false, &e), -ENOTEMPTY);
+	ck_assert_str_eq(e.message, "2 younger snapshots would go: 'two', 'three'");
+	for (int i = 0; i < 3; i++) {
+		memset(long_name, 'a' + i, SNAPSHOT_NAME_MAX);
+		long_name[SNAPSHOT_NAME_MAX] = '\0';
+		take(o, long_name);
+	}
+	ck_assert_int_eq(snapshot_rollback(o, "one", false, &e), -ENOTEMPTY);
+	ck_assert_ptr_nonnull(
+		strstr(e.message, "5 younger snapshots would go: 'two', 'three', 'aa"));
+	ck_assert_str_eq(strrchr(e.message, '\''), "' and 2 more");
+	object_close(o);
+}
+END_TEST
+
 START_TEST(a_rollback_brings_the_moment_back)
 {
 	struct object *o = make_object(OBJECT_DISK);
@@ -318,6 +344,7 @@ int main(void)
 	pool_fixture_add(t, begin);
 	tcase_add_test(t, each_snapshot_shows_its_moment);
 	tcase_add_test(t, what_makes_no_sense_is_refused);
+	tcase_add_test(t, who_would_lose_younger_snapshots_is_told_their_names);
 	tcase_add_test(t, a_rollback_brings_the_moment_back);
 	tcase_add_test(t, clones_live_on_their_own);
 	tcase_add_test(t, an_empty_object_becomes_a_clone_piece_by_piece);
