@@ -391,7 +391,8 @@ ManifestSco = namedtuple(
 Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
 Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
 Pack = namedtuple("Pack", "pool epoch number members")
-PACKS = 2  # an incompat feature of a pool's row and of a root
+# Incompat features: of a pool's row; of that and of a root.
+SNAPSHOTS, PACKS = 1, 2
 
 
 def _ends_with_crc(data, magic, what):

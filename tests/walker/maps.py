@@ -27,6 +27,7 @@ class Layers:
         self.zeros = {}  # layer -> [(first, end)]: long ones; places are younger
         self.rows = {}  # layer -> LayerRow
         self.objects = {}  # object -> ObjectRow
+        self.snapshots = {}  # (object, number) -> SnapshotRow
         self.limits = {}  # layer -> clusters of the parent that it shows
         self.in_map = {}  # layer -> locations that the maps of a root have
 
@@ -45,7 +46,10 @@ class Layers:
 
     def chain(self, obj):
         """Layers of an object from the live one down."""
-        layer, found = self.objects[obj].live_layer, []
+        return self.chain_of(self.objects[obj].live_layer)
+
+    def chain_of(self, layer):
+        found = []
         while layer and layer in self.rows and layer not in found:
             found.append(layer)
             layer = self.rows[layer].parent
@@ -53,8 +57,12 @@ class Layers:
 
     def effective(self, obj):
         """{cluster: location} of what a reader of the object finds; zeros are left out."""
+        return self.effective_of(self.objects[obj].live_layer)
+
+    def effective_of(self, layer):
+        """The same of a layer, on top of those below it."""
         seen = {}
-        for layer in reversed(self.chain(obj)):
+        for layer in reversed(self.chain_of(layer)):
             limit = self.limits[layer]
             seen = {c: loc for c, loc in seen.items() if c < limit}
             for first, end in self.zeros.get(layer, []):
@@ -71,9 +79,9 @@ class Layers:
         row = self.rows.get(live)
         given_up = row is not None and row.mark_stream == stream and e.lsn <= row.mark
         ret = live if own and not given_up else None
-        for layer in self.chain(e.object):  # the oldest that was frozen behind it
+        for layer in self.chain(e.object):  # the oldest of its own that was frozen behind it
             row = self.rows[layer]
-            frozen_here = row.state == f.LAYER_FROZEN and row.mark_stream == stream
+            frozen_here = row.state == f.LAYER_FROZEN and (row.object, row.mark_stream) == (e.object, stream)
             if frozen_here and e.lsn <= row.mark:
                 ret = layer
         return ret

@@ -123,6 +123,8 @@ class Walk:
             stream, number = f.key_numbers(key, 2)
             f.need(number not in self.sco_rows, f"SCO {number:x} has two rows")
             self.sco_rows[number] = (stream, f.row(kind, value))
+        elif kind == "N":
+            self.rows.snapshots[f.key_numbers(key, 2)] = f.row(kind, value)
         elif kind == "c":
             f.row(kind, value)
             self.changed.add(f.key_numbers(key, 2))
@@ -149,7 +151,7 @@ class Walk:
                 kind = chr(key[0])
                 self.counts["rows"] += 1
                 try:
-                    f.need(kind in {"names": "PKSCOLRXFB", "state": "omsc"}.get(family, ""), "kind")
+                    f.need(kind in {"names": "PKSCOLRXFBN", "state": "omsc"}.get(family, ""), "kind")
                     self.take_row(kind, key, value)
                 except f.Bad as bad:
                     self.say(f"row {key.hex()} of {family}: {bad}")
@@ -275,6 +277,18 @@ class Walk:
             if row.live_slots != counted[number]:
                 self.say(f"SCO {number:x}: counts {row.live_slots} live, maps name {counted[number]}")
 
+    def look_at_state(self, what, layer, state):
+        """Counts of a layer against what it shows with all below it."""
+        seen = self.rows.effective_of(layer)
+        if not state:
+            if seen:
+                self.say(f"{what}: maps, but no state")
+            return
+        if state.mapped != len(seen):
+            self.say(f"{what}: counts {state.mapped} mapped clusters, has {len(seen)}")
+        if seen and max(seen) >= -(-state.size // f.CLUSTER):
+            self.say(f"{what}: has clusters behind its end")
+
     def look_at_objects(self):
         kept = set()
         for obj, row in sorted(self.rows.objects.items()):
@@ -284,19 +298,16 @@ class Walk:
             if not chain or self.rows.rows[chain[-1]].parent:
                 self.say(f"object {obj:x}: a layer of it is missing")
                 continue
-            if any(self.rows.rows[layer].object != obj for layer in chain):
-                self.say(f"object {obj:x}: a layer of it is another's")
+            live = self.rows.rows[chain[0]]
+            if (live.object, live.state) != (obj, f.LAYER_LIVE):
+                self.say(f"object {obj:x}: its live layer is another's, or none")
+            # What is frozen may be another's: then it is a clone.
+            if any(self.rows.rows[layer].state != f.LAYER_FROZEN for layer in chain[1:]):
+                self.say(f"object {obj:x}: a layer below its live one is not frozen")
             # A layer that a change of class has just made has none of its own yet.
             state = next((self.state_rows[l] for l in chain if l in self.state_rows), None)
-            seen = self.rows.effective(obj)
-            if not state:
-                if seen:
-                    self.say(f"object {obj:x}: maps, but no state")
-                continue
-            if state.mapped != len(seen):
-                self.say(f"object {obj:x}: counts {state.mapped} mapped clusters, has {len(seen)}")
-            if seen and max(seen) >= -(-state.size // f.CLUSTER):
-                self.say(f"object {obj:x}: has clusters behind its end")
+            self.look_at_state(f"object {obj:x}", chain[0], state)
+        kept |= self.look_at_snapshots()
         for layer in sorted(set(self.rows.rows) - kept):
             self.say(f"layer {layer:x}: no object reaches it")
         for layer in sorted(set(self.state_rows) - kept):
@@ -304,6 +315,33 @@ class Walk:
         for stream, row in sorted(self.streams.items()):
             if row.owner and row.owner not in self.rows.objects:
                 self.counts["ending"] += 1  # its last SCO's, or the next, checkpoint removes the row
+
+    def look_at_snapshots(self):
+        """Layers that they keep."""
+        kept, names = set(), set()
+        if self.rows.snapshots and not self.pool_row.features[16] & f.SNAPSHOTS:
+            self.say("pool: it has snapshots, and its row does not say so")
+        for (obj, number), row in sorted(self.rows.snapshots.items()):
+            what = f"snapshot {number:x} of object {obj:x}"
+            layer = self.rows.rows.get(row.layer)
+            self.counts["snapshots"] += 1
+            if not layer or (layer.object, layer.state) != (obj, f.LAYER_FROZEN):
+                self.say(f"{what}: layer {row.layer:x} is not a frozen one of it")
+                continue
+            chain = self.rows.chain_of(row.layer)
+            kept.update(chain)
+            if obj not in self.rows.objects or row.layer not in self.rows.chain(obj):
+                self.say(f"{what}: its layer is not below the object")
+            if self.rows.rows[chain[-1]].parent:
+                self.say(f"{what}: a layer of it is missing")
+            if (obj, row.name) in names:
+                self.say(f"{what}: the name {row.name!r} is another's, too")
+            names.add((obj, row.name))
+            state = self.state_rows.get(row.layer)
+            self.look_at_state(what, row.layer, state)
+            if state and state.size != row.size:
+                self.say(f"{what}: {row.size} bytes, its layer has {state.size}")
+        return kept
 
     # --- names against objects ---
 
@@ -467,6 +505,8 @@ class Walk:
             kind = chr(key[0])
             if kind in "OL":
                 state.add_names(kind, f.key_numbers(key, 1)[0], f.row(kind, value))
+            elif kind == "N":
+                state.snapshots[f.key_numbers(key, 2)] = f.row(kind, value)
             elif kind == "F":
                 f.fs_row(key[1:], value)
         manifests = []
@@ -492,8 +532,9 @@ class Walk:
     def look_at_places(self, state, behind):
         """Of the state that image and logs make: each place must be on a SCO of the root."""
         missing = Counter()
-        for obj in state.objects:
-            for loc in state.effective(obj).values():
+        tops = [row.live_layer for row in state.objects.values()]
+        for layer in tops + [row.layer for row in state.snapshots.values()]:
+            for loc in state.effective_of(layer).values():
                 number, slot = f.sco_of(loc), f.slot_of(loc)
                 sco = self.remote.get(number) or behind and self.local.get(number)
                 if not sco or slot >= len(sco.slots) or sco.slots[slot].kind in (f.DEAD, f.META):
@@ -592,21 +633,29 @@ class Walk:
                     state.replay(m.stream, *log[lsn])
         self.counts["behind"] = behind
         same = {o for o, row in self.rows.objects.items() if state.objects.get(o) == row}
-        for obj in sorted(same):
-            if unknown.intersection(stream for stream, _ in self.rows.objects[obj].origins):
-                continue
-            a, b = state.effective(obj), self.rows.effective(obj)
-            self.counts["compared"] += len(b)
-            if a != b:
-                wrong = sorted(c for c in a.keys() | b.keys() if a.get(c) != b.get(c))
-                c = wrong[0]
-                self.say(
-                    f"object {obj:x}: {len(wrong)} clusters are elsewhere in the newest root, the first"
-                    f" {c:x}: {a.get(c, 0):x}, the rows say {b.get(c, 0):x}"
-                )
+        tops = [(f"object {obj:x}", obj, self.rows.objects[obj].live_layer) for obj in sorted(same)]
+        for (obj, number), row in sorted(self.rows.snapshots.items()):
+            if obj in same and (obj, number) in state.snapshots:
+                tops.append((f"snapshot {number:x} of object {obj:x}", obj, row.layer))
+        for what, obj, layer in tops:
+            streams = {stream for stream, _ in self.rows.objects[obj].origins}
+            streams |= {self.rows.rows[l].mark_stream for l in self.rows.chain_of(layer)}
+            if not unknown & streams:
+                self.compare_layer(what, state, layer)
         if not behind and len(same) != len(self.rows.objects):
             self.say(f"of {len(self.rows.objects)} objects the newest root has only {len(same)} so")
         self.look_at_places(state, behind)
+
+    def compare_layer(self, what, state, layer):
+        a, b = state.effective_of(layer), self.rows.effective_of(layer)
+        self.counts["compared"] += len(b)
+        if a != b:
+            wrong = sorted(c for c in a.keys() | b.keys() if a.get(c) != b.get(c))
+            c = wrong[0]
+            self.say(
+                f"{what}: {len(wrong)} clusters are elsewhere in the newest root, the first"
+                f" {c:x}: {a.get(c, 0):x}, the rows say {b.get(c, 0):x}"
+            )
 
     def run(self):
         with tempfile.TemporaryDirectory(prefix="vpool-walk.") as self.taken_out:
@@ -628,7 +677,7 @@ class Walk:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
             "rows inodes objects pages mapped files clusters stored linked copies condemned unswept temporary"
-            " ending compared behind packed"
+            " ending compared behind packed snapshots"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())
         print(f"walked: {said}; {self.problems} problems")
