@@ -37,14 +37,14 @@ fresh() {
 
 # differ OPTION...: within ten times what it should take
 run_differ() {
-	timeout --foreground $((60 + ops / 200)) "$differ" --evidence "$evidence" "$@" \
+	timeout --foreground $((60 + ops / 200)) "$differ" --evidence "$evidence" --pool "$pool" "$@" \
 		"$mnt" "$evidence/mirror" "$vpool" mount -f "$pool" "$mnt" 2>>"$log"
 }
 
 # The proof itself must be able to fail.
 a_difference_is_found() {
 	local what
-	for what in byte mode size name; do
+	for what in byte mode size name snapshot; do
 		fresh
 		exits 1 run_differ --ops 500 --kills 0 --cleans 0 --seed 1 --spoil "$what"
 		says "MISMATCH"

@@ -20,31 +20,39 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define TRIES_MAX 20u
+#define TRIES_MAX	20u
+#define SPOIL_TRIES_MAX 1000u
 /* Numbers of operations that are drawn for the rounds between them. */
 #define ROUND_BASE (UINT64_C(1) << 60)
 
-static const struct kind *kind_at(unsigned int i)
-{
-	return i < data_kind_count ? &data_kinds[i] : &name_kinds[i - data_kind_count];
-}
-
 static unsigned int index_of(const struct kind *k)
 {
-	return k >= name_kinds && k < name_kinds + name_kind_count ?
-		       data_kind_count + (unsigned int)(k - name_kinds) :
-		       (unsigned int)(k - data_kinds);
+	unsigned int i = 0;
+
+	while (kind_at(i) != k)
+		i++;
+	return i;
+}
+
+/* Without a pool to ask there are no snapshots. */
+static unsigned int weight_of(const struct differ *d, unsigned int groups, unsigned int i)
+{
+	const struct kind *k = kind_at(i);
+
+	if (!(groups & 1u << k->group) || (i >= data_kind_count + name_kind_count && !d->pool))
+		return 0;
+	return k->weight;
 }
 
 static const struct kind *pick_kind(struct differ *d, unsigned int groups)
 {
-	unsigned int count = data_kind_count + name_kind_count, sum = 0, at;
+	unsigned int count = kind_count(), sum = 0, at;
 
 	for (unsigned int i = 0; i < count; i++)
-		sum += groups & 1u << kind_at(i)->group ? kind_at(i)->weight : 0;
+		sum += weight_of(d, groups, i);
 	at = (unsigned int)pick(d, sum);
 	for (unsigned int i = 0;; i++) {
-		unsigned int weight = groups & 1u << kind_at(i)->group ? kind_at(i)->weight : 0;
+		unsigned int weight = weight_of(d, groups, i);
 
 		if (at < weight)
 			return kind_at(i);
@@ -139,13 +147,45 @@ bool perform_any(struct differ *d, unsigned int groups)
 
 /* --- the run ----------------------------------------------------------------------------------- */
 
+static void flip_byte(const char *path, int fd, off_t at)
+{
+	uint8_t byte;
+
+	if (fd < 0 || pread(fd, &byte, 1, at) != 1)
+		give_up("'%s': %s", path, strerror(errno));
+	byte ^= 1;
+	if (pwrite(fd, &byte, 1, at) != 1)
+		give_up("'%s': %s", path, strerror(errno));
+}
+
+/* One byte of what the first snapshot that has any must show. */
+static void spoil_snapshot(struct differ *d)
+{
+	for (unsigned int tries = 0; tries < SPOIL_TRIES_MAX; tries++) {
+		for (unsigned int i = 0; i < SNAPS_MAX; i++) {
+			const struct snap *s = &d->snaps[i];
+			off_t at = s->ino ? lseek(s->copy, 0, SEEK_DATA) : -1;
+
+			if (at >= 0) {
+				flip_byte("copy", s->copy, at);
+				return;
+			}
+		}
+		(void)perform_any(d, 1u << GROUP_SNAPSHOT);
+	}
+	give_up("no snapshot to spoil");
+}
+
 /* Behind the mirror's back, so that it must be found. */
 static void spoil(struct differ *d)
 {
 	char path[PATH_BYTES];
-	uint8_t byte;
 	int fd;
 
+	if (strcmp(d->spoil, "snapshot") == 0) {
+		spoil_snapshot(d);
+		return;
+	}
 	for (unsigned int i = 0; i < d->path_count; i++) {
 		struct stat st;
 
@@ -154,11 +194,8 @@ static void spoil(struct differ *d)
 			continue;
 		if (strcmp(d->spoil, "byte") == 0) {
 			fd = open(path, O_RDWR);
-			if (fd < 0 || pread(fd, &byte, 1, st.st_size / 2) != 1)
-				give_up("'%s': %s", path, strerror(errno));
-			byte ^= 1;
-			if (pwrite(fd, &byte, 1, st.st_size / 2) != 1 || close(fd) < 0)
-				give_up("'%s': %s", path, strerror(errno));
+			flip_byte(path, fd, st.st_size / 2);
+			(void)close(fd);
 		} else if (strcmp(d->spoil, "mode") == 0 ? chmod(path, st.st_mode ^ 0100) < 0 :
 			   strcmp(d->spoil, "size") == 0 ? truncate(path, st.st_size + 1) < 0 :
 							   unlink(path) < 0) {
@@ -199,7 +236,7 @@ static void make_room(struct differ *d)
 	for (enum side s = V; s < SIDES; s++)
 		d->out[s] = aligned_alloc(CLUSTER, OUT_BYTES);
 	d->trace = calloc(TRACE_MAX, sizeof(*d->trace));
-	d->counts = calloc(data_kind_count + name_kind_count, sizeof(*d->counts));
+	d->counts = calloc(kind_count(), sizeof(*d->counts));
 	d->objects = calloc(OBJECTS_MAX, sizeof(*d->objects));
 	if (!d->data || !d->keep || !d->out[V] || !d->out[M] || !d->trace || !d->counts ||
 	    !d->objects)
@@ -229,16 +266,16 @@ static uint64_t number(const char *text)
 
 static void usage(void)
 {
-	(void)fprintf(
-		stderr,
-		"usage: tool_differ [OPTIONS] MOUNTPOINT MIRROR COMMAND [ARGUMENT]...\n"
-		"  --ops N        operations that succeed (default 200000)\n"
-		"  --kills N      deaths of the daemon among them (default 30)\n"
-		"  --cleans N     ends of it that are clean (default 10)\n"
-		"  --seed N       repeat that run (default: any)\n"
-		"  --evidence DIR where the trace of a difference goes (default: .)\n"
-		"  --spoil WHAT   byte, mode, size or name: make a difference, to prove that\n"
-		"                 one is found\n");
+	(void)fprintf(stderr,
+		      "usage: tool_differ [OPTIONS] MOUNTPOINT MIRROR COMMAND [ARGUMENT]...\n"
+		      "  --ops N        operations that succeed (default 200000)\n"
+		      "  --kills N      deaths of the daemon among them (default 30)\n"
+		      "  --cleans N     ends of it that are clean (default 10)\n"
+		      "  --seed N       repeat that run (default: any)\n"
+		      "  --evidence DIR where the trace of a difference goes (default: .)\n"
+		      "  --pool DIR     the pool that COMMAND mounts: snapshots and clones, too\n"
+		      "  --spoil WHAT   byte, mode, size, name or snapshot: make a difference, to\n"
+		      "                 prove that one is found\n");
 	exit(2);
 }
 
@@ -250,6 +287,7 @@ static void parse(struct differ *d, int argc, char **argv)
 		{ "cleans", required_argument, NULL, 'c' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "evidence", required_argument, NULL, 'e' },
+		{ "pool", required_argument, NULL, 'd' },
 		{ "spoil", required_argument, NULL, 'p' },
 		{ 0 },
 	};
@@ -274,6 +312,9 @@ static void parse(struct differ *d, int argc, char **argv)
 			break;
 		case 'e':
 			d->evidence = optarg;
+			break;
+		case 'd':
+			d->pool = optarg;
 			break;
 		case 'p':
 			d->spoil = optarg;
@@ -301,6 +342,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGBUS, on_bus);
 	make_room(&d);
 	paths_init(&d);
+	snaps_init(&d);
 	(void)printf("seed %" PRIu64 "\n", d.seed);
 	(void)fflush(stdout);
 	run(&d);

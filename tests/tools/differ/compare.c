@@ -48,7 +48,7 @@ static bool holes_are_zeros(struct differ *d, const int fd[SIDES], uint64_t from
 }
 
 /* What the mirror calls a hole was never written: the mount must not call it data. */
-static bool compare_data(struct differ *d, uint64_t ino, const int fd[SIDES], uint64_t size)
+bool compare_data(struct differ *d, uint64_t ino, const int fd[SIDES], uint64_t size)
 {
 	uint64_t at = 0;
 
@@ -216,7 +216,7 @@ bool compare_all(struct differ *d)
 	bool same;
 
 	d->compares++;
-	same = compare_tree(d, "") && compare_nameless(d);
+	same = compare_tree(d, "") && compare_nameless(d) && compare_snaps(d);
 	d->compare_ms += now_ms() - start_ms;
 	return same;
 }

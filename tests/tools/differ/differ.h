@@ -32,6 +32,11 @@
 #define SIZE_MAX_DISK TIB
 #define ERRNO_MAX     140
 
+/* Snapshots that are there at a time: of each there is a copy. */
+#define SNAPS_MAX 12u
+/* A file with more data gets none. */
+#define SNAP_DATA_MAX (64 * MIB)
+
 /* Writes that run at a time in one burst, and how many each thread makes. */
 #define BURST_THREADS 4u
 #define BURST_WRITES  8u
@@ -41,8 +46,8 @@
 
 enum side { V, M, SIDES }; /* vPool's mount, the mirror */
 
-/* What a kind of operation is for: the last two are what may be under way when the daemon is killed. */
-enum group { GROUP_DATA, GROUP_WRITE, GROUP_NAME, GROUPS };
+/* What a kind of operation is for: all but the first may be under way when the daemon is killed. */
+enum group { GROUP_DATA, GROUP_WRITE, GROUP_NAME, GROUP_SNAPSHOT, GROUPS };
 
 struct differ;
 struct op;
@@ -107,6 +112,16 @@ struct burst {
 	int error;	   /* which ended it; 0: all were done */
 };
 
+/* A snapshot, and what it must show. */
+struct snap {
+	uint64_t ino;	   /* of the mirror, whose file it is of; 0: free */
+	uint64_t number;   /* ascends */
+	unsigned int name; /* of snap_names[] */
+	bool sticky;
+	int held; /* that file: its number is nobody else's as long as this is open */
+	int copy; /* as it was then */
+};
+
 struct path {
 	char text[64];
 	bool is_dir, is_disk; /* by its name */
@@ -121,6 +136,7 @@ struct differ {
 	/* Set by main(), then constant. */
 	const char *root[SIDES];
 	const char *evidence;
+	const char *pool;  /* whose daemon is asked for snapshots, NULL: there are none */
 	const char *spoil; /* what is damaged on purpose, NULL: nothing */
 	char **command;	   /* mounts in the foreground */
 	uint64_t seed, ops_max;
@@ -143,6 +159,12 @@ struct differ {
 	uint8_t *data; /* that is written */
 	uint8_t *keep; /* for comparing and settling */
 	struct burst bursts[BURST_THREADS];
+	char said[512]; /* why the daemon refused what it was asked for */
+
+	struct snap snaps[SNAPS_MAX];
+	uint64_t snaps_made;
+	/* The latest copy that may be continued; 0: there is none. */
+	uint64_t copied_from, copied_to;
 
 	struct op *trace; /* of TRACE_MAX, the latest */
 	uint64_t traced;
@@ -194,8 +216,8 @@ bool find_ino(struct differ *d, uint64_t ino, char name[PATH_BYTES]);
 
 /* --- kinds ------------------------------------------------------------------------------------- */
 
-extern const struct kind data_kinds[], name_kinds[];
-extern const unsigned int data_kind_count, name_kind_count;
+extern const struct kind data_kinds[], name_kinds[], snap_kinds[];
+extern const unsigned int data_kind_count, name_kind_count, snap_kind_count;
 
 /* Of a system call, with errno; of a text_*() below. */
 void set_result(struct result *r, int64_t value);
@@ -215,10 +237,33 @@ int text_xattrs(struct differ *d, enum side side, const char *path);
 bool same_times(struct differ *d);
 bool same_stat(struct differ *d, const struct op *op);
 
+/* --- snaps.c: the model of snapshots ----------------------------------------------------------- */
+
+extern const char *const snap_names[];
+extern const unsigned int snap_name_count;
+void snaps_init(struct differ *d);
+/* Those whose files are gone went with them. */
+void snaps_sweep(struct differ *d);
+unsigned int snaps_count(struct differ *d);
+/* NULL: none. The nth of that inode, the oldest first; the next younger one of it. */
+struct snap *snap_find(struct differ *d, uint64_t ino, unsigned int name);
+struct snap *snap_after(struct differ *d, uint64_t ino, uint64_t number);
+/* Of the file at a path of the mirror, as it is now. */
+void snap_add(struct differ *d, const char *path, unsigned int name, bool sticky);
+void snap_drop(struct differ *d, struct snap *s);
+/* Whether the mirror's file at a path cannot lose it: its last name, and a sticky snapshot. */
+bool snap_keeps(struct differ *d, const char *path);
+/* Bytes from one file to the end of another, up to that size; holes stay holes. */
+void copy_sparse(int from, int to, uint64_t until);
+/* What the mount shows below .snapshots is what there must be; false with d->why. */
+bool compare_snaps(struct differ *d);
+
 /* --- compare.c --------------------------------------------------------------------------------- */
 
 /* Everything; false with d->why. */
 bool compare_all(struct differ *d);
+/* Data of two open files of that size. */
+bool compare_data(struct differ *d, uint64_t ino, const int fd[SIDES], uint64_t size);
 
 /* --- life.c ------------------------------------------------------------------------------------ */
 
@@ -236,6 +281,10 @@ PRINTF_LIKE(2, 3) bool differs(struct differ *d, const char *format, ...);
 NORETURN void mismatch(struct differ *d);
 NORETURN PRINTF_LIKE(1, 2) void give_up(const char *format, ...);
 void print_histogram(const struct differ *d);
+
+/* All kinds of all tables, one behind the other. */
+unsigned int kind_count(void);
+const struct kind *kind_at(unsigned int i);
 
 /* --- differ.c ---------------------------------------------------------------------------------- */
 

@@ -294,10 +294,21 @@ static void *killer_main(void *arg)
 /* Killed while a write or a change of names is under way, or while nothing is. */
 void kill_round(struct differ *d)
 {
-	uint64_t how = pick(d, 10), start_ms;
+	/* By tenths, the last of them where there are snapshots. */
+	static const unsigned int under_way[] = { 0,
+						  0,
+						  0,
+						  0,
+						  1u << GROUP_WRITE,
+						  1u << GROUP_WRITE,
+						  1u << GROUP_WRITE,
+						  1u << GROUP_NAME,
+						  1u << GROUP_SNAPSHOT,
+						  1u << GROUP_SNAPSHOT };
+	uint64_t how = pick(d, ARRAY_SIZE(under_way) - (d->pool ? 0 : 2)), start_ms;
 
 	d->kills++;
-	if (how < 4) {
+	if (under_way[how] == 0) {
 		(void)kill(d->pid, SIGKILL);
 	} else {
 		d->kills_in_flight++;
@@ -306,7 +317,7 @@ void kill_round(struct differ *d)
 		d->kill_after_us = pick(d, KILL_AFTER_US);
 		if (pthread_create(&d->killer, NULL, killer_main, d) != 0)
 			give_up("no thread");
-		while (!d->died && perform_any(d, how < 8 ? 1u << GROUP_WRITE : 1u << GROUP_NAME))
+		while (!d->died && perform_any(d, under_way[how]))
 			;
 		(void)pthread_join(d->killer, NULL);
 		d->armed = false;

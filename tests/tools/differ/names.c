@@ -204,12 +204,21 @@ static bool pick_rmdir(struct differ *d, struct op *op)
 	return true;
 }
 
+/* The last name of a file with a sticky snapshot. */
+static void refuse(struct result *r)
+{
+	*r = (struct result){ .value = -1, .error = EPERM };
+}
+
 static void apply_unlink(struct differ *d, enum side side, const struct op *op, struct result *r)
 {
 	char path[PATH_BYTES];
 
 	path_of(d, side, op->a, path);
-	set_result(r, unlink(path));
+	if (side == M && snap_keeps(d, path))
+		refuse(r);
+	else
+		set_result(r, unlink(path));
 }
 
 static void apply_rmdir(struct differ *d, enum side side, const struct op *op, struct result *r)
@@ -268,7 +277,11 @@ static void apply_rename(struct differ *d, enum side side, const struct op *op, 
 
 	path_of(d, side, op->a, from);
 	path_of(d, side, op->b, to);
-	set_result(r, renameat2(AT_FDCWD, from, AT_FDCWD, to, (unsigned int)op->arg));
+	/* Whatever else speaks against it is for the filesystem to tell. */
+	if (side == M && d->res[V].error == EPERM && op->arg == 0 && snap_keeps(d, to))
+		refuse(r);
+	else
+		set_result(r, renameat2(AT_FDCWD, from, AT_FDCWD, to, (unsigned int)op->arg));
 }
 
 static void after_rename(struct differ *d, const struct op *op)

@@ -31,15 +31,34 @@ void give_up(const char *format, ...)
 	exit(2);
 }
 
+unsigned int kind_count(void)
+{
+	return data_kind_count + name_kind_count + snap_kind_count;
+}
+
+const struct kind *kind_at(unsigned int i)
+{
+	if (i < data_kind_count)
+		return &data_kinds[i];
+	i -= data_kind_count;
+	return i < name_kind_count ? &name_kinds[i] : &snap_kinds[i - name_kind_count];
+}
+
+static bool is_of(const struct op *op, const struct kind *kinds, unsigned int count)
+{
+	return op->kind >= kinds && op->kind < kinds + count;
+}
+
 static bool has_paths(const struct op *op)
 {
-	return op->kind >= name_kinds && op->kind < name_kinds + name_kind_count &&
-	       strcmp(op->kind->name, "close") != 0;
+	return (is_of(op, name_kinds, name_kind_count) && strcmp(op->kind->name, "close") != 0) ||
+	       is_of(op, snap_kinds, snap_kind_count);
 }
 
 static bool has_two_paths(const struct op *op)
 {
-	return strncmp(op->kind->name, "rename", 6) == 0 || strcmp(op->kind->name, "link") == 0;
+	return strncmp(op->kind->name, "rename", 6) == 0 || strcmp(op->kind->name, "link") == 0 ||
+	       is_of(op, snap_kinds, snap_kind_count);
 }
 
 static void print_op(const struct differ *d, FILE *f, const struct op *op)
@@ -54,11 +73,11 @@ static void print_op(const struct differ *d, FILE *f, const struct op *op)
 
 	(void)fprintf(f, "#%" PRIu64 " %lld.%06ld %s", op->seq, (long long)op->begin.tv_sec,
 		      op->begin.tv_nsec / 1000, op->kind->name);
-	if (has_paths(op))
+	if (has_paths(op) && op->a < d->path_count)
 		(void)fprintf(f, " '%s'", d->paths[op->a].text);
 	else
 		(void)fprintf(f, " handle %u", op->h);
-	if (has_two_paths(op))
+	if (has_two_paths(op) && op->b < d->path_count)
 		(void)fprintf(f, " '%s'", d->paths[op->b].text);
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (numbers[i].value)
@@ -121,6 +140,8 @@ void mismatch(struct differ *d)
 		(void)printf("the last operation: ");
 		print_op(d, stdout, &d->trace[(d->traced - 1) % TRACE_MAX]);
 	}
+	if (d->said[0])
+		(void)printf("what the daemon refused last: %s\n", d->said);
 	if (d->why_ino) {
 		(void)find_ino(d, d->why_ino, name);
 		(void)printf("of '%s'\n", name);
@@ -146,8 +167,6 @@ static void print_counts(const struct kind *k, const struct counts *c)
 
 void print_histogram(const struct differ *d)
 {
-	for (unsigned int i = 0; i < data_kind_count; i++)
-		print_counts(&data_kinds[i], &d->counts[i]);
-	for (unsigned int i = 0; i < name_kind_count; i++)
-		print_counts(&name_kinds[i], &d->counts[data_kind_count + i]);
+	for (unsigned int i = 0; i < kind_count(); i++)
+		print_counts(kind_at(i), &d->counts[i]);
 }
