@@ -551,6 +551,17 @@ static int stage(struct checkpoint *c, struct err *e)
 	return r;
 }
 
+/* Their tombstones may have been for the checkpoint before: they were dropped while it began. */
+static bool has_dropped(struct pool *p)
+{
+	bool dropped = false;
+
+	GUARD(&p->dropped_lock);
+	for (const struct dropped_layer *d = p->dropped; d; d = d->next)
+		dropped |= d->frozen_in;
+	return dropped;
+}
+
 static bool has_something(struct checkpoint *c)
 {
 	struct sco_table *t = c->pool->scos;
@@ -558,7 +569,7 @@ static bool has_something(struct checkpoint *c)
 
 	/* What a merge hid is counted: whoever buries by these counts needs its rows in tables. */
 	if (c->page_count || c->range_count || c->objects || c->move_count ||
-	    c->pool->rows_unflushed)
+	    c->pool->rows_unflushed || has_dropped(c->pool))
 		return true;
 	GUARD(&t->lock);
 	HASH_ITER (hh, t->by_number, s, next)

@@ -334,6 +334,56 @@ START_TEST(a_long_chain_is_merged_in_any_order)
 }
 END_TEST
 
+/* --- while a checkpoint begins ----------------------------------------------------------------- */
+
+static void take_main(void *arg)
+{
+	take(arg, "one");
+}
+
+static bool has_begun(void *arg)
+{
+	bool begun = false;
+
+	(void)arg;
+	mutex_lock(&pf.pool->dropped_lock);
+	for (const struct dropped_layer *d = pf.pool->dropped; d; d = d->next)
+		begun |= d->frozen_in;
+	mutex_unlock(&pf.pool->dropped_lock);
+	return begun;
+}
+
+/* Its state is for the next checkpoint to remove, even if that finds nothing else to do. */
+START_TEST(a_disk_that_goes_while_a_checkpoint_begins_leaves_no_row)
+{
+	struct object *o = make_object(OBJECT_DISK), *first = make_object(OBJECT_DISK);
+	struct object *second = make_object(OBJECT_DISK);
+	uint64_t first_id = id_of(first), second_id = id_of(second);
+	struct row_key state = row_key_u64(ROW_OBJECT_STATE, second->layer->id);
+	struct thread *taker;
+	struct buf value;
+
+	write_pattern(o, 1);
+	write_pattern(second, 2);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	object_close(first);
+	object_close(second);
+	/* The checkpoint of the snapshot has noted this one, and waits for the gate. */
+	ck_assert_int_eq(object_delete(pf.pool, first_id, NULL), 0);
+	rwlock_read_lock(&o->gate);
+	ck_assert_int_eq(thread_start("taker", take_main, o, &taker), 0);
+	wait_until(has_begun, NULL, 60, "the checkpoint to begin");
+	ck_assert_int_eq(object_delete(pf.pool, second_id, NULL), 0);
+	rwlock_read_unlock(&o->gate);
+	thread_join(taker);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	buf_init(&value, 4096);
+	ck_assert_int_eq(meta_get(pf.pool->meta, META_STATE, &state, &value, NULL), -ENOENT);
+	buf_done(&value);
+	object_close(o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("snapshot");
@@ -346,6 +396,7 @@ int main(void)
 	tcase_add_test(t, what_makes_no_sense_is_refused);
 	tcase_add_test(t, who_would_lose_younger_snapshots_is_told_their_names);
 	tcase_add_test(t, a_rollback_brings_the_moment_back);
+	tcase_add_test(t, a_disk_that_goes_while_a_checkpoint_begins_leaves_no_row);
 	tcase_add_test(t, clones_live_on_their_own);
 	tcase_add_test(t, an_empty_object_becomes_a_clone_piece_by_piece);
 	tcase_add_test(t, a_group_is_of_one_moment);
