@@ -203,7 +203,10 @@ static int load_state(struct object *o, struct err *e)
 	o->mtime_ns = row.mtime_ns;
 	o->mapped_clusters = row.mapped_clusters;
 	if (whose == o->layer) /* LSNs of another layer may be of another stream */
-		o->row_lsn = o->last_lsn = row.lsn;
+		o->row_lsn = row.lsn;
+	/* A layer that nothing was written to yet begins where the one below it, or what it gave up,
+	 * ended: marks that are taken now must not lie before that. */
+	o->last_lsn = max_u64(o->row_lsn, o->since_lsn);
 	return 0;
 }
 

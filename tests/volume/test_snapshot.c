@@ -1,6 +1,7 @@
 /* Snapshots, clones and rollbacks: what they show and refuse, and that nothing of them is left. */
 #include "support_pool.h"
 
+#include "volume/life_rows.h"
 #include "volume/pool_impl.h"
 #include "volume/snapshot.h"
 
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define DISK_BYTES   (512 * KIB)
 #define CHAIN_LENGTH TEST_SCALE(60u)
@@ -334,6 +336,101 @@ START_TEST(a_long_chain_is_merged_in_any_order)
 }
 END_TEST
 
+/* --- after a start ----------------------------------------------------------------------------- */
+
+static lsn_t last_lsn_of(struct object *o)
+{
+	struct object_stat stat;
+
+	object_stat(o, &stat);
+	return stat.last_lsn;
+}
+
+/* Of the log up to there nothing is replayed into the live layer. */
+static lsn_t mark_of(struct object *o)
+{
+	struct layer_row row;
+
+	ck_assert_int_eq(life_get_layer(pf.pool, o->layer->id, &row, NULL), 0);
+	return row.mark;
+}
+
+struct world {
+	uint64_t id;
+	lsn_t last;
+};
+
+static void take_and_die(int to_parent, void *arg)
+{
+	struct world *w = arg;
+	struct object *o;
+
+	(void)to_parent;
+	begin();
+	o = make_object(OBJECT_DISK);
+	w->id = id_of(o);
+	write_pattern(o, 1);
+	take(o, "one");
+	w->last = last_lsn_of(o);
+}
+
+static void roll_back_and_die(int to_parent, void *arg)
+{
+	struct world *w = arg;
+	struct object *o;
+
+	(void)to_parent;
+	pool_fixture_open_quiet();
+	o = get_object(w->id);
+	ck_assert_uint_eq(last_lsn_of(o), w->last);
+	write_pattern(o, 2);
+	w->last = last_lsn_of(o);
+	ck_assert_int_eq(snapshot_rollback(o, "one", false, NULL), 0);
+	ck_assert_uint_eq(mark_of(o), w->last);
+}
+
+static void roll_back_again_and_die(int to_parent, void *arg)
+{
+	const struct world *w = arg;
+	struct object *o;
+
+	(void)to_parent;
+	pool_fixture_open_quiet();
+	o = get_object(w->id);
+	ck_assert_int_eq(snapshot_rollback(o, "one", false, NULL), 0);
+	ck_assert_uint_eq(mark_of(o), w->last);
+}
+
+static void take_again(int to_parent, void *arg)
+{
+	const struct world *w = arg;
+	struct object *o;
+
+	(void)to_parent;
+	pool_fixture_open_quiet();
+	o = get_object(w->id);
+	take(o, "two");
+	ck_assert_uint_eq(mark_of(o), w->last);
+	expect_pattern(o, 1);
+	object_close(o);
+	pool_fixture_close();
+}
+
+/* Else times that were set before would hold again, and what was given up would come back. */
+START_TEST(a_start_forgets_no_mark_of_a_disk_that_was_not_written_since)
+{
+	struct world *w =
+		mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(w, MAP_FAILED);
+	in_child_killed(take_and_die, w);
+	in_child_killed(roll_back_and_die, w);
+	in_child_killed(roll_back_again_and_die, w);
+	in_child(take_again, w);
+	(void)munmap(w, sizeof(*w));
+}
+END_TEST
+
 /* --- while a checkpoint begins ----------------------------------------------------------------- */
 
 static void take_main(void *arg)
@@ -387,7 +484,7 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("snapshot");
-	TCase *t = tcase_create("snapshot");
+	TCase *t = tcase_create("snapshot"), *killed = tcase_create("killed");
 	SRunner *sr;
 	int failed;
 
@@ -401,7 +498,10 @@ int main(void)
 	tcase_add_test(t, an_empty_object_becomes_a_clone_piece_by_piece);
 	tcase_add_test(t, a_group_is_of_one_moment);
 	tcase_add_test(t, a_long_chain_is_merged_in_any_order);
+	pool_fixture_add(killed, NULL);
+	tcase_add_test(killed, a_start_forgets_no_mark_of_a_disk_that_was_not_written_since);
 	suite_add_tcase(s, t);
+	suite_add_tcase(s, killed);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
