@@ -1,9 +1,9 @@
 /*
  * Copying between files of the mount. A copy of a disk that starts at its begin and goes into an
- * empty file makes a clone, whatever its size, and calls that continue it make that clone longer: of
- * what the disk was at the first one, which is kept until the copy is closed. All else goes piece by
- * piece through memory here, as long as nobody would have to wait for the store; the kernel asks for
- * the rest.
+ * empty file makes a clone, whatever its size, and calls that continue it make that clone longer, as
+ * long as nobody wrote to either: what was written to the disk before a call is in what it copies. All
+ * else goes piece by piece through memory here, as long as nobody would have to wait for the store; the
+ * kernel asks for the rest.
  */
 #include "fs/fuse_impl.h"
 
@@ -157,8 +157,13 @@ static struct clone_source *find_source(struct fs_session *s, const struct fs_sl
 	object_stat(c->to, &st);
 	if (c->from_bytes != c->to_bytes || c->to_bytes != st.size_bytes)
 		return NULL;
-	if (c->to_bytes > 0)
-		return take_source(s, job);
+	if (c->to_bytes > 0) {
+		source = take_source(s, job);
+		if (source && clone_source_is_now(source, c->from))
+			return source;
+		clone_source_close(source);
+		return NULL;
+	}
 	if (c->left_bytes < CLONE_BYTES_MIN ||
 	    ns_clone_source(s->ns, job->source_ino, NULL, &source, e) < 0)
 		return NULL;

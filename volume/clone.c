@@ -242,6 +242,21 @@ uint64_t clone_source_size(const struct clone_source *source)
 	return source->size_bytes;
 }
 
+bool clone_source_is_now(const struct clone_source *source, struct object *o)
+{
+	bool same;
+
+	if (o->read_only)
+		return o->pinned_layer == source->layer;
+	rwlock_read_lock(&o->gate);
+	map_chain_hold(o->pool->map);
+	same = o->layer->parent && o->layer->parent->id == source->layer &&
+	       __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) == o->since_lsn;
+	map_chain_release(o->pool->map);
+	rwlock_read_unlock(&o->gate);
+	return same;
+}
+
 void clone_source_close(struct clone_source *source)
 {
 	if (source && family_unpin(&source->pool->family, source->layer))

@@ -475,6 +475,25 @@ a_copy_in_several_calls_stays_one_clone() {
 	rm l.raw l1.raw l2.raw
 }
 
+a_copy_has_what_was_written_before_each_call() {
+	a_disk m.raw
+	truncate -s 100M m.raw
+	# Only the second half of the source changes, in between.
+	python3 - <<-'END'
+		import os
+		a, b = os.open("m.raw", os.O_RDWR), os.open("m1.raw", os.O_RDWR | os.O_CREAT)
+		half = 50 << 20
+		done = 0
+		while done < half:
+		    done += os.copy_file_range(a, b, half - done, done, done)
+		os.pwrite(a, b"later", 60 << 20)
+		while done < 2 * half:
+		    done += os.copy_file_range(a, b, 2 * half - done, done, done)
+	END
+	cmp m.raw m1.raw
+	rm m.raw m1.raw
+}
+
 a_clone_that_was_written_is_not_made_longer() {
 	a_disk m.raw
 	truncate -s 100M m.raw
@@ -582,6 +601,7 @@ test_it handles_of_snapshots_outlive_the_daemon
 test_it clones_go_their_own_ways
 test_it copies_of_whole_disks_are_clones
 test_it a_copy_in_several_calls_stays_one_clone
+test_it a_copy_has_what_was_written_before_each_call
 test_it a_clone_that_was_written_is_not_made_longer
 test_it snapshots_and_clones_survive_a_stop_and_a_kill
 test_with fio snapshots_rotate_under_a_load_that_verifies
