@@ -623,33 +623,58 @@ static int fd_of(const struct differ *d, enum side side, unsigned int handle)
 	return d->handles[handle].fd[side];
 }
 
-/* Of the rest of a file, all or a part. */
-static uint64_t pick_part(struct differ *d, uint64_t left)
+/* Of the rest of a file, all or whole clusters: bytes that fill parts of two make data of a hole. */
+static uint64_t pick_part(struct differ *d, uint64_t left, unsigned int all_percent)
 {
-	uint64_t part = chance(d, 50) ? left : 1 + pick(d, left);
+	uint64_t part = chance(d, all_percent) ? left : round_up_u64(1 + pick(d, left), CLUSTER);
 
-	return min_u64(part, COPIED_BYTES_MAX);
+	return min_u64(min_u64(part, left), COPIED_BYTES_MAX);
 }
 
+/* What op->off and op->len say is copied next; half of the time something of it changes first. */
+static void pick_change(struct differ *d, struct op *op)
+{
+	op->off2 = round_up_u64(op->off + pick(d, op->len), CLUSTER);
+	if (op->off2 + CLUSTER <= mirror_size(&d->handles[op->h]) && chance(d, 50))
+		op->arg2 = CLUSTER;
+	fill_data(op, d->data, op->arg2);
+}
+
+static void change(struct differ *d, enum side side, const struct op *op)
+{
+	/* Where the handle may only read, it changes nothing on either side. */
+	if (op->arg2 && pwrite(fd_of(d, side, op->h), d->data, op->arg2, (off_t)op->off2) < 0 &&
+	    side == M && errno != EBADF)
+		give_up("writing the mirror: %s", strerror(errno));
+}
+
+/* op->arg bytes from the beginning, then, if that is not all, op->len from there. */
 static bool pick_copy(struct differ *d, struct op *op)
 {
 	uint64_t size;
 
-	if (!pick_handle(d, &op->h) || (d->handles[op->h].flags & O_ACCMODE) == O_WRONLY)
+	if (!pick_handle(d, &op->h) || d->handles[op->h].flags & (O_WRONLY | O_APPEND))
 		return false;
 	op->ino = d->handles[op->h].ino;
 	size = mirror_size(&d->handles[op->h]);
 	op->h2 = (unsigned int)pick(d, HANDLES);
 	if (size < MIB || op->h2 == op->h || !pick_new_name(d, &op->b))
 		return false;
+	if (mirror_ino(d, op->b, false) != 0 && chance(d, 90))
+		return false;
 	op->a = NONE;
-	op->len = pick_part(d, size);
+	op->arg = pick_part(d, size, 25);
+	if (op->arg == size || chance(d, 30))
+		return true;
+	op->off = op->arg;
+	op->len = pick_part(d, size - op->off, 70);
+	pick_change(d, op);
 	return true;
 }
 
 /* The mount is to do it without moving data, so that it is fast; holes of the mirror stay holes. */
 static void copy_part(struct differ *d, enum side side, const struct op *op, int to, off_t at,
-		      struct result *r)
+		      uint64_t len, struct result *r)
 {
 	int from = fd_of(d, side, op->h);
 	off_t from_at = at;
@@ -657,12 +682,12 @@ static void copy_part(struct differ *d, enum side side, const struct op *op, int
 	ssize_t n = 1;
 
 	if (side == M) {
-		copy_sparse(from, to, (uint64_t)at + op->len);
-		*r = (struct result){ .value = (int64_t)op->len };
+		copy_sparse(from, to, (uint64_t)at + len);
+		*r = (struct result){ .value = (int64_t)len };
 		return;
 	}
-	while (done < op->len && n > 0) {
-		n = copy_file_range(from, &from_at, to, &at, op->len - done, 0);
+	while (done < len && n > 0) {
+		n = copy_file_range(from, &from_at, to, &at, len - done, 0);
 		done += n > 0 ? (uint64_t)n : 0;
 	}
 	set_result(r, n < 0 ? -1 : (int64_t)done);
@@ -674,10 +699,13 @@ static void apply_copy(struct differ *d, enum side side, const struct op *op, st
 
 	path_of(d, side, op->b, path);
 	d->opened[side] = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-	if (d->opened[side] < 0)
-		set_result(r, -1);
-	else
-		copy_part(d, side, op, d->opened[side], 0, r);
+	set_result(r, d->opened[side] < 0 ? -1 : 0);
+	if (r->error == 0)
+		copy_part(d, side, op, d->opened[side], 0, op->arg, r);
+	if (r->error == 0 && op->len) {
+		change(d, side, op);
+		copy_part(d, side, op, d->opened[side], (off_t)op->off, op->len, r);
+	}
 }
 
 static void after_copy(struct differ *d, const struct op *op)
@@ -692,6 +720,7 @@ static void after_copy(struct differ *d, const struct op *op)
 			      .flags = O_RDWR,
 			      .ino = st.st_ino };
 	object_made(d, st.st_ino, true);
+	object_wrote(d, op->ino, MTIME_UNKNOWN);
 	d->copied_from = op->ino;
 	d->copied_to = st.st_ino;
 }
@@ -724,19 +753,22 @@ static bool pick_copy_on(struct differ *d, struct op *op)
 	op->ino2 = d->handles[op->h2].ino;
 	op->off = mirror_size(&d->handles[op->h2]);
 	from_size = mirror_size(&d->handles[op->h]);
-	if (op->off >= from_size || from_size - op->off > COPIED_BYTES_MAX)
+	if (op->off >= from_size || op->off % CLUSTER != 0)
 		return false;
-	op->len = pick_part(d, from_size - op->off);
+	op->len = pick_part(d, from_size - op->off, 50);
+	pick_change(d, op);
 	return true;
 }
 
 static void apply_copy_on(struct differ *d, enum side side, const struct op *op, struct result *r)
 {
-	copy_part(d, side, op, fd_of(d, side, op->h2), (off_t)op->off, r);
+	change(d, side, op);
+	copy_part(d, side, op, fd_of(d, side, op->h2), (off_t)op->off, op->len, r);
 }
 
 static void after_copy_on(struct differ *d, const struct op *op)
 {
+	object_wrote(d, op->ino, MTIME_UNKNOWN);
 	object_wrote(d, op->ino2, MTIME_UNKNOWN);
 }
 
@@ -749,7 +781,7 @@ const struct kind snap_kinds[] = {
 	{ "clone", 1, GROUP_SNAPSHOT, pick_clone, apply_clone, NULL, after_clone },
 	{ "snapshot read", 6, GROUP_DATA, pick_read, apply_read, NULL, NULL },
 	{ "snapshot list", 2, GROUP_DATA, pick_list, apply_list, NULL, NULL },
-	{ "copy whole", 1, GROUP_DATA, pick_copy, apply_copy, NULL, after_copy },
-	{ "copy on", 2, GROUP_DATA, pick_copy_on, apply_copy_on, NULL, after_copy_on },
+	{ "copy whole", 3, GROUP_DATA, pick_copy, apply_copy, NULL, after_copy },
+	{ "copy on", 5, GROUP_DATA, pick_copy_on, apply_copy_on, NULL, after_copy_on },
 };
 const unsigned int snap_kind_count = ARRAY_SIZE(snap_kinds);
