@@ -1,0 +1,352 @@
+#!/usr/bin/env bash
+# A pool exported by NFS-Ganesha, with packaging/nfs/ganesha.conf: what qemu, libnfs and ESXi do on it.
+# Everything runs in namespaces of its own: the ports of NFS are free there, and nothing outlives the script.
+# shellcheck disable=SC2012,SC2016,SC2119,SC2317 # tests are called by name
+
+if [[ -z ${NFS_ALONE:-} ]] && unshare --net --mount --pid --fork true 2>/dev/null; then
+	NFS_ALONE=1 exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@"
+fi
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+if [[ -z ${NFS_ALONE:-} || -n $store ]]; then
+	echo "needs namespaces of its own, and no store on the network"
+	echo "0 passed, 0 failed, 1 skipped"
+	exit 77
+fi
+for tool in ganesha.nfsd rpcbind nfs-ls qemu-img strace ip; do
+	command -v "$tool" >/dev/null && continue
+	echo "'$tool' is missing (packaging/setup)"
+	echo "0 passed, 0 failed, 1 skipped"
+	exit 77
+done
+
+kills=${VPOOL_KILLS:-3}
+[[ ${VPOOL_LONG:-0} == 1 ]] && kills=${VPOOL_KILLS:-40}
+nfs3=$(find_program tool_nfs3)
+export NFS3_EXPORT=/vpool
+url=nfs://127.0.0.1$NFS3_EXPORT
+tracer=0
+loads=()
+
+# --- servers: rpcbind for clients that ask where NFS is, and Ganesha -------------------------------
+
+listens() { (: </dev/tcp/127.0.0.1/"$1"); }
+
+start_rpcbind() {
+	ip link set lo up && mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/ganesha || return 1
+	rpcbind -w -f 2>>"$log" &
+	wait_for 20 listens 111
+}
+
+# The shipped file, but for where things are here, and for the time in which clients of version 4 could
+# claim what they held before.
+make_config() {
+	sed -e "s|Path = /srv/vm;|Path = $mnt;|" \
+		-e "s|RecoveryBackend = fs;|& RecoveryRoot = \"$work/ganesha\"; Graceless = true;|" \
+		"$root/packaging/nfs/ganesha.conf" >"$work/ganesha.conf"
+	mkdir "$work/ganesha" "$work/placeholder"
+	grep -q "Path = $mnt;" "$work/ganesha.conf" && grep -q Graceless "$work/ganesha.conf"
+}
+
+start_server() {
+	: >"$work/ganesha.log"
+	ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/ganesha.pid" -N NIV_EVENT &
+	echo $! >"$work/server"
+	disown "$!"
+	wait_for 60 grep -q 'NFS SERVER INITIALIZED' "$work/ganesha.log" || {
+		tail -n 5 "$work/ganesha.log"
+		return 1
+	}
+}
+
+# stop_server SIGNAL
+stop_server() {
+	kill "-$1" "$(<"$work/server")"
+	wait_for 60 is_gone "$(<"$work/server")"
+}
+
+leave() {
+	local pid
+	for pid in "${loads[@]}" "$tracer"; do
+		((pid)) && kill -KILL "$pid" 2>/dev/null
+	done
+	[[ -s $work/server ]] && ! is_gone "$(<"$work/server")" && stop_server KILL
+	cleanup
+}
+trap leave EXIT
+
+worker_of() { status_of "$mnt" 'd["worker_pid"]'; }
+worker_is_not() {
+	local now
+	now=$(timeout 20 "$vpool" status --json "$mnt" | sed -n 's/.*"worker_pid": *\([0-9]*\).*/\1/p')
+	[[ -n $now && $now != "$1" ]]
+}
+kill_worker() {
+	local dead
+	dead=$(worker_of)
+	kill -KILL "$dead"
+	wait_for 60 worker_is_not "$dead"
+}
+
+drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
+
+# --- clients that there are ------------------------------------------------------------------------
+
+qemu_keeps_its_images_there() {
+	random_file "$work/image" 16
+	qemu-img convert -q -f raw -O raw "$work/image" "$url/image.raw"
+	qemu-img compare -q -f raw -F raw "$work/image" "$url/image.raw"
+	cmp "$work/image" "$mnt/image.raw"
+	qemu-img create -q -f vmdk -o subformat=monolithicFlat esx.vmdk 64M
+	qemu-io -f raw -c 'write -P 7 1M 4M' -c 'discard 2M 1M' -c flush "$url/esx-flat.vmdk"
+	qemu-io -f vmdk -c 'read -P 7 1M 1M' -c 'read -P 0 8M 1M' "$mnt/esx.vmdk"
+	qemu-img convert -q -f raw -O qcow2 "$work/image" "$url/image.qcow2"
+	qemu-img compare -q -f raw -F qcow2 "$work/image" "$mnt/image.qcow2"
+}
+
+libnfs_sees_the_same_by_both_versions() {
+	local version
+	nfs-cp "$work/image" "$url/copied?version=3"
+	cmp "$work/image" "$mnt/copied"
+	for version in 3 4; do
+		same "$(nfs-cat "$url/copied?version=$version" | sha256sum)" "$(sha256sum <"$work/image")" \
+			"version $version"
+		same "$(nfs-ls "$url?version=$version" | awk '{ print $5, $6 }' | sort)" \
+			"$(stat -c '%s %n' -- * | sort)" "version $version"
+	done
+	# What changed behind the server's back is seen at once.
+	echo shorter >copied
+	same "$(nfs-cat "$url/copied?version=3")" shorter
+	echo new >other
+	"$nfs3" stat other
+	rm other
+	refused NOENT "$nfs3" stat other
+	"$nfs3" remove copied
+}
+
+# --- what ESXi does --------------------------------------------------------------------------------
+
+a_lock_is_made_once_and_renewed() {
+	local lock
+	mkdir -p vm
+	lock=$("$nfs3" create vm/.lck-0100 exclusive 77)
+	# Its maker, who did not hear the answer, may ask again; nobody else.
+	same "$("$nfs3" create vm/.lck-0100 exclusive 77)" "$lock"
+	refused EXIST "$nfs3" create vm/.lck-0100 exclusive 78
+	refused EXIST "$nfs3" create vm/.lck-0100 guarded 0
+	"$nfs3" renew "$lock" 84 100
+	same "$(stat -c %s vm/.lck-0100)" 84
+	"$nfs3" remove vm/.lck-0100
+	refused STALE "$nfs3" renew "$lock" 84 1
+	"$nfs3" create vm/.lck-0100 exclusive 78 >"$work/lock"
+}
+
+a_machine_is_made_runs_and_is_renamed() {
+	local flat before
+	mkdir -p vm
+	"$nfs3" create vm/m.vmdk guarded 0 >"$work/descriptor"
+	"$nfs3" write vm/m.vmdk 0 512 d file_sync 1
+	flat=$("$nfs3" create vm/m-flat.vmdk guarded 0)
+	# The disk grows by its length alone.
+	"$nfs3" size "$flat" 4G
+	"$nfs3" size "$flat" 8G
+	same "$(stat -c %s vm/m-flat.vmdk)" $((8 << 30))
+	same "$("$vpool" info --json vm/m-flat.vmdk | grep -o '"class": *"[a-z]*"' | grep -o disk)" disk
+	(($(stat -c %b vm/m-flat.vmdk) < 100))
+	"$nfs3" write "$flat" 1M 4K a file_sync 16
+	"$nfs3" write "$flat" 2M 64K b file_sync 16
+	"$nfs3" write "$flat" 6G 64K c unstable 16
+	"$nfs3" commit "$flat"
+	same "$(dd if=vm/m-flat.vmdk bs=64K skip=32 count=16 status=none | tr -d b | wc -c)" 0
+	before=$("$nfs3" stat "$flat")
+	# It runs meanwhile.
+	truncate -s 8M vm/run-flat.vmdk
+	"$nfs3" load "$("$nfs3" handle vm/run-flat.vmdk)" 8M 1 >"$work/load" 2>&1 &
+	loads=($!)
+	"$nfs3" mkdir vm/new
+	"$nfs3" rename vm/run-flat.vmdk vm/new/run-1-flat.vmdk
+	"$nfs3" rename vm/m-flat.vmdk vm/new/m2-flat.vmdk
+	"$nfs3" rename vm/m.vmdk vm/new/m2.vmdk
+	# To the other class and back: ESXi's names for a move.
+	"$nfs3" rename vm/new/run-1-flat.vmdk vm/new/run.tmp
+	"$nfs3" rename vm/new/run.tmp vm/run-flat.vmdk
+	same "$("$nfs3" stat "$flat")" "$before" "size and number behind the handle"
+	same "$("$nfs3" read "$flat" 6G 64K | tr -d c | wc -c)" 0
+	kill -TERM "${loads[0]}"
+	wait "${loads[0]}" || {
+		cat "$work/load"
+		return 1
+	}
+}
+
+fsstat_tells_the_space_that_there_is() {
+	local total free
+	read -r total free _ <<<"$("$nfs3" fsstat)"
+	same "$total" "$(stat -f -c '%b * %S' "$mnt" | xargs -I{} bash -c 'echo $(({}))')"
+	((free > 0 && free <= total))
+}
+
+nothing_is_kept() {
+	json "$("$vpool" stats --json "$mnt")" '0 if d["counters"]["fs.orphans"] == d["counters"]["fs.reclaims"] else 1/0'
+}
+
+# Whatever the server had open of it.
+what_was_removed_gives_its_space_back() {
+	local gone
+	gone=$("$nfs3" create gone.raw guarded 0)
+	"$nfs3" write "$gone" 0 64K x unstable 16
+	same "$("$nfs3" read "$gone" 0 64K | tr -d x | wc -c)" 0
+	"$nfs3" remove gone.raw
+	refused STALE "$nfs3" stat "$gone"
+	wait_for 30 nothing_is_kept
+}
+
+# --- handles ---------------------------------------------------------------------------------------
+
+# All of these by the handles that a client has kept.
+handles_are_good() {
+	same "$("$nfs3" read "$disk_handle" 64K 4K | tr -d 1 | wc -c)" 0 "disk"
+	same "$("$nfs3" read "$file_handle" 0 100)" "a small file" "file"
+	same "$("$nfs3" stat "$deep_handle" | cut -d ' ' -f 2)" "$(stat -c %i h/deep)" "directory"
+	"$nfs3" write "$disk_handle" 1M 4K 2 file_sync 1
+	same "$("$nfs3" read "$disk_handle" 1M 4K | tr -d 2 | wc -c)" 0 "what was written"
+	refused STALE "$nfs3" stat "$gone_handle"
+}
+
+handles_stay_good() {
+	local dead device
+	mkdir -p h/deep/er
+	echo "a small file" >h/deep/er/file
+	disk_handle=$("$nfs3" create h/deep/er/disk.raw guarded 0)
+	"$nfs3" write "$disk_handle" 0 64K 1 file_sync 2
+	file_handle=$("$nfs3" handle h/deep/er/file)
+	deep_handle=$("$nfs3" handle h/deep)
+	gone_handle=$("$nfs3" create h/gone.raw guarded 0)
+	"$nfs3" remove h/gone.raw
+	: >h/never.raw
+	handles_are_good
+	echo "the kernel and the daemon forget"
+	drop_caches
+	handles_are_good
+	echo "the worker dies"
+	kill_worker
+	handles_are_good
+	drop_caches
+	kill_worker
+	handles_are_good
+	echo "the server starts again"
+	cd "$work"
+	stop_server KILL
+	start_server
+	cd "$mnt"
+	handles_are_good
+	echo "the pool is mounted again, as another device"
+	device=$(stat -c %d "$mnt")
+	cd "$work"
+	stop_server TERM
+	"$vpool" umount "$mnt"
+	mount -t tmpfs tmpfs "$work/placeholder" # takes the number of the device
+	"$vpool" mount "$pool" "$mnt" -o "$mount_options"
+	start_server
+	cd "$mnt"
+	[[ $(stat -c %d "$mnt") != "$device" ]]
+	handles_are_good
+}
+
+# --- what is answered is durable -------------------------------------------------------------------
+
+# Files that the daemon syncs, and how often, while a command runs.
+count_syncs() {
+	local r=0
+	rm -f "$work/syncs"
+	strace -f -qq -y -e trace=fdatasync,fsync,io_uring_enter -o "$work/syncs" -p "$(worker_of)" 2>>"$log" &
+	tracer=$!
+	wait_for 20 is_traced
+	"$@" || r=1
+	kill -INT "$tracer"
+	wait "$tracer" || true
+	syncs=$(grep -cE '(fdatasync|fsync)\(' "$work/syncs" || true)
+	return "$r"
+}
+is_traced() { grep -q '^TracerPid:[[:space:]]*[1-9]' /proc/"$(worker_of)"/status; }
+
+a_sync_behind_a_synchronous_write_costs_nothing() {
+	local handle
+	truncate -s 64M sync.raw
+	handle=$("$nfs3" handle sync.raw)
+	"$nfs3" write "$handle" 0 4K 0 file_sync 4
+	sync "$mnt/sync.raw"
+	count_syncs "$nfs3" write "$handle" 1M 4K 1 file_sync 200
+	echo "200 FILE_SYNC writes: $syncs"
+	((syncs >= 200 && syncs < 240))
+	count_syncs commits "$handle" 50
+	echo "50 COMMITs: $syncs"
+	((syncs < 10))
+	# The kernel asks for a sync behind each such write.
+	count_syncs dd if=/dev/zero of=sync.raw bs=4K count=200 seek=4K conv=notrunc oflag=direct,dsync status=none
+	echo "200 O_DSYNC writes past the cache: $syncs"
+	((syncs >= 200 && syncs < 240))
+	count_syncs dd if=/dev/zero of=file bs=4K count=200 oflag=dsync status=none
+	echo "200 O_DSYNC writes of a plain file: $syncs"
+	((syncs >= 200 && syncs < 240))
+}
+commits() {
+	local i
+	for ((i = 0; i < $2; i++)); do "$nfs3" commit "$1"; done
+}
+
+# --- the worker dies -------------------------------------------------------------------------------
+
+clients_do_not_notice_that_workers_die() {
+	local i p
+	loads=()
+	for i in 1 2; do
+		truncate -s 16M "load$i.raw"
+		"$nfs3" load "load$i.raw" 16M "$i" >"$work/load$i" 2>&1 &
+		loads+=($!)
+	done
+	truncate -s 1M load3
+	"$nfs3" load load3 1M 3 >"$work/load3" 2>&1 &
+	loads+=($!)
+	for ((i = 0; i < kills; i++)); do
+		sleep "0.$((3 + RANDOM % 6))"
+		kill_worker
+	done
+	sleep 0.3
+	for p in "${loads[@]}"; do kill -TERM "$p"; done
+	for i in 1 2 3; do
+		wait "${loads[i - 1]}" || {
+			cat "$work/load$i"
+			return 1
+		}
+		cat "$work/load$i"
+	done
+}
+
+the_pool_is_whole() {
+	cd "$work"
+	stop_server TERM
+	"$vpool" umount "$mnt"
+	exits 0 "$vpool" check --data "$pool"
+}
+
+cd "$work" || exit 1
+mount_options=allow_other
+start_all() { start_rpcbind && make_config && create_pool && "$vpool" mount "$pool" "$mnt" -o "$mount_options" && start_server; }
+if ! start_all; then
+	echo "FAILED: starting the servers"
+	failed=1
+	finish
+fi
+test_it qemu_keeps_its_images_there
+test_it libnfs_sees_the_same_by_both_versions
+test_it a_lock_is_made_once_and_renewed
+test_it a_machine_is_made_runs_and_is_renamed
+test_it fsstat_tells_the_space_that_there_is
+test_it what_was_removed_gives_its_space_back
+test_it a_sync_behind_a_synchronous_write_costs_nothing
+test_it clients_do_not_notice_that_workers_die
+test_it handles_stay_good
+test_it the_pool_is_whole
+finish
