@@ -86,6 +86,7 @@ static int take_mount_option(struct mount_job *j, const char *word, size_t len, 
 	static const char *const ro[] = { "ro", NULL };
 	static const char *const allow_other[] = { "allow_other", NULL };
 	static const char *const debug[] = { "debug", NULL };
+	static const char *const sync_names[] = { "sync", "dirsync", NULL };
 	static const char *const kernel[] = { "dev",	  "nodev",	"suid",	    "nosuid",
 					      "exec",	  "noexec",	"atime",    "noatime",
 					      "diratime", "nodiratime", "relatime", "norelatime",
@@ -94,6 +95,9 @@ static int take_mount_option(struct mount_job *j, const char *word, size_t len, 
 
 	if (len == 0 || is_for_others(word, len))
 		return 0;
+	/* Of directories the kernel only shows it. With sync each write asks for it by itself. */
+	if (is_one_of(word, len, sync_names))
+		j->options.sync_names = true;
 	if (is_one_of(word, len, ro))
 		j->options.read_only = true;
 	else if (is_one_of(word, len, allow_other))
@@ -555,7 +559,8 @@ static const struct argp_option options[] = {
 	{ "foreground", 'f', NULL, 0, "Stay in the foreground; log to standard error", 0 },
 	{ NULL, 'o', "OPTIONS", 0,
 	  "Mount options with commas between: ro, allow_other, debug, and those of every "
-	  "filesystem: noatime, nodev, nosuid, noexec, sync, dirsync",
+	  "filesystem: noatime, nodev, nosuid, noexec, sync, dirsync. With dirsync each change of names, "
+	  "attributes or lengths is on flash when it is answered, as NFS promises it to clients",
 	  0 },
 	/* By the holder only: its process number. */
 	{ "worker", CLI_KEY_WORKER, "PID", OPTION_HIDDEN, NULL, 0 },

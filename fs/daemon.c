@@ -158,6 +158,7 @@ void daemon_mount_options(const struct daemon_options *o, struct fs_mount_option
 		.extra = o->extra,
 		.allow_other = o->allow_other,
 		.read_only = o->read_only,
+		.sync_names = o->sync_names,
 		.debug = o->debug,
 		.unbounded = !backend_is_directory(config->backend.url),
 		.report_full = config->pool.report_blocks == CONFIG_REPORT_FULL,

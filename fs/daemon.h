@@ -19,7 +19,7 @@ struct daemon_options {
 	const struct pool_setup *setup;
 	const char *mountpoint; /* absolute */
 	const char *extra;	/* more mount options, comma-separated; NULL: none */
-	bool read_only, allow_other, debug;
+	bool read_only, allow_other, sync_names, debug;
 	bool foreground; /* log to standard error by default; the end of its terminal stops */
 	/* Of a worker whose mount a holder keeps (holder.h); NULL: it mounts itself. */
 	struct resume *resume;

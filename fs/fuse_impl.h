@@ -92,6 +92,7 @@ struct fs_session {
 	bool report_full; /* atomic */
 	bool mounted;
 	unsigned int threads;
+	bool sync_names;
 	unsigned int max_background;
 	unsigned int buffers_max;
 	int wake_fd;	      /* eventfd: a worker ended, or stop */
@@ -304,6 +305,14 @@ void fs_attr_to_stat(const struct fs_session *s, const struct ns_attr *attr, str
 void fs_attr_to_entry(const struct fs_session *s, const struct ns_attr *attr,
 		      struct fuse_entry_param *ret_entry);
 struct ns_cred fs_cred(fuse_req_t req);
+
+/*
+ * Of a change of names or attributes that gave r: with -o dirsync it is durable before it is answered.
+ * Errors: r if it is one; those of pool_sync_names(), the change is there and may not stay.
+ */
+NODISCARD int fs_settle(fuse_req_t req, int r, struct err *e);
+/* The same where the length of an object may have changed. */
+NODISCARD int fs_settle_object(fuse_req_t req, uint64_t ino, int r, struct err *e);
 
 /* --- operations -------------------------------------------------------------------------------- */
 

@@ -42,6 +42,8 @@ static void run_setattr(struct fs_session *s, struct fs_slow *job)
 
 	r = r > 0 ? ns_getattr(s->ns, job->ino, &attr, &e) :
 		    ns_setattr(s->ns, job->ino, &job->set, &attr, &e);
+	r = job->set.valid & NS_SET_SIZE ? fs_settle_object(job->req, job->ino, r, &e) :
+					   fs_settle(job->req, r, &e);
 	if (r < 0) {
 		fs_reply_code(job->req, "setattr", job->ino, r, &e);
 		return;
@@ -161,7 +163,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	if (r == 0)
 		r = ns_xattr_set(fs_session_of(req)->ns, ino, name, value, value_bytes,
 				 (unsigned int)flags, &e);
-	fs_reply_code(req, "setxattr", ino, r, &e);
+	fs_reply_code(req, "setxattr", ino, fs_settle(req, r, &e), &e);
 }
 
 /* As getxattr(2) and listxattr(2): without room only the length. */
@@ -207,5 +209,5 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	if (r == 0)
 		r = ns_xattr_remove(fs_session_of(req)->ns, ino, name, &e);
-	fs_reply_code(req, "removexattr", ino, r, &e);
+	fs_reply_code(req, "removexattr", ino, fs_settle(req, r, &e), &e);
 }

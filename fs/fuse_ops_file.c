@@ -142,6 +142,7 @@ static void run_fallocate(struct fs_session *s, struct fs_slow *job)
 			ns_grown(s->ns, job->ino, job->offset_bytes + job->len_bytes);
 		ns_object_put(s->ns, job->ino);
 	}
+	r = fs_settle_object(job->req, job->ino, r, &e);
 	fs_reply_code(job->req, "fallocate", job->ino, r, &e);
 }
 

@@ -38,8 +38,13 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 }
 
 static void reply_new(fuse_req_t req, const char *what, uint64_t parent, int r,
-		      const struct ns_attr *attr, const struct err *e)
+		      const struct ns_attr *attr, struct err *e)
 {
+	bool made = r >= 0;
+
+	r = fs_settle(req, r, e);
+	if (r < 0 && made)
+		ns_forget(fs_session_of(req)->ns, attr->ino, 1);
 	if (r < 0)
 		fs_reply_code(req, what, parent, r, e);
 	else
@@ -100,7 +105,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (r == 0)
 		r = ns_unlink(fs_session_of(req)->ns, parent, name, strlen(name), &e);
-	fs_reply_code(req, "unlink", parent, r, &e);
+	fs_reply_code(req, "unlink", parent, fs_settle(req, r, &e), &e);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -110,7 +115,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (r == 0)
 		r = ns_rmdir(fs_session_of(req)->ns, parent, name, strlen(name), &e);
-	fs_reply_code(req, "rmdir", parent, r, &e);
+	fs_reply_code(req, "rmdir", parent, fs_settle(req, r, &e), &e);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
@@ -127,7 +132,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 	if (r == 0)
 		r = ns_rename(fs_session_of(req)->ns, &from, &to, flags, &e);
-	fs_reply_code(req, "rename", parent, r, &e);
+	fs_reply_code(req, "rename", parent, fs_settle(req, r, &e), &e);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -146,7 +151,9 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		fs_reply_code(req, "create", parent, r, &e);
 		return;
 	}
-	r = ns_handle_open(s->ns, attr.ino, &attr, &e);
+	r = fs_settle(req, 0, &e);
+	if (r == 0)
+		r = ns_handle_open(s->ns, attr.ino, &attr, &e);
 	if (r < 0) {
 		ns_forget(s->ns, attr.ino, 1);
 		fs_reply_code(req, "create", parent, r, &e);

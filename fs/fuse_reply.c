@@ -129,3 +129,27 @@ struct ns_cred fs_cred(fuse_req_t req)
 
 	return (struct ns_cred){ .uid = ctx->uid, .gid = ctx->gid };
 }
+
+int fs_settle(fuse_req_t req, int r, struct err *e)
+{
+	const struct fs_session *s = fs_session_of(req);
+	int synced = r >= 0 && s->sync_names ? pool_sync_names(s->pool, e) : 0;
+
+	return synced < 0 ? synced : r;
+}
+
+int fs_settle_object(fuse_req_t req, uint64_t ino, int r, struct err *e)
+{
+	const struct fs_session *s = fs_session_of(req);
+	struct object *o;
+	int synced;
+
+	if (r < 0 || !s->sync_names)
+		return r;
+	synced = ns_object_get(s->ns, ino, &o, e);
+	if (synced == 0) {
+		synced = object_sync(o, e); /* of the names, too */
+		ns_object_put(s->ns, ino);
+	}
+	return synced < 0 ? synced : r;
+}

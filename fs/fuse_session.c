@@ -326,6 +326,7 @@ static void set_limits(struct fs_session *s, const struct fs_mount_options *o)
 	s->buffers_max = s->threads + parked;
 	s->unbounded = o->unbounded;
 	s->report_full = o->report_full;
+	s->sync_names = o->sync_names;
 }
 
 uint32_t fs_session_slots(const struct fs_mount_options *o)

@@ -31,6 +31,7 @@ struct fs_mount_options {
 	const char *extra;	/* more -o options for the kernel, comma-separated; NULL: none */
 	bool allow_other;
 	bool read_only;
+	bool sync_names;  /* changes but for writes are durable before they are answered */
 	bool debug;	  /* libfuse prints every request on standard error */
 	bool report_full; /* st_blocks of a file tell its size, not what is allocated */
 	bool unbounded;	  /* statfs without a capacity: not that of the filesystem under source */
