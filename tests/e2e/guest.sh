@@ -5,36 +5,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-guest_dir=${VPOOL_GUEST_DIR:-$root/build/guest}
-kernel=$(compgen -G "$guest_dir/boot/vmlinuz-*" | head -n 1)
-modules=$(compgen -G "$guest_dir/lib/modules/*" | head -n 1)
 guest_limit_s=150
-
-# The guest's first filesystem: a shell, two tools with their libraries, what drives the disk.
-make_initrd() {
-	local top=$work/initrd tool lib kind module
-	mkdir -p "$top"/{bin,proc,sys,dev,mnt,tmp,lib,x}
-	cp /bin/busybox "$top/bin/"
-	cp "$(dirname "$0")/guest_init" "$top/init"
-	chmod 755 "$top/init"
-	: >"$top/modules"
-	depmod -b "$guest_dir" "${modules##*/}" || return 1
-	for module in virtio_pci virtio_blk ext4; do
-		modprobe -d "$guest_dir" -S "${modules##*/}" --show-depends "$module"
-	done | while read -r kind module _; do
-		[[ $kind == insmod && ! -e $top/lib/${module##*/} ]] || continue
-		cp "$module" "$top/lib/" && echo "/lib/${module##*/}" >>"$top/modules"
-	done
-	for tool in mke2fs e2fsck; do
-		tool=$(command -v "$tool") || return 1
-		cp -L "$tool" "$top/x/"
-		ldd "$tool" | grep -o '/[^ ]*' | while read -r lib; do
-			mkdir -p "$top${lib%/*}"
-			cp -Ln "$lib" "$top$lib"
-		done
-	done
-	(cd "$top" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd.img"
-}
 
 # boot AIO: strace tells how the disk was really written and read.
 boot() {
@@ -108,11 +79,8 @@ the_content_is_right_from_the_host() {
 }
 
 missing=
-for tool in qemu-system-x86_64 strace cpio depmod mke2fs; do
-	command -v "$tool" >/dev/null || missing=$tool
-done
-[[ -x /bin/busybox ]] || missing=busybox
-[[ -n $kernel && -n $modules ]] || missing="a kernel under $guest_dir (packaging/setup)"
+command -v strace >/dev/null || missing=strace
+missing=${missing:-$(missing_for_a_guest)}
 if [[ -n $missing ]]; then
 	for aio in io_uring native threads; do
 		skip_it "a_guest_lives_on_a_disk_with_aio_$aio" "$missing"
@@ -120,7 +88,7 @@ if [[ -n $missing ]]; then
 	finish
 fi
 mkdir "$work/inside"
-make_initrd || {
+make_initrd guest_init "virtio_pci virtio_blk ext4" mke2fs e2fsck || {
 	echo "FAILED: making the guest's first filesystem"
 	failed=1
 	finish

@@ -282,6 +282,48 @@ random_file() {
 
 hash_of() { sha256sum <"$1" | cut -d ' ' -f 1; }
 
+# --- guests: a kernel that packaging/setup unpacks under build/guest, on an emulated processor -------
+
+guest_dir=${VPOOL_GUEST_DIR:-$root/build/guest}
+kernel=$(compgen -G "$guest_dir/boot/vmlinuz-*" | head -n 1)
+modules=$(compgen -G "$guest_dir/lib/modules/*" | head -n 1)
+
+missing_for_a_guest() {
+	local tool
+	for tool in qemu-system-x86_64 cpio depmod mke2fs busybox; do
+		command -v "$tool" >/dev/null || echo "$tool"
+	done
+	[[ -n $kernel && -n $modules ]] || echo "a kernel under $guest_dir (packaging/setup)"
+}
+
+# make_initrd INIT "MODULE..." TOOL...: the first filesystem of a guest, as $work/initrd.img: a shell, INIT (a file
+# of this directory), tools with their libraries under /x, and /modules, which lists what to insert.
+make_initrd() {
+	local init=$1 wanted=$2 top=$work/initrd tool lib kind module
+	shift 2
+	mkdir -p "$top"/{bin,proc,sys,dev,mnt,tmp,lib,x}
+	cp "$(command -v busybox)" "$top/bin/"
+	cp "$root/tests/e2e/$init" "$top/init"
+	chmod 755 "$top/init"
+	: >"$top/modules"
+	depmod -b "$guest_dir" "${modules##*/}" || return 1
+	for module in $wanted; do
+		modprobe -d "$guest_dir" -S "${modules##*/}" --show-depends "$module"
+	done | while read -r kind module _; do
+		[[ $kind == insmod && ! -e $top/lib/${module##*/} ]] || continue
+		cp "$module" "$top/lib/" && echo "/lib/${module##*/}" >>"$top/modules"
+	done
+	for tool; do
+		tool=$(command -v "$tool") || return 1
+		cp -L "$tool" "$top/x/"
+		ldd "$tool" | grep -o '/[^ ]*' | while read -r lib; do
+			mkdir -p "$top${lib%/*}"
+			cp -Ln "$lib" "$top$lib"
+		done
+	done
+	(cd "$top" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd.img"
+}
+
 finish() {
 	if ((failed > 0)) && [[ -s $log ]]; then
 		echo "the daemon said:"

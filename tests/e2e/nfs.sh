@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A pool exported by NFS-Ganesha, with packaging/nfs/ganesha.conf: what qemu, libnfs and ESXi do on it.
 # Everything runs in namespaces of its own: the ports of NFS are free there, and nothing outlives the script.
+# NFS_PART=guest (nfsd.sh): the kernel's clients of all versions instead, and the kernel's own server.
 # shellcheck disable=SC2012,SC2016,SC2119,SC2317 # tests are called by name
 
 if [[ -z ${NFS_ALONE:-} ]] && unshare --net --mount --pid --fork true 2>/dev/null; then
@@ -14,12 +15,16 @@ if [[ -z ${NFS_ALONE:-} || -n $store ]]; then
 	echo "0 passed, 0 failed, 1 skipped"
 	exit 77
 fi
-for tool in ganesha.nfsd rpcbind nfs-ls qemu-img strace ip; do
-	command -v "$tool" >/dev/null && continue
-	echo "'$tool' is missing (packaging/setup)"
+missing=
+for tool in ganesha.nfsd rpcbind nfs-ls qemu-img strace ip rpc.mountd; do
+	command -v "$tool" >/dev/null || missing=$tool
+done
+[[ ${NFS_PART:-} != guest ]] || missing=${missing:-$(missing_for_a_guest)}
+if [[ -n $missing ]]; then
+	echo "'$missing' is missing (packaging/setup)"
 	echo "0 passed, 0 failed, 1 skipped"
 	exit 77
-done
+fi
 
 kills=${VPOOL_KILLS:-3}
 [[ ${VPOOL_LONG:-0} == 1 ]] && kills=${VPOOL_KILLS:-40}
@@ -35,6 +40,8 @@ listens() { (: </dev/tcp/127.0.0.1/"$1"); }
 
 start_rpcbind() {
 	ip link set lo up && mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/ganesha || return 1
+	mount -t tmpfs tmpfs /dev/shm && cat /proc/sys/kernel/random/boot_id >"$work/boot_id" || return 1
+	mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || return 1
 	rpcbind -w -f 2>>"$log" &
 	wait_for 20 listens 111
 }
@@ -71,7 +78,7 @@ leave() {
 	for pid in "${loads[@]}" "$tracer"; do
 		((pid)) && kill -KILL "$pid" 2>/dev/null
 	done
-	[[ -s $work/server ]] && ! is_gone "$(<"$work/server")" && stop_server KILL
+	[[ -s $work/server ]] && ! is_gone "$(<"$work/server")" 2>/dev/null && stop_server KILL
 	cleanup
 }
 trap leave EXIT
@@ -88,6 +95,9 @@ kill_worker() {
 	kill -KILL "$dead"
 	wait_for 60 worker_is_not "$dead"
 }
+
+# all_of CHARACTER BYTES: that is what comes.
+all_of() { cmp - <(head -c "$2" /dev/zero | tr '\0' "$1"); }
 
 drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
 
@@ -158,7 +168,7 @@ a_machine_is_made_runs_and_is_renamed() {
 	"$nfs3" write "$flat" 2M 64K b file_sync 16
 	"$nfs3" write "$flat" 6G 64K c unstable 16
 	"$nfs3" commit "$flat"
-	same "$(dd if=vm/m-flat.vmdk bs=64K skip=32 count=16 status=none | tr -d b | wc -c)" 0
+	dd if=vm/m-flat.vmdk bs=64K skip=32 count=16 status=none | all_of b 1M
 	before=$("$nfs3" stat "$flat")
 	# It runs meanwhile.
 	truncate -s 8M vm/run-flat.vmdk
@@ -172,7 +182,7 @@ a_machine_is_made_runs_and_is_renamed() {
 	"$nfs3" rename vm/new/run-1-flat.vmdk vm/new/run.tmp
 	"$nfs3" rename vm/new/run.tmp vm/run-flat.vmdk
 	same "$("$nfs3" stat "$flat")" "$before" "size and number behind the handle"
-	same "$("$nfs3" read "$flat" 6G 64K | tr -d c | wc -c)" 0
+	"$nfs3" read "$flat" 6G 64K | all_of c 64K
 	kill -TERM "${loads[0]}"
 	wait "${loads[0]}" || {
 		cat "$work/load"
@@ -196,7 +206,7 @@ what_was_removed_gives_its_space_back() {
 	local gone
 	gone=$("$nfs3" create gone.raw guarded 0)
 	"$nfs3" write "$gone" 0 64K x unstable 16
-	same "$("$nfs3" read "$gone" 0 64K | tr -d x | wc -c)" 0
+	"$nfs3" read "$gone" 0 64K | all_of x 64K
 	"$nfs3" remove gone.raw
 	refused STALE "$nfs3" stat "$gone"
 	wait_for 30 nothing_is_kept
@@ -206,11 +216,11 @@ what_was_removed_gives_its_space_back() {
 
 # All of these by the handles that a client has kept.
 handles_are_good() {
-	same "$("$nfs3" read "$disk_handle" 64K 4K | tr -d 1 | wc -c)" 0 "disk"
+	"$nfs3" read "$disk_handle" 64K 4K | all_of 1 4K
 	same "$("$nfs3" read "$file_handle" 0 100)" "a small file" "file"
 	same "$("$nfs3" stat "$deep_handle" | cut -d ' ' -f 2)" "$(stat -c %i h/deep)" "directory"
 	"$nfs3" write "$disk_handle" 1M 4K 2 file_sync 1
-	same "$("$nfs3" read "$disk_handle" 1M 4K | tr -d 2 | wc -c)" 0 "what was written"
+	"$nfs3" read "$disk_handle" 1M 4K | all_of 2 4K
 	refused STALE "$nfs3" stat "$gone_handle"
 }
 
@@ -324,6 +334,39 @@ clients_do_not_notice_that_workers_die() {
 	done
 }
 
+# --- kernels: clients of the server here, and a server on a pool of the guest's own ----------------
+
+guest_limit_s=240
+
+boot() {
+	timeout "$guest_limit_s" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 768 -smp 2 -nodefaults \
+		-no-reboot -display none -serial stdio -kernel "$kernel" -initrd "$work/initrd.img" \
+		-append "console=ttyS0 panic=-1 quiet loglevel=3" \
+		-drive "if=none,id=d,format=raw,file=$work/guest.raw,cache=unsafe" -device virtio-blk-pci,drive=d \
+		-netdev user,id=n -device virtio-net-pci,netdev=n </dev/null 2>&1 | tr -d '\r' >"$work/console"
+}
+
+the_kernels_clients_and_server_work() {
+	local hash path version
+	cd "$work"
+	mkdir -p initrd/etc
+	sed 's|^/srv/vm [^(]*|/srv/vm 127.0.0.1|' "$root/packaging/nfs/exports" >initrd/etc/exports
+	cp /etc/netconfig /etc/protocols /etc/services /etc/passwd initrd/etc/
+	echo '127.0.0.1 localhost' >initrd/etc/hosts
+	make_initrd nfs_guest_init "virtio_pci virtio_blk virtio_net ext4 fuse nfsd nfsv3 nfsv4" mke2fs dd "$vpool" \
+		rpcbind exportfs rpc.nfsd rpc.mountd
+	truncate -s 2G guest.raw
+	boot || cat console
+	grep -a GUEST console
+	grep -qa 'GUEST passed' console
+	cd "$mnt"
+	# What the guest saw is what there is.
+	while read -r _ _ version hash path; do
+		[[ -e $mnt/guest$version ]] || continue
+		same "$(hash_of "$mnt${path#/mnt}")" "$hash" "$path"
+	done < <(grep -a 'GUEST hash: ' "$work/console" | head -n 6)
+}
+
 the_pool_is_whole() {
 	cd "$work"
 	stop_server TERM
@@ -331,12 +374,86 @@ the_pool_is_whole() {
 	exits 0 "$vpool" check --data "$pool"
 }
 
+# --- the power goes off ----------------------------------------------------------------------------
+
+# What survives: the store. What does not: the ring, the boot (as in powercut.sh).
+power_on() {
+	rm -f /dev/shm/*
+	cat /proc/sys/kernel/random/uuid >"$work/boot_id"
+	"$cutfs" "$work/store" "$disk" >"$work/cutfs.out" 2>>"$log" &
+	disown "$!"
+	wait_for 20 grep -q ready "$work/cutfs.out"
+}
+
+power_off() {
+	local holder
+	holder=$(daemon_of "$mnt")
+	echo "cut 10" >"$disk/.cutfs" # nothing that was not synced stays
+	tail -n 1 "$work/store/cuts" | grep -q 'keep_ppm=0 '
+	stop_server KILL
+	kill -KILL "$holder"
+	wait_for 30 is_gone "$holder"
+	umount -l "$mnt"
+	wait_for 30 umount "$disk"
+}
+
+what_was_answered_survives_a_power_cut() {
+	local round dir file
+	cd "$work"
+	power_on
+	"$vpool" create "$pool" >/dev/null
+	for round in 1 2 3 4 5; do
+		"$vpool" mount "$pool" "$mnt" -o "$mount_options"
+		start_server
+		dir=r$round
+		"$nfs3" mkdir "$dir"
+		file=$("$nfs3" create "$dir/.lck-1" exclusive "$round")
+		"$nfs3" write "$file" 0 84 l file_sync 1
+		for name in m.vmdk m-flat.vmdk gone "$dir"; do
+			"$nfs3" create "$dir/$name" guarded 0 >/dev/null
+		done
+		file=$("$nfs3" handle "$dir/m-flat.vmdk")
+		"$nfs3" write "$file" 0 64K f file_sync 4
+		"$nfs3" rename "$dir/m.vmdk" "$dir/renamed.vmdk"
+		case $round in # the last call has nothing behind it that could make it durable
+		1) "$nfs3" rename "$dir/$dir" "$dir/last" ;;
+		2) "$nfs3" remove "$dir/gone" ;;
+		3) "$nfs3" size "$file" 1G ;;
+		4) : >"$mnt/$dir/last" ;; # by NFS attributes are set behind it
+		5) ln -s to "$mnt/$dir/last" ;;
+		esac
+		power_off
+		power_on
+		"$vpool" mount "$pool" "$mnt" -o "$mount_options"
+		all_of l 84 <"$mnt/$dir/.lck-1"
+		head -c 256K "$mnt/$dir/m-flat.vmdk" | all_of f 256K
+		case $round in
+		1) same "$(ls "$mnt/$dir")" $'gone\nlast\nm-flat.vmdk\nrenamed.vmdk' ;;
+		2) same "$(ls "$mnt/$dir")" $'m-flat.vmdk\nr2\nrenamed.vmdk' ;;
+		3) same "$(stat -c %s "$mnt/$dir/m-flat.vmdk")" $((1 << 30)) "length" ;;
+		*) same "$(ls "$mnt/$dir")" $'gone\nlast\nm-flat.vmdk\n'"$dir"$'\nrenamed.vmdk' ;;
+		esac
+		"$vpool" umount "$mnt"
+		exits 0 "$vpool" check --data "$pool"
+	done
+	umount "$disk"
+}
+
 cd "$work" || exit 1
-mount_options=allow_other
+mount_options=allow_other,dirsync
+cutfs=$(find_program tool_cutfs)
+disk=$work/disk
+mkdir "$work/store" "$disk"
+: >"$work/boot_id"
 start_all() { start_rpcbind && make_config && create_pool && "$vpool" mount "$pool" "$mnt" -o "$mount_options" && start_server; }
 if ! start_all; then
 	echo "FAILED: starting the servers"
 	failed=1
+	finish
+fi
+if [[ ${NFS_PART:-} == guest ]]; then
+	test_it the_kernels_clients_and_server_work
+	test_it the_pool_is_whole
 	finish
 fi
 test_it qemu_keeps_its_images_there
@@ -349,4 +466,6 @@ test_it a_sync_behind_a_synchronous_write_costs_nothing
 test_it clients_do_not_notice_that_workers_die
 test_it handles_stay_good
 test_it the_pool_is_whole
+pool=$disk/pool
+test_it what_was_answered_survives_a_power_cut
 finish
