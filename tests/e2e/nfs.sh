@@ -125,6 +125,11 @@ libnfs_sees_the_same_by_both_versions() {
 		same "$(nfs-ls "$url?version=$version" | awk '{ print $5, $6 }' | sort)" \
 			"$(stat -c '%s %n' -- * | sort)" "version $version"
 	done
+	"$vpool" snapshot create --name before image.raw
+	for version in 3 4; do
+		same "$(nfs-cat "$url/.snapshots/image.raw/before?version=$version" | sha256sum)" \
+			"$(sha256sum <"$work/image")" "snapshot, version $version"
+	done
 	# What changed behind the server's back is seen at once.
 	echo shorter >copied
 	same "$(nfs-cat "$url/copied?version=3")" shorter
@@ -325,6 +330,7 @@ clients_do_not_notice_that_workers_die() {
 		sleep "0.$((3 + RANDOM % 6))"
 		kill_worker
 	done
+	exits 0 "$vpool" upgrade "$mnt"
 	sleep 0.3
 	for p in "${loads[@]}"; do kill -TERM "$p"; done
 	for i in 1 2 3; do
