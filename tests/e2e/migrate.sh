@@ -46,6 +46,7 @@ start() {
 		-device virtio-blk-pci,drive=d -qmp "unix:$work/$name.qmp,server=on,wait=off" "$@" \
 		>"$work/$name.said" 2>&1 &
 	echo $! >"$work/$name.pid"
+	echo $! >>"$work/pids"
 	wait_for 60 answers_or_ended "$name" && is_up "$name"
 }
 is_up() { qmp "$1" query-status >/dev/null; }
@@ -158,12 +159,13 @@ a_running_machine_moves_from_qemu_to_qemu() {
 
 end_qemus() {
 	local pid
-	for pid in "$work"/*.pid; do
-		[[ -e $pid ]] || continue
-		kill -KILL "$(<"$pid")" 2>/dev/null
-		wait_for 30 is_gone "$(<"$pid")"
-	done
+	while read -r pid; do
+		grep -qsaF "$work/" "/proc/$pid/cmdline" || continue # it ended, or is another process
+		kill -KILL "$pid" 2>/dev/null
+		wait_for 30 is_gone "$pid"
+	done <"$work/pids"
 }
+: >"$work/pids"
 trap 'end_qemus; cleanup' EXIT
 
 for tool in qemu-system-x86_64 qemu-io python3; do
