@@ -81,7 +81,8 @@ Batch = namedtuple(
     "flags salt number stream batch slot epoch entry_count cluster_count closed_lsn durable_lsn"
     " meta_sequence entries sums",
 )
-Entry = namedtuple("Entry", "lsn object first size mtime count slot kind")
+Entry = namedtuple("Entry", "lsn object first size mtime count slot kind flags")
+COPY = 1  # flag of a DATA entry that no replay applies
 
 
 def entry(data, at, what):
@@ -90,7 +91,8 @@ def entry(data, at, what):
         "<QQQQqIHBB", data, at
     )
     need(kind in (DATA, ZEROS, TRUNCATE, VOID, ATTR), f"{what}: kind {kind:02x}")
-    need(lsn and flags == 0 and size <= 1 << 62 and first <= CLUSTERS_MAX, what + ": fields")
+    need(lsn and size <= 1 << 62 and first <= CLUSTERS_MAX, what + ": fields")
+    need(flags == 0 or (flags == COPY and kind == DATA and size and mtime == 0), what + ": flags")
     need(obj or kind == VOID, what + ": no object")
     if kind == DATA:
         need(slot and 1 <= count <= PAGE and first % PAGE + count <= PAGE, what + ": range")
@@ -99,7 +101,7 @@ def entry(data, at, what):
         need(count == 0xFFFFFFFF or first + count <= CLUSTERS_MAX, what + ": range")
     elif kind in (VOID, ATTR):
         need(slot == 0, what + ": slot")
-    return Entry(lsn, obj, first, size, mtime, count, slot, kind)
+    return Entry(lsn, obj, first, size, mtime, count, slot, kind, flags)
 
 
 def batch(data):
@@ -391,8 +393,9 @@ ManifestSco = namedtuple(
 Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
 Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
 Pack = namedtuple("Pack", "pool epoch number members")
-# Incompat features: of a pool's row; of that and of a root.
-SNAPSHOTS, PACKS = 1, 2
+# Incompat features: of a pool's row; of that and of a root (COPIES: logs may have entries with the flag
+# COPY).
+SNAPSHOTS, PACKS, COPIES = 1, 2, 4
 
 
 def _ends_with_crc(data, magic, what):
@@ -483,7 +486,11 @@ def manifest(data):
 def root(data):
     _ends_with_crc(data, b"VPROOT01", "root")
     (packs,) = struct.unpack_from("<I", data, 12)
-    need(struct.unpack_from("<QQQ", data, 16) == (0, 0, PACKS if packs else 0), "root: features")
+    compat, ro_compat, incompat = struct.unpack_from("<QQQ", data, 16)
+    need(
+        compat == ro_compat == 0 and incompat & ~COPIES == (PACKS if packs else 0),
+        "root: features",
+    )
     pool, epoch, number, created, streams, condemned = struct.unpack_from("<16sQQqII", data, 40)
     at, ns = _named(data, 88, "root")
     found, names = [], []

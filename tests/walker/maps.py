@@ -103,7 +103,8 @@ class Layers:
 
     def replay(self, stream, number, e):
         """An entry of the log, found in the SCO of that number."""
-        layer = None if e.kind in (f.VOID, f.ATTR) else self.layer_of_entry(stream, e)
+        passed_over = e.kind in (f.VOID, f.ATTR) or e.flags & f.COPY
+        layer = None if passed_over else self.layer_of_entry(stream, e)
         if layer is None:
             return
         place = number << 16 | e.slot
