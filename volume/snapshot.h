@@ -103,7 +103,7 @@ NODISCARD int clone_source_open(struct pool *p, struct object *source, const cha
 				struct clone_source **ret_source, struct err *e);
 void clone_source_close(struct clone_source *source);
 uint64_t clone_source_size(const struct clone_source *source);
-/* Whether the object that it was opened of, or a snapshot, is still the same: nothing was written since. */
+/* Whether the object that it was opened of, or a snapshot, is still the same: not written since. */
 bool clone_source_is_now(const struct clone_source *source, struct object *o);
 /* A new object, once the batch is committed, that begins as the source. The source is closed after the
  * batch was freed. At most one a batch. Errors: -ENOMEM. */

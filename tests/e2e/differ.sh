@@ -84,6 +84,58 @@ the_walker_finds_a_new_root_sound() {
 
 check_finds_the_pool_sound() { "$vpool" check --data "$pool"; }
 
+# Snapshots and all that is no directory, in any order; sticky ones keep their files until then.
+delete_all() {
+	local name kind
+	cd "$mnt" || return 1
+	while IFS= read -r -d '' name; do
+		"$vpool" snapshot sticky "$(dirname "${name#.snapshots/}")" "$(basename "$name")" off
+	done < <(find .snapshots -type f -print0)
+	while IFS= read -r -d '' name; do
+		kind=${name:0:1} name=${name:1}
+		[[ -e $name || -L $name ]] || continue # it went with its disk
+		if [[ $kind == s ]]; then
+			"$vpool" snapshot delete "$(dirname "${name#.snapshots/}")" "$(basename "$name")"
+		else
+			rm "$name"
+		fi
+	done < <({
+		find .snapshots -type f -printf 's%p\0'
+		find . -mindepth 1 ! -type d -printf 'f%p\0'
+	} | shuf -z --random-source=<(yes "${VPOOL_SEED:-0}"))
+	find . -mindepth 1 -delete
+	cd "$work" || return 1
+}
+
+# what_is_left: files of the cache, objects but for those that every pool has
+what_is_left() {
+	find "$pool/cache/sco" -type f -printf '%f\n'
+	find "$pool/objects" -type f -printf '%P\n' |
+		grep -Ev '^(pool\.json|epoch/[0-9a-f]{16}|(root|ns)/[-0-9a-f]{33}|00000001/(manifest|map|piece)/[-0-9a-f]*)$'
+}
+
+nothing_more_is_left() {
+	two_roots
+	rm -f "$mnt/between"
+	"$vpool" sync "$mnt" >/dev/null
+	[[ -z $(what_is_left) ]]
+}
+
+# Streams of disks that became files and went are forgotten by the next start, so there is one.
+nothing_is_left_when_all_is_deleted() {
+	cd "$work"
+	"$vpool" mount "$pool" "$mnt"
+	[[ -n $(what_is_left) ]]
+	delete_all
+	"$vpool" umount "$mnt"
+	"$vpool" mount "$pool" "$mnt"
+	wait_for 60 nothing_more_is_left || {
+		echo "left: $(what_is_left)"
+		return 1
+	}
+	"$vpool" umount "$mnt"
+}
+
 # What was done is worth reading.
 show_it() {
 	test_it "$1"
@@ -96,5 +148,9 @@ if ((failed == 0)); then
 	test_with python3 the_walker_finds_the_pool_sound
 	test_with python3 the_walker_finds_a_new_root_sound
 	test_it check_finds_the_pool_sound
+	if [[ -z $store ]]; then
+		test_it nothing_is_left_when_all_is_deleted
+		test_with python3 the_walker_finds_the_pool_sound
+	fi
 fi
 finish
