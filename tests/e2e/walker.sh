@@ -135,6 +135,28 @@ under_way() {
 	done
 }
 
+snapshots_and_clones_are_walked() {
+	fresh
+	write disk.raw 0 4
+	"$vpool" snapshot create --name one "$mnt/disk.raw"
+	write disk.raw 1 2
+	"$vpool" clone "$mnt/disk.raw@one" "$mnt/clone.raw"
+	"$vpool" clone "$mnt/disk.raw" "$mnt/now.raw"
+	write clone.raw 2 1
+	truncate -s 1M "$mnt/now.raw"
+	"$vpool" sync "$mnt" >/dev/null
+	"$vpool" snapshot create --name two "$mnt/disk.raw" "$mnt/clone.raw"
+	write disk.raw 3 3
+	"$vpool" snapshot rollback "$mnt/disk.raw" two
+	write disk.raw 0 1
+	"$vpool" snapshot delete "$mnt/clone.raw" two
+	closed
+	clean snapshots compared
+	says "snapshots 2"
+	finds "is not a frozen one of it" plant snapshot
+	finds "4097 bytes, its layer has" plant size
+}
+
 a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount() {
 	local name pid loads=()
 	# So large, and so few writes, that no SCO dies of them.
@@ -341,6 +363,7 @@ a_truncation_alone_is_in_the_root() {
 tests=(what_is_reachable_is_what_is_there
 	a_pool_that_did_not_upload_is_walked_as_well
 	a_backend_that_has_copies_is_read
+	snapshots_and_clones_are_walked
 	a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount
 	files_that_are_too_many_missing_or_damaged_are_found
 	leftovers_of_an_older_epoch_are_found_once_they_should_be_gone

@@ -3,7 +3,7 @@
 plant - the walker on a pool whose rows are changed on their way to it, checksums right, so that only what
 rows say about each other is wrong: what no damaged file would show.
 
-usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned
+usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned|snapshot|size
 """
 
 import os
@@ -49,6 +49,10 @@ def changed(what, key, value):
         return changed_sco(value, 15, 1)
     if what == "uploaded" and kind == "s":
         return sealed(b"s", value[:2] + b"\0" + value[3:])
+    if what == "snapshot" and kind == "N":
+        return sealed(b"N", value[:1] + struct.pack("<Q", 12345) + value[9:])
+    if what == "size" and kind == "N":
+        return sealed(b"N", value[:17] + struct.pack("<Q", 4097) + value[25:])
     if what in ("place", "checksum") and kind == "m":
         return changed_page(value, what)
     gone = {"name": b"Fn", "inode": b"Fi", "object": b"O", "layer": b"L", "condemned": b"X"}
