@@ -107,11 +107,12 @@ delete_all() {
 	cd "$work" || return 1
 }
 
-# what_is_left: files of the cache, objects but for those that every pool has
+# what_is_left: files of the cache, objects but for those that every pool has. What a killed upload left below
+# tmp goes a day later.
 what_is_left() {
 	find "$pool/cache/sco" -type f -printf '%f\n'
 	find "$pool/objects" -type f -printf '%P\n' |
-		grep -Ev '^(pool\.json|epoch/[0-9a-f]{16}|(root|ns)/[-0-9a-f]{33}|00000001/(manifest|map|piece)/[-0-9a-f]*)$'
+		grep -Ev '^(pool\.json|tmp/.*|epoch/[0-9a-f]{16}|(root|ns)/[-0-9a-f]{33}|00000001/(manifest|map|piece)/[-0-9a-f]*)$'
 }
 
 nothing_more_is_left() {

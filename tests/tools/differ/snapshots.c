@@ -97,11 +97,21 @@ static void put_name(json_t *request, const char *key, const char *name)
 		give_up("no memory");
 }
 
-/* A request about the file at a path; NULL, with *r: there is none. */
-static json_t *request_of(const struct differ *d, const char *what, unsigned int path,
-			  struct result *r)
+/* The name of the file that an operation is about: directories are renamed, so it may be anywhere. */
+static void owner_name(struct differ *d, const struct op *op, char name[PATH_BYTES])
 {
-	uint64_t ino = mount_ino(d, d->paths[path].text, r);
+	if (!find_ino(d, op->ino, name))
+		give_up("a file of the mirror has no name");
+}
+
+/* A request about that file; NULL, with *r: there is none. */
+static json_t *request_of(struct differ *d, const char *what, const struct op *op, struct result *r)
+{
+	char name[PATH_BYTES];
+	uint64_t ino;
+
+	owner_name(d, op, name);
+	ino = mount_ino(d, name, r);
 
 	return ino ? json_pack("{s:s, s:s, s:I}", "verb", "snapshot", "do", what, "ino",
 			       (json_int_t)ino) :
@@ -138,24 +148,17 @@ static bool pick_file(struct differ *d, unsigned int *ret_path, uint64_t *ret_in
 /* One that has snapshots. */
 static bool pick_owner(struct differ *d, struct op *op)
 {
-	unsigned int count = snaps_count(d), n, start;
+	unsigned int count = snaps_count(d), n;
 	const struct snap *s = d->snaps;
-	uint64_t ino;
 
 	if (!count)
 		return false;
 	for (n = (unsigned int)pick(d, count); s->ino == 0 || n > 0; s++)
 		n -= s->ino != 0;
-	start = (unsigned int)pick(d, d->path_count);
-	for (unsigned int i = 0; i < d->path_count; i++) {
-		op->a = (start + i) % d->path_count;
-		if (is_file(d, op->a, &ino) && ino == s->ino) {
-			op->ino = ino;
-			op->arg = s->name;
-			return true;
-		}
-	}
-	return false;
+	op->a = op->b = NONE;
+	op->ino = s->ino;
+	op->arg = s->name;
+	return true;
 }
 
 /* Mostly one that is there. */
@@ -254,7 +257,7 @@ static void apply_delete(struct differ *d, enum side side, const struct op *op, 
 	}
 	put_name(item, "name", snap_names[op->arg]);
 	names = json_pack("[o]", item);
-	request = request_of(d, "delete", op->a, r);
+	request = request_of(d, "delete", op, r);
 	if (!request) {
 		json_decref(names);
 		return;
@@ -293,7 +296,7 @@ static void apply_rename(struct differ *d, enum side side, const struct op *op, 
 			s->name = (unsigned int)op->arg2;
 		return;
 	}
-	request = request_of(d, "rename", op->a, r);
+	request = request_of(d, "rename", op, r);
 	if (!request)
 		return;
 	put_name(request, "name", snap_names[op->arg]);
@@ -320,7 +323,7 @@ static void apply_sticky(struct differ *d, enum side side, const struct op *op, 
 			s->sticky = op->arg2;
 		return;
 	}
-	request = request_of(d, "sticky", op->a, r);
+	request = request_of(d, "sticky", op, r);
 	if (!request)
 		return;
 	put_name(request, "name", snap_names[op->arg]);
@@ -349,12 +352,14 @@ static bool is_open(const struct differ *d, uint64_t ino)
 /* As the command does: then it looks at the file, so that the kernel learns its size. */
 static void ask_rollback(struct differ *d, const struct op *op, struct result *r)
 {
+	char name[PATH_BYTES];
 	struct result looked;
 	uint64_t end_ms = now_ms() + CLOSED_LIMIT_MS;
 
+	owner_name(d, op, name);
 	do {
 		const struct timespec step = { .tv_nsec = STEP_NS };
-		json_t *request = request_of(d, "rollback", op->a, r);
+		json_t *request = request_of(d, "rollback", op, r);
 
 		if (!request)
 			return;
@@ -362,7 +367,7 @@ static void ask_rollback(struct differ *d, const struct op *op, struct result *r
 		(void)json_object_set_new(request, "force", json_boolean(op->arg2));
 		json_decref(ask(d, request, r));
 		if (r->error == 0)
-			(void)mount_ino(d, d->paths[op->a].text, &looked);
+			(void)mount_ino(d, name, &looked);
 		if (r->error != EBUSY || is_open(d, op->ino))
 			return;
 		(void)nanosleep(&step, NULL);
@@ -371,12 +376,13 @@ static void ask_rollback(struct differ *d, const struct op *op, struct result *r
 
 static void roll_back(struct differ *d, const struct op *op, const struct snap *s)
 {
-	char path[PATH_BYTES];
+	char name[PATH_BYTES], path[PATH_BYTES];
 	struct snap *younger;
 	struct stat st;
 	int fd;
 
-	path_of(d, M, op->a, path);
+	owner_name(d, op, name);
+	full_path(d, M, name, path);
 	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, 0) < 0 || fstat(s->copy, &st) < 0)
 		give_up("the mirror's '%s': %s", path, strerror(errno));
@@ -450,11 +456,14 @@ static bool pick_clone(struct differ *d, struct op *op)
 	return pick_new_name(d, &op->b);
 }
 
-/* Path of what .snapshots shows of the file at a path. */
-static void shown_name(const struct differ *d, unsigned int path, unsigned int name,
-		       char text[PATH_BYTES])
+/* Path of what .snapshots shows of it. */
+static void shown_name(struct differ *d, const struct op *op, char text[PATH_BYTES])
 {
-	(void)snprintf(text, PATH_BYTES, VIEW "/%s/%s", d->paths[path].text, snap_names[name]);
+	char name[PATH_BYTES];
+
+	owner_name(d, op, name);
+	if (snprintf(text, PATH_BYTES, VIEW "/%s/%s", name, snap_names[op->arg]) >= (int)PATH_BYTES)
+		give_up("the path of '%s' is too long", name);
 }
 
 static void ask_clone(struct differ *d, const struct op *op, struct result *r)
@@ -472,9 +481,9 @@ static void ask_clone(struct differ *d, const struct op *op, struct result *r)
 		return;
 	}
 	if (op->arg2 == CLONE_SHOWN)
-		shown_name(d, op->a, (unsigned int)op->arg, name);
+		shown_name(d, op, name);
 	else
-		(void)snprintf(name, sizeof(name), "%s", d->paths[op->a].text);
+		owner_name(d, op, name);
 	ino = mount_ino(d, name, r);
 	if (!ino)
 		return;
@@ -489,7 +498,7 @@ static void ask_clone(struct differ *d, const struct op *op, struct result *r)
 static void apply_clone(struct differ *d, enum side side, const struct op *op, struct result *r)
 {
 	const struct snap *s = snap_find(d, op->ino, (unsigned int)op->arg);
-	char path[PATH_BYTES];
+	char name[PATH_BYTES], path[PATH_BYTES];
 	struct stat st;
 	int from, to;
 
@@ -501,7 +510,8 @@ static void apply_clone(struct differ *d, enum side side, const struct op *op, s
 		fail(r, ENOENT);
 		return;
 	}
-	path_of(d, M, op->a, path);
+	owner_name(d, op, name);
+	full_path(d, M, name, path);
 	from = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (from < 0 || fstat(from, &st) < 0)
 		give_up("the mirror's '%s': %s", path, strerror(errno));
@@ -556,7 +566,7 @@ static void apply_read(struct differ *d, enum side side, const struct op *op, st
 		fail(r, ENOENT);
 		return;
 	}
-	shown_name(d, op->a, (unsigned int)op->arg, name);
+	shown_name(d, op, name);
 	full_path(d, V, name, path);
 	fd = side == M ? s->copy : open(path, O_RDONLY | O_CLOEXEC | (int)op->arg2);
 	set_result(r, fd < 0 ? -1 : pread(fd, d->out[side], op->len, (off_t)op->off));
@@ -580,7 +590,7 @@ static void put_snap(struct differ *d, enum side side, const char *name, uint64_
 
 static void ask_list(struct differ *d, const struct op *op, struct result *r)
 {
-	json_t *request = request_of(d, "list", op->a, r), *answer, *s;
+	json_t *request = request_of(d, "list", op, r), *answer, *s;
 	char name[NAME_MAX + 1];
 	size_t i;
 
