@@ -383,6 +383,22 @@ static int read_manifest(struct pool *p, const struct named_object *o,
 	return r;
 }
 
+/*
+ * Of a damaged stream not all travels: the root before has what is whole. Where that is not what the
+ * names mean any more (a layer was frozen, or rows moved between two) no restore could use another: the
+ * root before goes on being the newest.
+ */
+static int take_over(struct root_builder *b, const struct stream_cut *cut,
+		     const struct manifest *old, struct err *e)
+{
+	if (needs_map(cut, old->map_lsn))
+		return err_set(e, -EUCLEAN,
+			       "stream %u failed after layers of it had changed: no root is made "
+			       "before the next start",
+			       old->stream);
+	return spare_scos(b, old, e);
+}
+
 static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struct err *e)
 {
 	struct root_stream *rs = &b->new.streams[b->new.stream_count];
@@ -394,12 +410,11 @@ static int stream_manifest(struct root_builder *b, struct stream_cut *cut, struc
 		return r;
 	rs->stream = cut->manifest.stream;
 	b->new.stream_count++;
-	/* Of a damaged stream not all travels: the root before has what is whole. */
-	if (before &&
-	    (cut->damaged || (same_scos(&old, &cut->manifest) && !needs_map(cut, old.map_lsn)))) {
+	if (before && cut->damaged) {
 		rs->manifest = before->manifest;
-		if (cut->damaged)
-			r = spare_scos(b, &old, e);
+		r = take_over(b, cut, &old, e);
+	} else if (before && same_scos(&old, &cut->manifest) && !needs_map(cut, old.map_lsn)) {
+		rs->manifest = before->manifest;
 	} else {
 		b->changed = true;
 		r = new_manifest(b, cut, &old, &rs->manifest, e);

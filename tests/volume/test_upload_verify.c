@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "volume/pool_impl.h"
+#include "volume/snapshot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,54 @@ START_TEST(what_a_damaged_stream_has_on_the_backend_is_no_orphan)
 }
 END_TEST
 
+/* The newest root shows the disk as it was before the snapshot, and can be restored. */
+START_TEST(a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole)
+{
+	struct backend *backend = changed_mem_backend("rootless", put_no_root, &mem_ops);
+	struct snapshot_wanted wanted = { .name = "s" };
+	struct pool_restored restored;
+	char path[PATH_BYTES];
+	struct err e = { 0 };
+	uint64_t id, root;
+
+	pf.options.backend = backend;
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	hurt = make_disk(0);
+	whole = make_disk(1);
+	id = id_of(hurt);
+	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
+	root = status().root;
+
+	write_bytes(hurt, MIB, bytes[1], MIB);
+	wanted.object = hurt;
+	ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
+	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
+	flip_bit(path, place_of(bytes[1], path) + 100, 1);
+	for (unsigned int i = 0; i < 3; i++) {
+		write_bytes(whole, 0, bytes[0], CLUSTER_BYTES);
+		ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EUCLEAN);
+		ck_assert_ptr_nonnull(strstr(e.message, "no root is made"));
+		ck_assert_uint_eq(status().root, root);
+	}
+	object_close(TAKE_PTR(hurt));
+	object_close(TAKE_PTR(whole));
+	pool_fixture_close();
+	remove_tree(pf.dir);
+	ck_assert_int_eq(mkdir(pf.dir, 0700), 0);
+	ck_assert_msg(pool_restore(env_posix(), &pf.options, NULL, &restored, &e) == 0, "%s",
+		      e.message);
+	ck_assert_uint_eq(restored.roots_skipped, 0);
+	pool_fixture_open();
+	hurt = get_object(id);
+	expect_bytes(hurt, 0, bytes[0], DISK_BYTES);
+	forget();
+	pool_fixture_close();
+	backend_close(backend);
+	backend_mem_forget("rootless");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("volume/upload_verify");
@@ -259,6 +308,7 @@ int main(void)
 	tcase_add_loop_test(t, a_damaged_footer_or_log_is_found_as_well, 0, 2);
 	tcase_add_test(t, what_is_whole_is_verified_and_goes);
 	tcase_add_test(t, what_a_damaged_stream_has_on_the_backend_is_no_orphan);
+	tcase_add_test(t, a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole);
 	suite_add_tcase(suite, t);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
