@@ -72,11 +72,14 @@ struct sim_opts {		    /* 0 is the default; a chance of 1 ppm is practically non
 	uint64_t io_latency_max_ns; /* 400,000 */
 	uint64_t root_bytes;	    /* size of the device "/"; 1 GiB */
 	uint64_t steps_max;	    /* more scheduler steps in one sim_run: "no progress"; 200 M */
-	uint32_t stack_bytes;	    /* of a coroutine; 256 KiB (1 MiB when sanitized) */
-	uint32_t late_calls_max;    /* late writes land within that many env calls; 400 */
-	bool full_hash;		    /* the fingerprint covers every byte read and written */
-	bool ranks_checked;	    /* abort on a lock out of rank (trylock counts as lock) */
-	bool leaks_checked;	    /* let LeakSanitizer see what is allocated in sim_run */
+	/* Asked then: true kills the process instead, as whoever runs it would; NULL: never. */
+	bool (*waits_for_a_start)(void *arg);
+	void *arg;
+	uint32_t stack_bytes;	 /* of a coroutine; 256 KiB (1 MiB when sanitized) */
+	uint32_t late_calls_max; /* late writes land within that many env calls; 400 */
+	bool full_hash;		 /* the fingerprint covers every byte read and written */
+	bool ranks_checked;	 /* abort on a lock out of rank (trylock counts as lock) */
+	bool leaks_checked;	 /* let LeakSanitizer see what is allocated in sim_run */
 };
 
 enum sim_device_flags {

@@ -230,8 +230,11 @@ void sim_step(struct sim *sim)
 		return;
 	r = rng_next(&sim->rng_sched);
 	sim->stats.steps++;
-	if (++sim->run_steps > sim->opts.steps_max)
+	if (++sim->run_steps > sim->opts.steps_max) {
+		if (sim->opts.waits_for_a_start && sim->opts.waits_for_a_start(sim->opts.arg))
+			sim_die(sim, SIM_KILL);
 		sim_fail(sim, "no progress: %" PRIu64 " steps in one process", sim->run_steps);
+	}
 	sim->now_ns += 20 + (r & 127);
 	if (sim->crash_steps != 0 && --sim->crash_steps == 0)
 		sim_die(sim, sim->crash_kind);

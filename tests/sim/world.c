@@ -863,6 +863,20 @@ void world_run_process(struct world *w)
 		lose_machine(w);
 }
 
+/* A stream that failed keeps what it has until the next start, and the flash may be full of it. */
+static bool waits_for_a_start(void *arg)
+{
+	const struct world *w = arg;
+	struct stream *s, *next;
+
+	if (!w->faulty || w->in_open)
+		return false;
+	HASH_ITER (hh, w->pool->streams, s, next)
+		if (stream_keeps_all(s))
+			return true;
+	return false;
+}
+
 struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose)
 {
 	static unsigned int runs;
@@ -873,7 +887,9 @@ struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose
 	w->verbose = verbose;
 	/* Of its own: processes that died never closed theirs. */
 	(void)snprintf(w->store_url, sizeof(w->store_url), "mem:sim-%" PRIu64 "-%u", seed, ++runs);
-	w->sim = sim_new(seed, &(struct sim_opts){ .steps_max = STEPS_MAX });
+	w->sim = sim_new(seed, &(struct sim_opts){ .steps_max = STEPS_MAX,
+						   .waits_for_a_start = waits_for_a_start,
+						   .arg = w });
 	if (verbose)
 		sim_catch_aborts();
 	sim_add_device(w->sim, "/pool", POOL_BYTES, 0);
