@@ -10,14 +10,6 @@ kills=${VPOOL_KILLS:-7}
 disk=$work/disk
 loads=()
 
-worker_of() { status_of "$mnt" 'd["worker_pid"]'; }
-# Another worker than that one answers.
-worker_is_not() {
-	local now
-	now=$(timeout 20 "$vpool" status --json "$mnt" | sed -n 's/.*"worker_pid": *\([0-9]*\).*/\1/p')
-	[[ -n $now && $now != "$1" ]]
-}
-
 fresh() {
 	local fd
 	cd "$work"
@@ -36,8 +28,8 @@ unmounted() {
 	same "$(own_daemons)" ""
 }
 
-# kill_worker: and wait until the next one serves. How long that took, in ms, goes to $work/pauses.
-kill_worker() {
+# kill_timed: and wait until the next one serves. How long that took, in ms, goes to $work/pauses.
+kill_timed() {
 	local dead start_ms
 	dead=$(worker_of)
 	start_ms=$(now_ms)
@@ -88,7 +80,7 @@ kills_under_load_are_a_pause_and_no_more() {
 	fio_load file --size=16M --rw=randwrite --bs=3k --ioengine=psync --fsync=40 --verify_backlog=300
 	for ((i = 0; i < kills; i++)); do
 		some_time
-		kill_worker
+		kill_timed
 		same "$(stat -c %d "$mnt")" "$dev" "device number"
 	done
 	some_time
@@ -229,7 +221,7 @@ each_change_of_names_is_made_once_and_answered_as_the_first_time() {
 	done
 	for ((i = 0; i < (kills + 1) / 2; i++)); do
 		some_time
-		kill_worker
+		kill_timed
 	done
 	for p in "${loads[@]}"; do kill -TERM "$p"; done
 	for i in 1 2 3 4; do
@@ -254,10 +246,10 @@ a_file_without_a_name_stays_as_long_as_it_is_open() {
 	cp "$work/there" "$mnt/later.raw"
 	exec 7<>"$mnt/open.raw" 8<>"$mnt/later.raw"
 	rm "$mnt/open.raw"
-	kill_worker
+	kill_timed
 	rm "$mnt/later.raw"
 	same "$(hash_of /proc/self/fd/7)" "$(hash_of "$work/there")"
-	kill_worker
+	kill_timed
 	printf more >&7
 	same "$(hash_of /proc/self/fd/8)" "$(hash_of "$work/there")"
 	same "$(stat -L -c %h /proc/self/fd/7)" 0 "links"

@@ -273,6 +273,22 @@ json() { python3 -c 'import json,sys; d = json.loads(sys.argv[1]); print(eval(sy
 # status_of MOUNTPOINT EXPRESSION: of its status
 status_of() { json "$("$vpool" status --json "$1")" "$2"; }
 
+# The process that serves $mnt.
+worker_of() { status_of "$mnt" 'd["worker_pid"]'; }
+# Another worker than that one answers.
+worker_is_not() {
+	local now
+	now=$(timeout 20 "$vpool" status --json "$mnt" | sed -n 's/.*"worker_pid": *\([0-9]*\).*/\1/p')
+	[[ -n $now && $now != "$1" ]]
+}
+# Kill it, and wait until the next one serves.
+kill_worker() {
+	local dead
+	dead=$(worker_of)
+	kill -KILL "$dead"
+	wait_for 60 worker_is_not "$dead"
+}
+
 daemon_of() { status_of "$1" 'd["pid"]'; }
 
 # Bytes that don't repeat: random_file PATH MIB

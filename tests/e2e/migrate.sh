@@ -16,7 +16,6 @@ s.settimeout(60)
 s.connect(sys.argv[1])
 lines = s.makefile("rw")
 
-
 def call(name, arguments):
     lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
     lines.flush()
@@ -26,7 +25,6 @@ def call(name, arguments):
             raise SystemExit(answer["error"]["desc"])
         if "return" in answer:
             return answer["return"]
-
 
 lines.readline()
 call("qmp_capabilities", {})
@@ -88,19 +86,6 @@ has_moved() {
 	state=$(json "$(qmp "$1" query-migrate)" 'd["status"]')
 	[[ $state != failed && $state != cancelled ]] || echo "migration: $state"
 	[[ $state == completed ]]
-}
-
-worker_of() { status_of "$mnt" 'd["worker_pid"]'; }
-worker_is_not() {
-	local now
-	now=$(timeout 20 "$vpool" status --json "$mnt" | sed -n 's/.*"worker_pid": *\([0-9]*\).*/\1/p')
-	[[ -n $now && $now != "$1" ]]
-}
-kill_worker() {
-	local dead
-	dead=$(worker_of)
-	kill -KILL "$dead"
-	wait_for 60 worker_is_not "$dead"
 }
 
 the_lock_of_a_disk_keeps_a_second_qemu_out() {

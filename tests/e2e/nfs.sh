@@ -83,19 +83,6 @@ leave() {
 }
 trap leave EXIT
 
-worker_of() { status_of "$mnt" 'd["worker_pid"]'; }
-worker_is_not() {
-	local now
-	now=$(timeout 20 "$vpool" status --json "$mnt" | sed -n 's/.*"worker_pid": *\([0-9]*\).*/\1/p')
-	[[ -n $now && $now != "$1" ]]
-}
-kill_worker() {
-	local dead
-	dead=$(worker_of)
-	kill -KILL "$dead"
-	wait_for 60 worker_is_not "$dead"
-}
-
 # all_of CHARACTER BYTES: that is what comes.
 all_of() { cmp - <(head -c "$2" /dev/zero | tr '\0' "$1"); }
 

@@ -259,4 +259,63 @@ static inline void codec_check_no_room(const struct codec *c)
 	buf_done(&small);
 }
 
+/* --- Tests ------------------------------------------------------------------------------------- */
+
+static const struct codec *codec_table; /* that codec_tests_add() was given */
+
+START_TEST(random_values_survive_a_round_trip)
+{
+	codec_check_round_trip(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(damage_under_a_right_checksum_is_refused_or_harmless)
+{
+	codec_check_damage(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(truncation_under_a_right_checksum_is_refused)
+{
+	codec_check_truncation(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(garbage_is_refused)
+{
+	codec_check_garbage(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(a_newer_version_is_not_supported_rather_than_damaged)
+{
+	codec_check_newer_version(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(foreign_feature_bits_refuse_unless_compatible)
+{
+	codec_check_features(&codec_table[_i]);
+}
+END_TEST
+
+START_TEST(an_encoder_without_room_fails_and_leaves_the_buffer)
+{
+	codec_check_no_room(&codec_table[_i]);
+}
+END_TEST
+
+/* All of the above, of each codec. The table stays. */
+static inline void codec_tests_add(TCase *tc, const struct codec *codecs, int count)
+{
+	codec_table = codecs;
+	tcase_add_loop_test(tc, random_values_survive_a_round_trip, 0, count);
+	tcase_add_loop_test(tc, damage_under_a_right_checksum_is_refused_or_harmless, 0, count);
+	tcase_add_loop_test(tc, truncation_under_a_right_checksum_is_refused, 0, count);
+	tcase_add_loop_test(tc, garbage_is_refused, 0, count);
+	tcase_add_loop_test(tc, a_newer_version_is_not_supported_rather_than_damaged, 0, count);
+	tcase_add_loop_test(tc, foreign_feature_bits_refuse_unless_compatible, 0, count);
+	tcase_add_loop_test(tc, an_encoder_without_room_fails_and_leaves_the_buffer, 0, count);
+}
+
 #endif

@@ -218,65 +218,14 @@ static const struct codec codecs[] = {
 	  .reseal = slot_chunk_reseal },
 };
 
-/* --- Tests -------------------------------------------------------------------------------------- */
-
-START_TEST(random_values_survive_a_round_trip)
-{
-	codec_check_round_trip(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(damage_under_a_right_checksum_is_refused_or_harmless)
-{
-	codec_check_damage(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(truncation_under_a_right_checksum_is_refused)
-{
-	codec_check_truncation(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(garbage_is_refused)
-{
-	codec_check_garbage(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(a_newer_version_is_not_supported_rather_than_damaged)
-{
-	codec_check_newer_version(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(foreign_feature_bits_refuse_unless_compatible)
-{
-	codec_check_features(&codecs[_i]);
-}
-END_TEST
-
-START_TEST(an_encoder_without_room_fails_and_leaves_the_buffer)
-{
-	codec_check_no_room(&codecs[_i]);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("format");
 	TCase *tc = tcase_create("structures");
-	const int n = ARRAY_SIZE(codecs);
 	SRunner *sr;
 	int failed;
 
-	tcase_add_loop_test(tc, random_values_survive_a_round_trip, 0, n);
-	tcase_add_loop_test(tc, damage_under_a_right_checksum_is_refused_or_harmless, 0, n);
-	tcase_add_loop_test(tc, truncation_under_a_right_checksum_is_refused, 0, n);
-	tcase_add_loop_test(tc, garbage_is_refused, 0, n);
-	tcase_add_loop_test(tc, a_newer_version_is_not_supported_rather_than_damaged, 0, n);
-	tcase_add_loop_test(tc, foreign_feature_bits_refuse_unless_compatible, 0, n);
-	tcase_add_loop_test(tc, an_encoder_without_room_fails_and_leaves_the_buffer, 0, n);
+	codec_tests_add(tc, codecs, ARRAY_SIZE(codecs));
 	suite_add_tcase(s, tc);
 
 	sr = srunner_create(s);
