@@ -392,10 +392,11 @@ static int take_over(struct root_builder *b, const struct stream_cut *cut,
 		     const struct manifest *old, struct err *e)
 {
 	if (needs_map(cut, old->map_lsn))
-		return err_set(e, -EUCLEAN,
-			       "stream %u failed after layers of it had changed: no root is made "
-			       "before the next start",
-			       old->stream);
+		return err_set(
+			e, -EUCLEAN,
+			"stream %u failed behind a snapshot, a clone or a change of class: what is "
+			"uploaded now is in no root until the pool is mounted anew",
+			old->stream);
 	return spare_scos(b, old, e);
 }
 
@@ -526,7 +527,7 @@ static int note_copies(struct root_builder *b, struct err *e)
 	int r = pool_get_row(b->pool, &row, e);
 
 	if (r == 0)
-		b->new.features.incompat |= row.features.incompat &FEATURE_COPIES;
+		b->new.features.incompat |= FEATURE_COPIES &row.features.incompat;
 	return r;
 }
 
