@@ -78,6 +78,8 @@ struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose
 void world_open_backend(struct world *w);
 /* Faults of the disk and of the metadata for this process. */
 void world_set_faults(struct world *w);
+/* The object is at a point of its history where it may be. */
+void world_check(struct world *w, struct world_object *o);
 /* Every object is at a point of its history where it may be. */
 void world_check_all(struct world *w);
 /* A process, and what its death leaves. */
