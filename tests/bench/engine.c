@@ -158,13 +158,34 @@ static void run_ordinary(struct bench *b)
 	close_pool(b);
 }
 
+static int see_checkpoints(void *arg, const struct metric_value *v)
+{
+	if (strcmp(v->def->name, "checkpoints") == 0)
+		*(uint64_t *)arg = v->counter;
+	return 0;
+}
+
+/* All of it in this process: threads of RocksDB do not come with a fork. */
 static void write_and_die(struct bench *b)
 {
+	uint64_t before = 0, after = 0;
+	struct err e = { 0 };
+
+	make_pool(b);
 	open_pool(b);
 	open_object(b, true);
+	if (b->prefill)
+		prefill(b);
 	sync_object(b);
+	if (pool_checkpoint(b->pool, &e) < 0)
+		fail("checkpoint", &e);
+	(void)metrics_for_each(pool_metrics(b->pool), see_checkpoints, &before);
 	b->stop_ns = UINT64_MAX;
 	run_workers(b);
+	(void)metrics_for_each(pool_metrics(b->pool), see_checkpoints, &after);
+	if (after != before)
+		fail("a checkpoint was made meanwhile: --prefill a larger --disk, or write less",
+		     NULL);
 	(void)kill(getpid(), SIGKILL);
 }
 
@@ -177,10 +198,9 @@ static void run_recovery(struct bench *b)
 	int status;
 
 	if (b->bytes_max == 0)
-		b->bytes_max = UINT64_C(4) << 30;
+		b->bytes_max = UINT64_C(1792) << 20; /* at 2 GiB the engine makes a checkpoint */
 	b->options.checkpoint_interval_ns = UINT64_C(3600000000000);
 	b->options.upload_interval_ns = UINT64_C(3600000000000);
-	make_pool(b);
 	child = fork();
 	if (child < 0)
 		fail("fork", NULL);

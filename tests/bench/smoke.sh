@@ -32,8 +32,8 @@ check "requests in flight" '"iops":[1-9]' "${engine[@]}" --threads 2 --inflight 
 check "a ring that is too small for what is in flight" '"iops":[1-9]' \
 	"${engine[@]}" --ring 4M --threads 2 --inflight 64 randwrite4k
 check "over a disk written before" '"iops":[1-9]' "${engine[@]}" --prefill randwrite4k
-check "killed and opened again" '"mode":"recovery","log_mb":268' \
-	"${engine[@]}" --bytes 256M --seconds 0 recovery
+check "killed and opened again" '"mode":"recovery","log_mb":134' \
+	"${engine[@]}" --disk 1G --prefill --bytes 128M --seconds 0 recovery
 
 check "overwritten while snapshots rotate" '"mode":"churn","round":4' \
 	"${engine[@]}" --rounds 4 --keep-snapshots 2 churn
