@@ -6,6 +6,7 @@
  * whole disk back and compares. README.md beside this file tells how to read the figures.
  */
 #include "engine_churn.h"
+#include "engine_snapshots.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -270,8 +271,10 @@ static void run_bigmap(struct bench *b)
 
 static const char usage[] =
 	"usage: bench_engine --dir DIR [OPTIONS] MODE\n"
-	"modes: randwrite4k write1m sync4k randread4k read1m null4k recovery churn bigmap\n"
-	"  --dir DIR             pool directory; made, and removed at the end (bigmap: is there)\n"
+	"modes: randwrite4k write1m sync4k randread4k read1m null4k recovery churn snapshots\n"
+	"       snapcalls bigmap\n"
+	"  --dir DIR             pool directory; made, and removed at the end (snapcalls, bigmap: is\n"
+	"                        there)\n"
 	"  --disk SIZE           size of the disk (4G)\n"
 	"  --seconds N           length of a run (10)\n"
 	"  --bytes SIZE          stop after so many bytes written instead\n"
@@ -280,9 +283,10 @@ static const char usage[] =
 	"  --ring SIZE           ring (64M)    --metadata-cache SIZE  map cache (default of pools)\n"
 	"  --sco-size SIZE       of new SCOs   --cache DIR            cache directory\n"
 	"  --upload-interval S   --checkpoint-interval S              (defaults of pools)\n"
-	"  --rounds N            of churn: the disk is overwritten so often (10)\n"
-	"  --keep-snapshots N    of churn: so many of those taken after each round stay (5)\n"
-	"  --settle S            of churn: a pause after each round (0)\n"
+	"  --rounds N            of churn: the disk is overwritten so often (10); of the others\n"
+	"  --keep-snapshots N    of churn: so many of those taken after each round stay (5); of\n"
+	"                        snapshots: so many are there\n"
+	"  --settle S            a pause after each round (0)\n"
 	"  --prefill             write the disk in order first        --no-verify\n"
 	"  --seed N              --keep  leave the pool there         --json  one line of JSON\n";
 
@@ -423,9 +427,7 @@ static void take_option(struct bench *b, int id, const char *arg)
 
 static void take_mode(struct bench *b, const char *name)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
-		if (strcmp(modes[i].name, name) == 0)
-			b->mode = &modes[i];
+	b->mode = find_mode(name);
 	if (!b->mode)
 		wrong_usage();
 	b->prefill |= b->mode->prefill;
@@ -438,6 +440,11 @@ static void take_mode(struct bench *b, const char *name)
 	b->units = b->disk_bytes / b->mode->unit_bytes;
 }
 
+static bool is_mode(const struct bench *b, const char *name)
+{
+	return strcmp(b->mode->name, name) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench bench = { .disk_bytes = UINT64_C(4) << 30,
@@ -447,7 +454,7 @@ int main(int argc, char **argv)
 				      .verify = true,
 				      .seed = 1 };
 	struct bench *b = &bench;
-	bool bigmap, recovery;
+	bool is_there;
 	int id;
 
 	pool_options_default(&b->options, NULL);
@@ -456,9 +463,8 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc || !b->dir)
 		wrong_usage();
 	take_mode(b, argv[optind]);
-	bigmap = strcmp(b->mode->name, "bigmap") == 0;
-	recovery = strcmp(b->mode->name, "recovery") == 0;
-	if (!bigmap) {
+	is_there = is_mode(b, "bigmap") || is_mode(b, "snapcalls");
+	if (!is_there) {
 		/* Shared: the writer that is killed tells what it was told. */
 		void *mem = mmap(NULL, b->units * sizeof(*b->generation), PROT_READ | PROT_WRITE,
 				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -467,13 +473,17 @@ int main(int argc, char **argv)
 			fail("memory", NULL);
 		b->generation = mem;
 	}
-	if (bigmap)
+	if (is_mode(b, "bigmap"))
 		run_bigmap(b);
-	else if (recovery)
+	else if (is_mode(b, "recovery"))
 		run_recovery(b);
+	else if (is_mode(b, "snapshots"))
+		run_snapshots(b);
+	else if (is_mode(b, "snapcalls"))
+		run_snapcalls(b);
 	else
 		run_ordinary(b);
-	if (!b->keep && !bigmap)
+	if (!b->keep && !is_there)
 		remove_tree(b->dir);
 	return 0;
 }

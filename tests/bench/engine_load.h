@@ -53,6 +53,13 @@ static const struct mode modes[] = {
 	  .writes = true,
 	  .random = true,
 	  .prefill = true },
+	{ .name = "snapshots",
+	  .threads = 4,
+	  .unit_bytes = 4096,
+	  .writes = true,
+	  .random = true,
+	  .prefill = true },
+	{ .name = "snapcalls", .threads = 1, .unit_bytes = 4096, .writes = true, .random = true },
 	{ .name = "bigmap",
 	  .threads = 4,
 	  .unit_bytes = 4096,
@@ -71,7 +78,7 @@ struct bench {
 	double seconds;
 	uint64_t bytes_max; /* stop after so many written; 0: by time */
 	unsigned int threads, inflight;
-	unsigned int rounds, keep_snapshots, settle_s; /* mode churn */
+	unsigned int rounds, keep_snapshots, settle_s; /* modes churn, snapshots, snapcalls */
 	bool json, keep, verify, prefill;
 	uint64_t seed;
 

@@ -37,12 +37,16 @@ check "killed and opened again" '"mode":"recovery","log_mb":134' \
 
 check "overwritten while snapshots rotate" '"mode":"churn","round":4' \
 	"${engine[@]}" --rounds 4 --keep-snapshots 2 churn
+check "with and without snapshots" '"what":"reads of cold pages, many snapshots"' \
+	"${engine[@]}" --rounds 1 --keep-snapshots 20 snapshots
 
 for pattern in random sequential; do
 	check "a $pattern map of 4 GiB is built" 'clusters in' \
 		"$bin/tool_mapbuild" --dir "$work/$pattern" --size 4G --pattern "$pattern"
 	check "and is read and written" '"mode":"rss".*"within":true' "$bin/bench_engine" \
 		--dir "$work/$pattern" --metadata-cache 64M --seconds 1 --json bigmap
+	check "and snapshots of it are made" '"mode":"snapcalls","round":2' "$bin/bench_engine" \
+		--dir "$work/$pattern" --disk 64T --rounds 2 --json snapcalls
 done
 
 # figures ARGS...: tests/bench/run, whose exit code 3 speaks of speed.
