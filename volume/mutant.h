@@ -43,6 +43,7 @@ enum mutant {
 	MUTANT_RESTORED_TOO_MUCH = 27, /* a restore keeps entries that its root does not count */
 	MUTANT_WRITTEN_TWICE = 28,     /* what a witness says is done is done again */
 	MUTANT_WITNESS_NOT_TOLD = 29,  /* nobody tells a witness that its LSN was published */
+	MUTANT_CLASS_WITHOUT_MARK = 30,	 /* what is back in a stream has it all replayed */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
 	MUTANT_UPLOAD_UNVERIFIED = 34,	 /* what is put is not compared with its checksums */
 	MUTANT_PACK_GOES_EARLY = 35,	 /* a pack goes with the first of its members */

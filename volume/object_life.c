@@ -50,7 +50,7 @@ static int create_rows(struct pool *p, struct meta_batch *batch, enum object_cla
 	if (r == 0)
 		r = life_put_layer(p, batch, row.live_layer, &layer);
 	if (r < 0)
-		return err_set(e, r, "rows of an object");
+		return err_because(e, r, "rows of an object");
 	*ret_id = id;
 	*ret_layer = row.live_layer;
 	return 0;
@@ -64,7 +64,7 @@ static int delete_rows(struct object *o, struct meta_batch *batch, struct layer_
 	int r = meta_batch_delete(o->pool->meta, batch, &key);
 
 	if (r < 0)
-		return err_set(e, r, "deleting object %" PRIu64, o->id);
+		return err_because(e, r, "deleting object %" PRIu64, o->id);
 	return layer_drop_rows(d, o, NULL, batch, e);
 }
 
@@ -302,7 +302,7 @@ int names_get(struct pool *p, const void *key, size_t key_bytes, struct buf *out
 	int r = names_key(key, key_bytes, &k);
 
 	if (r < 0)
-		return err_set(e, r, "key of a name");
+		return err_because(e, r, "key of a name");
 	r = p->meta->ops->get(p->meta, META_NAMES, k.bytes, k.len_bytes, out, e);
 	if (r == 0 && had_bytes > 0) { /* it appended */
 		out->len_bytes -= had_bytes;
@@ -338,7 +338,7 @@ int names_iterate(struct pool *p, const void *from, size_t from_bytes, const voi
 	if (r == 0)
 		r = names_key(until, until_bytes, &k_until);
 	if (r < 0)
-		return err_set(e, r, "key of a name");
+		return err_because(e, r, "key of a name");
 	return p->meta->ops->iterate(p->meta, NULL, META_NAMES, k_from.bytes, k_from.len_bytes,
 				     k_until.bytes, k_until.len_bytes, without_kind, &w, e);
 }
@@ -350,15 +350,21 @@ int names_new_number(struct pool *p, uint64_t *ret_number, struct err *e)
 
 /* --- changing class ---------------------------------------------------------------------------- */
 
-/* Rows of a class change: a new live layer in the new stream over the old one. */
+/*
+ * Rows of a class change: a new live layer in the new stream over the old one. What the object wrote
+ * there when it was in that stream before is in layers below, and the map that a root names may be
+ * older than that: since tells a replay that it is not for the new layer.
+ */
 static int class_rows(struct object *o, struct meta_batch *batch, const struct object_row *row,
-		      uint64_t layer_id, const struct layer_row *old)
+		      uint64_t layer_id, const struct layer_row *old, lsn_t since)
 {
 	struct layer_row new = {
 		.state = LAYER_LIVE,
 		.object = o->id,
 		.parent = o->layer->id,
 		.parent_limit_clusters = CLUSTER_MAX,
+		.mark_stream = since ? row->origins[0].stream : 0,
+		.mark = since,
 	};
 	int r;
 
@@ -394,10 +400,11 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	struct layer *layer = NULL;
 	struct stream *stream;
 	uint64_t layer_id;
+	lsn_t since = 0;
 	int r = -ENOMEM;
 
 	if (!batch || !origins || !member) {
-		err_set(e, r, "class change");
+		err_because(e, r, "class change");
 		goto out;
 	}
 	memcpy(origins + 1, o->origins, o->origin_count * sizeof(*origins));
@@ -407,10 +414,16 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 		r = life_new_disk_stream(p, batch, o->id, &stream, e);
 	else if (r == 0)
 		stream = pool_stream(p, STREAM_SHARED);
+	/* It left no stream with anything young: what it wrote there lies below the checkpoint, which
+	 * is durable. */
+	if (r == 0)
+		since = MUTANT(MUTANT_CLASS_WITHOUT_MARK) ? 0 : stream->checkpoint_lsn;
+	if (r == 0 && since)
+		r = snapshots_announce(p, e);
 	if (r == 0) {
 		origins[0] = (struct object_origin){ .stream = stream->id };
 		row.live_layer = layer_id;
-		r = class_rows(o, batch, &row, layer_id, &old);
+		r = class_rows(o, batch, &row, layer_id, &old, since);
 	}
 	if (r == 0)
 		r = map_layer_new(p->map, layer_id, o->layer, CLUSTER_MAX, 0, &layer);
@@ -430,13 +443,13 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	layer_unref(p->map, o->layer);
 	o->layer = layer;
 	o->saved_parent_limit = CLUSTER_MAX;
-	o->since_lsn = 0;
+	o->since_lsn = since;
 	o->class = class;
 	o->stream = stream;
 	free(o->origins);
 	o->origins = TAKE_PTR(origins);
 	o->origin_count++;
-	o->last_lsn = 0;
+	o->last_lsn = since;
 	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE); /* the new layer needs its row */
 out:
 	free(origins);

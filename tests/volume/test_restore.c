@@ -641,6 +641,61 @@ START_TEST(a_log_that_only_grows_is_not_all_replayed)
 }
 END_TEST
 
+/* arg: an object. It has one layer. */
+static bool is_merged(void *arg)
+{
+	struct object *o = arg;
+	bool merged;
+
+	map_chain_hold(pf.pool->map);
+	merged = !o->layer->parent;
+	map_chain_release(pf.pool->map);
+	return merged;
+}
+
+/* The shared stream's map on the store is older than what the object wrote there before it left. */
+START_TEST(what_comes_back_to_a_stream_does_not_get_what_it_wrote_there_before)
+{
+	const size_t bytes = 64 * KIB;
+	uint8_t *old = pattern_mem(bytes, 1), *new = pattern_mem(bytes, 2);
+	uint8_t *more = pattern_mem(MIB, 3); /* its SCO stays as it is, and so does the map */
+	struct object *o, *beside;
+	uint64_t id;
+
+	open_fresh();
+	o = make_object(OBJECT_FILE);
+	id = id_of(o);
+	beside = make_object(OBJECT_FILE);
+	sync_backend();
+	write_bytes(o, 0, old, bytes);
+	write_bytes(beside, 0, more, MIB);
+	object_close(beside);
+	sync_backend();
+	ck_assert_int_eq(object_set_class(o, OBJECT_DISK, NULL), 0);
+	write_bytes(o, 0, new, bytes);
+	job_kick(&pf.pool->merger);
+	wait_until(is_merged, o, 60, "the layer below goes");
+	sync_backend();
+	ck_assert_int_eq(object_set_class(o, OBJECT_FILE, NULL), 0);
+	sync_backend();
+	object_close(o);
+	restore_and_open();
+	o = get_object(id);
+	expect_bytes(o, 0, new, bytes);
+	write_bytes(o, 0, old, CLUSTER_BYTES);
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(id);
+	expect_bytes(o, 0, old, CLUSTER_BYTES);
+	expect_bytes(o, CLUSTER_BYTES, new + CLUSTER_BYTES, bytes - CLUSTER_BYTES);
+	object_close(o);
+	expect_sound();
+	free(more);
+	free(new);
+	free(old);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("restore");
@@ -660,6 +715,7 @@ int main(void)
 	tcase_add_test(t, where_no_root_is_whole_it_says_why);
 	tcase_add_test(t, entries_behind_the_root_never_come_back);
 	tcase_add_test(t, a_log_that_only_grows_is_not_all_replayed);
+	tcase_add_test(t, what_comes_back_to_a_stream_does_not_get_what_it_wrote_there_before);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
