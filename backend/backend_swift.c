@@ -394,7 +394,7 @@ static int open_parts(struct store_swift *s, const struct backend_options *optio
 	r = make_container_path(s);
 	if (r == 0)
 		r = swift_auth_open(&s->config, s->http, &s->auth);
-	return r < 0 ? err_set(e, r, "opening a swift: backend") : 0;
+	return r < 0 ? err_because(e, r, "opening a swift: backend") : 0;
 }
 
 /* Without a request: an offline pool must open. What is wrong shows at the first operation. */

@@ -616,7 +616,7 @@ int backend_open_over(struct env *env, struct store *store, const char *url,
 	if (r < 0) {
 		free(b);
 		store->ops->close(store);
-		return r == -ENOMEM ? err_set(e, r, "opening a backend") : r;
+		return r == -ENOMEM ? err_because(e, r, "opening a backend") : r;
 	}
 	b->env = env;
 	b->store = store;

@@ -36,6 +36,21 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	return code;
 }
 
+int err_because(struct err *e, int code, const char *fmt, ...)
+{
+	char what[ERR_MESSAGE_BYTES];
+	va_list ap;
+
+	if (e == NULL)
+		return code;
+
+	va_start(ap, fmt);
+	if (vsnprintf(what, sizeof(what), fmt, ap) < 0)
+		what[0] = '\0';
+	va_end(ap);
+	return err_set(e, code, "%s: %s", what, err_name(code));
+}
+
 int err_wrap(struct err *e, int code, const char *fmt, ...)
 {
 	char what[ERR_MESSAGE_BYTES];

@@ -23,6 +23,9 @@ struct err {
  */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* The same of a call that has no words of its own: "what: No space left on device". */
+int err_because(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
 /* Put "what: " before the message that a lower layer recorded; returns code. */
 int err_wrap(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

@@ -160,7 +160,7 @@ static int append_names(struct ns *ns, uint64_t ino, struct buf *out, struct err
 	int r = names_iterate(ns->pool, from.bytes, from.len_bytes, until.bytes, until.len_bytes,
 			      append_name, out, e);
 
-	return r < 0 ? err_set(e, r, "listing attributes of inode %" PRIu64, ino) : 0;
+	return r < 0 ? err_because(e, r, "listing attributes of inode %" PRIu64, ino) : 0;
 }
 
 static int check_room(struct ns *ns, uint64_t ino, size_t name_bytes, struct err *e)
@@ -198,7 +198,7 @@ static int set_xattr_locked(struct ns_op *op, struct ns_op_inode *i, const struc
 	i->row.ctime_ns = op->now_ns;
 	i->changed = true;
 	r = names_put(op->batch, key->bytes, key->len_bytes, value->data, value->len_bytes);
-	return r < 0 ? err_set(e, r, "attribute") : ns_op_commit(op, e);
+	return r < 0 ? err_because(e, r, "attribute") : ns_op_commit(op, e);
 }
 
 int ns_xattr_set(struct ns *ns, uint64_t ino, const char *name, const void *value,
@@ -224,7 +224,7 @@ int ns_xattr_set(struct ns *ns, uint64_t ino, const char *name, const void *valu
 	key = ns_key_named(NS_ROW_XATTR, ino, name, len);
 	r = ns_xattr_row_encode(&key, value, value_bytes, &row);
 	if (r < 0)
-		return err_set(e, r, "attribute");
+		return err_because(e, r, "attribute");
 	r = ns_op_begin(&op, ns, e);
 	if (r < 0)
 		return r;
@@ -299,7 +299,7 @@ static int remove_xattr_locked(struct ns_op *op, struct ns_op_inode *i, const st
 	i->row.ctime_ns = op->now_ns;
 	i->changed = true;
 	r = names_delete(op->batch, key->bytes, key->len_bytes);
-	return r < 0 ? err_set(e, r, "attribute") : ns_op_commit(op, e);
+	return r < 0 ? err_because(e, r, "attribute") : ns_op_commit(op, e);
 }
 
 int ns_xattr_remove(struct ns *ns, uint64_t ino, const char *name, struct err *e)

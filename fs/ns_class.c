@@ -211,7 +211,7 @@ int ns_class_start(struct ns *ns, const char *patterns, struct err *e)
 	if (r < 0)
 		return r;
 	r = thread_start("ns-class", worker, ns, &q->thread);
-	return r < 0 ? err_set(e, r, "starting a thread") : 0;
+	return r < 0 ? err_because(e, r, "starting a thread") : 0;
 }
 
 void ns_class_stop(struct ns *ns)

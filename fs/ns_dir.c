@@ -56,7 +56,7 @@ static int read_page(struct ns *ns, uint64_t dir, uint64_t cookie, struct page *
 		return 0;
 	r = names_iterate(ns->pool, from.bytes, from.len_bytes, until.bytes, until.len_bytes,
 			  add_to_page, p, e);
-	return r < 0 ? err_set(e, r, "reading directory %" PRIu64, dir) : 0;
+	return r < 0 ? err_because(e, r, "reading directory %" PRIu64, dir) : 0;
 }
 
 struct reader {

@@ -11,14 +11,14 @@ static int put_row(struct names_batch *b, const struct ns_key *key, const struct
 			encoded :
 			names_put(b, key->bytes, key->len_bytes, value->data, value->len_bytes);
 
-	return r < 0 ? err_set(e, r, "row of a name") : 0;
+	return r < 0 ? err_because(e, r, "row of a name") : 0;
 }
 
 static int delete_row(struct names_batch *b, const struct ns_key *key, struct err *e)
 {
 	int r = names_delete(b, key->bytes, key->len_bytes);
 
-	return r < 0 ? err_set(e, r, "row of a name") : 0;
+	return r < 0 ? err_because(e, r, "row of a name") : 0;
 }
 
 int ns_put_inode_row(struct names_batch *b, uint64_t ino, const struct ns_inode_row *row,

@@ -38,7 +38,7 @@ int ns_put_answer(struct names_batch *b, uint64_t ino, struct err *e)
 	r = ns_answer_row_encode(&key, &row, &value);
 	if (r == 0)
 		r = names_put(b, key.bytes, key.len_bytes, value.data, value.len_bytes);
-	return r < 0 ? err_set(e, r, "row of an answer") : 0;
+	return r < 0 ? err_because(e, r, "row of an answer") : 0;
 }
 
 int ns_was_done(struct ns *ns, const struct ns_asked *asked, uint64_t *ret_ino, struct err *e)

@@ -190,7 +190,7 @@ static int bury_stream(struct pool *p, struct stream *s, struct err *e)
 	if (r == 0)
 		r = meta_batch_delete(p->meta, names, &mark);
 	if (r < 0)
-		err_set(e, r, "stream of a deleted disk");
+		err_because(e, r, "stream of a deleted disk");
 	else
 		r = meta_commit(p->meta, names, 0, e);
 	if (names)

@@ -71,7 +71,7 @@ int cache_open(const struct cache_options *o, struct cache **ret_cache, struct e
 		r = cache_map_open(c, c->dir_count);
 	if (r < 0) {
 		free_cache(c);
-		return err_set(e, r, "cache");
+		return err_because(e, r, "cache");
 	}
 	*ret_cache = c;
 	return 0;

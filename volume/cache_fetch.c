@@ -249,7 +249,7 @@ static int read_present(struct reading *rd, uint32_t id, struct err *e)
 	mutex_lock(&c->lock);
 	cache_unpin(c, id);
 	if (r == -ENOMEM)
-		return err_set(e, r, "reading a chunk");
+		return err_because(e, r, "reading a chunk");
 	if (r < 0) { /* the next round fetches it */
 		cache_drop_locked(c, rd->s, rd->offset_bytes, len_bytes);
 		rd->distrust = true;

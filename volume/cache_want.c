@@ -285,7 +285,7 @@ int cache_start(struct cache *c, struct err *e)
 	if (r == 0)
 		return 0;
 	cache_stop(c);
-	return err_set(e, r, "starting threads that fetch");
+	return err_because(e, r, "starting threads that fetch");
 }
 
 void cache_stop(struct cache *c)

@@ -274,7 +274,7 @@ int checkpoint_commit(struct checkpoint *c, struct err *e)
 		if (r == 0 && !so->written)
 			r = put_state_row(c, so);
 	if (r < 0)
-		return err_set(e, r, "checkpoint rows");
+		return err_because(e, r, "checkpoint rows");
 	r = meta_commit(c->pool->meta, c->batch, 0, e);
 	if (r < 0)
 		return r;
@@ -307,7 +307,7 @@ static int stage_dropped(struct checkpoint *c, struct err *e)
 		if (d->frozen_in)
 			r = meta_batch_delete(c->pool->meta, c->batch, &key);
 	}
-	return r < 0 ? err_set(e, r, "dropped layers") : 0;
+	return r < 0 ? err_because(e, r, "dropped layers") : 0;
 }
 
 /* SCOs whose row is behind for other reasons than their counts. */
@@ -319,7 +319,7 @@ static int stage_sco_rows(struct checkpoint *c, struct err *e)
 
 	r = sco_table_list(c->pool->scos, 0, &list, &count);
 	if (r < 0)
-		return err_set(e, r, "SCO rows");
+		return err_because(e, r, "SCO rows");
 	for (size_t i = 0; i < count && r == 0; i++) {
 		struct sco *s = list[i];
 		bool behind;
@@ -390,7 +390,7 @@ static int make_logs_durable(struct checkpoint *c, struct err *e)
 	int r = pool_streams(c->pool, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "checkpoint");
+		return err_because(e, r, "checkpoint");
 	for (size_t i = 0; MUTANT(MUTANT_CHECKPOINT_LSN_LATE) && i < c->mark_count; i++)
 		c->marks[i].lsn = stream_last_lsn(c->marks[i].stream);
 	for (size_t i = 0; i < count && r == 0 && !MUTANT(MUTANT_CHECKPOINT_AHEAD); i++)
@@ -474,7 +474,7 @@ static int commit_marks(struct checkpoint *c, struct err *e)
 	}
 	mutex_unlock(&p->dropped_lock);
 	if (r < 0)
-		err_set(e, r, "checkpoint marks");
+		err_because(e, r, "checkpoint marks");
 	else if (changed)
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (batch)
@@ -537,7 +537,7 @@ static int stage(struct checkpoint *c, struct err *e)
 	if (r == 0)
 		r = objects_dirty(c->pool, &dirty, &count);
 	if (r < 0)
-		return err_set(e, r, "staging");
+		return err_because(e, r, "staging");
 	for (size_t i = 0; i < count; i++) {
 		if (r == 0)
 			r = stage_object(c, dirty[i]->id, e);
@@ -657,7 +657,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	freeze_dropped(p);
 	r = read_marks(&c);
 	if (r < 0)
-		err_set(e, r, "checkpoint");
+		err_because(e, r, "checkpoint");
 	if (r == 0)
 		r = freeze_switch(&c, e);
 	if (r == 0)

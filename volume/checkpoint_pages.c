@@ -120,7 +120,7 @@ int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, st
 	if (r == 0)
 		r = put_page(c, &key, sp);
 	if (r < 0)
-		return err_set(e, r, "page of layer %" PRIu64, sp->layer->id);
+		return err_because(e, r, "page of layer %" PRIu64, sp->layer->id);
 	count_mapped(c, layer_owner(sp->layer), ps.after - ps.before);
 	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
 	return checkpoint_commit_if_full(c, e);
@@ -214,7 +214,7 @@ static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struc
 	if (r == 0)
 		r = meta_batch_put(c->pool->meta, c->batch, &key, &c->value);
 	if (r < 0)
-		return err_set(e, r, "zeros of layer %" PRIu64, l->id);
+		return err_because(e, r, "zeros of layer %" PRIu64, l->id);
 	count_mapped(c, layer_owner(l), -below);
 	return checkpoint_commit_if_full(c, e);
 }

@@ -261,7 +261,7 @@ static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 	int r = keep_reading(p, &plan), cleaned = 0;
 
 	if (r < 0)
-		err_set(e, r, "reading ahead");
+		err_because(e, r, "reading ahead");
 	for (size_t i = 0; i < v->chosen && r == 0; i++) {
 		uint64_t moved;
 
@@ -290,7 +290,7 @@ static int clean_round(struct pool *p, struct err *e)
 
 	r = sco_table_list(p->scos, 0, &scos, &count);
 	if (r < 0)
-		return err_set(e, r, "cleaning");
+		return err_because(e, r, "cleaning");
 	v.victims = calloc(count + 1, sizeof(*v.victims));
 	if (!v.victims) {
 		sco_list_free(p->scos, scos, count);
@@ -379,7 +379,7 @@ static int clean_far(struct pool *p, struct err *e)
 		return 0;
 	r = sco_table_list(p->scos, 0, &scos, &count);
 	if (r < 0)
-		return err_set(e, r, "cleaning");
+		return err_because(e, r, "cleaning");
 	count_far(p, scos, count, &v);
 	sco_list_free(p->scos, scos, count);
 	if (v.chosen && too_much_far(p, &v))

@@ -96,7 +96,7 @@ static int live_layer_new(struct layer_switch *s, struct err *e)
 		return r;
 	r = map_layer_new(o->pool->map, id, s->onto, CLUSTER_MAX, 0, &s->live);
 	if (r < 0)
-		return err_set(e, r, "layer");
+		return err_because(e, r, "layer");
 	layer_set_owner(s->live, o->id);
 	__atomic_store_n(&s->live->stuck, &o->stream->stuck, __ATOMIC_RELAXED);
 	return 0;

@@ -20,7 +20,7 @@ static int block_refill(struct pool *p, enum counter_id id, struct err *e)
 	if (r == 0)
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	else
-		err_set(e, r, "counter %d", (int)id);
+		err_because(e, r, "counter %d", (int)id);
 	buf_done(&value);
 	if (batch)
 		meta_batch_free(p->meta, batch);

@@ -27,12 +27,12 @@ static int label_write(struct flash *flash, unsigned int index, const char *path
 	cache_label_encode(&label, bytes);
 	r = env_open(flash->env, path, ENV_WRITE | ENV_CREATE | ENV_EXCL, &f);
 	if (r < 0)
-		return err_set(e, r, "creating '%s'", path);
+		return err_because(e, r, "creating '%s'", path);
 	r = env_pwrite(flash->env, f, bytes, sizeof(bytes), 0);
 	if (r == 0)
 		r = env_fdatasync(flash->env, f);
 	env_close(flash->env, f);
-	return r < 0 ? err_set(e, r, "writing '%s'", path) : 0;
+	return r < 0 ? err_because(e, r, "writing '%s'", path) : 0;
 }
 
 static int label_check(struct flash *flash, unsigned int index, const char *path, struct err *e)
@@ -99,18 +99,18 @@ static int dir_open(struct flash *flash, unsigned int index, const struct flash_
 	}
 	r = env_mkdir(flash->env, d->path);
 	if (r < 0 && r != -EEXIST)
-		return err_set(e, r, "making '%s'", d->path);
+		return err_because(e, r, "making '%s'", d->path);
 	r = sync_parent(flash, d->path);
 	if (r < 0)
-		return err_set(e, r, "syncing the directory above '%s'", d->path);
+		return err_because(e, r, "syncing the directory above '%s'", d->path);
 	r = env_mkdir(flash->env, d->sco_path);
 	if (r < 0 && r != -EEXIST)
-		return err_set(e, r, "making '%s'", d->sco_path);
+		return err_because(e, r, "making '%s'", d->sco_path);
 	r = label_write(flash, index, label, e);
 	if (r < 0)
 		return r;
 	r = env_sync_dir(flash->env, d->path);
-	return r < 0 ? err_set(e, r, "syncing '%s'", d->path) : 0;
+	return r < 0 ? err_because(e, r, "syncing '%s'", d->path) : 0;
 }
 
 int flash_open(struct env *env, const struct uuid *pool, const struct flash_dir_option *dirs,
@@ -393,7 +393,7 @@ int flash_delete(struct flash *flash, uint32_t dir, uint32_t stream, uint64_t sc
 		return err_set(e, -ENOMEM, "path of a SCO");
 	r = env_unlink(flash->env, path);
 	if (r < 0 && r != -ENOENT)
-		return err_set(e, r, "removing '%s'", path);
+		return err_because(e, r, "removing '%s'", path);
 	flash_account(flash, dir, len_bytes, 0);
 	return 0;
 }
@@ -411,7 +411,7 @@ int flash_sync_names(struct flash *flash, uint32_t dir, struct err *e)
 {
 	int r = env_sync_dir(flash->env, flash->dirs[dir].sco_path);
 
-	return r < 0 ? err_set(e, r, "syncing '%s'", flash->dirs[dir].sco_path) : 0;
+	return r < 0 ? err_because(e, r, "syncing '%s'", flash->dirs[dir].sco_path) : 0;
 }
 
 struct list_context {

@@ -70,7 +70,7 @@ int flash_remove_old_stock(struct flash *flash, uint32_t dir, struct err *e)
 			return err_set(e, -ENOMEM, "stock");
 		r = env_unlink(flash->env, path);
 		if (r < 0)
-			return err_set(e, r, "removing '%s'", path);
+			return err_because(e, r, "removing '%s'", path);
 	}
 	return r < 0 ? err_set(e, r, "listing '%s': %s", at, err_name(r)) : 0;
 }
@@ -219,12 +219,12 @@ int flash_fill_stock(struct flash *flash, struct err *e)
 	r = env_open(flash->env, path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL | ENV_DIRECT,
 		     &s.file);
 	if (r < 0)
-		return err_set(e, r, "creating '%s'", path);
+		return err_because(e, r, "creating '%s'", path);
 	flash_account(flash, s.dir, 0, len_bytes);
 	r = write_zeros(flash, s.file, len_bytes);
 	if (r < 0) {
 		discard(flash, &s, len_bytes);
-		return err_set(e, r, "writing '%s'", path);
+		return err_because(e, r, "writing '%s'", path);
 	}
 	GUARD(&flash->lock);
 	flash->stock[flash->stock_count++] = s; /* one thread fills: there is room */

@@ -42,7 +42,7 @@ int pool_flush_streams(struct pool *p, struct err *e)
 
 	r = pool_streams(p, &list, &count);
 	if (r < 0)
-		return err_set(e, r, "flushing");
+		return err_because(e, r, "flushing");
 	for (size_t i = 0; i < count; i++) {
 		if (!stream_is_dirty(list[i]))
 			continue;
@@ -269,7 +269,7 @@ static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
 
 	r = sco_table_list_unsealed(p->scos, &list, &count);
 	if (r < 0)
-		return err_set(e, r, "sealing");
+		return err_because(e, r, "sealing");
 	for (size_t i = 0; i < count; i++) {
 		if (!leftovers_too && sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
 			continue;

@@ -25,7 +25,7 @@ int freeze_new(struct object *o, struct freeze **ret_freeze, struct err *e)
 		/* Its parent is settled, for no other call freezes meanwhile. */
 		r = map_layer_new(o->pool->map, id, o->layer, CLUSTER_MAX, 0, &f->new);
 		if (r < 0)
-			err_set(e, r, "freezing");
+			err_because(e, r, "freezing");
 	}
 	if (r < 0) {
 		free(f->member);

@@ -29,7 +29,7 @@ static int write_direct(const struct reservation *res, const struct io_change *c
 		return r;
 	counter_inc(&p->metrics.direct_writes);
 	r = env_pwrite(p->env, file, c->src, len, (uint64_t)res->slot * CLUSTER_BYTES);
-	return r < 0 ? err_set(e, r, "writing to SCO %" PRIu64, res->sco->number) : 0;
+	return r < 0 ? err_because(e, r, "writing to SCO %" PRIu64, res->sco->number) : 0;
 }
 
 /* Bytes and checksums into the places reserved. */

@@ -95,7 +95,7 @@ int life_put_live_layer(struct pool *p, struct meta_batch *batch, uint64_t objec
 	row.live_layer = layer;
 	r = life_put_object(p, batch, object, &row);
 	object_row_done(&row);
-	return r < 0 ? err_set(e, r, "object %" PRIu64, object) : 0;
+	return r < 0 ? err_because(e, r, "object %" PRIu64, object) : 0;
 }
 
 int life_new_disk_stream(struct pool *p, struct meta_batch *batch, uint64_t owner,
@@ -112,6 +112,6 @@ int life_new_disk_stream(struct pool *p, struct meta_batch *batch, uint64_t owne
 		return err_set(e, -ENOSPC, "stream numbers are used up");
 	r = life_put_stream(p, batch, (uint32_t)id, &row);
 	if (r < 0)
-		return err_set(e, r, "stream row");
+		return err_because(e, r, "stream row");
 	return pool_stream_add(p, (uint32_t)id, OBJECT_DISK, owner, ret_stream, e);
 }

@@ -384,7 +384,7 @@ static int take_out(struct merge *m, struct err *e)
 	if (r == 0)
 		r = meta_batch_delete(p->meta, names, &gone);
 	if (r < 0) {
-		err_set(e, r, "merging layers");
+		err_because(e, r, "merging layers");
 		goto out;
 	}
 	map_chain_hold_alone(p->map);

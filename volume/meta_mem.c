@@ -426,7 +426,7 @@ static int mem_commit(struct meta *m, struct meta_batch *base, unsigned int flag
 	if (r == 0)
 		r = apply_batch(f, d->sequence, batch, &after);
 	if (r < 0)
-		return err_set(e, r, "metadata commit of %" PRIu64 " rows", batch->count);
+		return err_because(e, r, "metadata commit of %" PRIu64 " rows", batch->count);
 	if (sync_r < 0) {
 		state_set(&d->ghost, after.root, after.sequence);
 		tree_unref(after.root);

@@ -131,7 +131,7 @@ int pack_put(struct pack_maker *m, struct err *e)
 		return r;
 	r = pack_directory_encode(&m->directory, &m->bytes);
 	if (r < 0)
-		return err_set(e, r, "directory of a pack");
+		return err_because(e, r, "directory of a pack");
 	m->row = (struct pack_row){ .len_bytes = m->bytes.len_bytes,
 				    .directory_bytes = (uint32_t)(m->bytes.len_bytes - end_bytes),
 				    .member_count = m->directory.member_count };
@@ -162,7 +162,7 @@ int pack_rows(const struct pack_maker *m, struct meta_batch *names, struct err *
 			r = meta_batch_put(meta, names, &key, &value);
 	}
 	buf_done(&value);
-	return r < 0 ? err_set(e, r, "rows of a pack") : 0;
+	return r < 0 ? err_because(e, r, "rows of a pack") : 0;
 }
 
 void pack_done(struct pack_maker *m)

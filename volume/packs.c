@@ -514,5 +514,5 @@ int pack_adopt(const struct pack_maker *m, struct err *e)
 	pack->row = m->row;
 	for (uint32_t i = 0; i < d->member_count && r == 0; i++)
 		r = add_member(packs, pack, i + 1, &d->members[i]);
-	return r < 0 ? err_set(e, r, "packs") : 0;
+	return r < 0 ? err_because(e, r, "packs") : 0;
 }

@@ -177,7 +177,7 @@ static int lock_pool(struct pool *p, struct err *e)
 	buf_init(&path, 8192);
 	r = buf_printf(&path, "%s/lock", p->dir);
 	if (r < 0)
-		return err_set(e, r, "pool");
+		return err_because(e, r, "pool");
 	r = env_open(p->env, (const char *)path.data, ENV_READ | ENV_WRITE | ENV_CREATE,
 		     &p->lock_file);
 	if (r < 0)
@@ -289,7 +289,7 @@ int pool_put_row(struct pool *p, const struct pool_row *row, struct err *e)
 	if (r == 0)
 		r = meta_batch_put(p->meta, batch, &key, &value);
 	if (r < 0)
-		err_set(e, r, "pool row");
+		err_because(e, r, "pool row");
 	else
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (batch)
@@ -427,7 +427,7 @@ static int open_caches(struct pool *p, struct err *e)
 	if (r == 0)
 		r = map_open(p->meta, &mo, &p->map);
 	p->page_rows.bytes_max = p->options.metadata_cache_bytes / 16;
-	return r < 0 ? err_set(e, r, "caches") : 0;
+	return r < 0 ? err_because(e, r, "caches") : 0;
 }
 
 static void stop_jobs(struct pool *p)
@@ -491,7 +491,7 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = cache_start(p->cache, &unused);
 	if (r < 0) {
 		stop_jobs(p);
-		return err_set(e, r, "starting threads");
+		return err_because(e, r, "starting threads");
 	}
 	return 0;
 }
@@ -564,7 +564,7 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 	r = writeback_init(&p->writeback, p->env, WRITEBACK_DEPTH, p->ring->mem,
 			   p->ring->len_bytes);
 	if (r < 0)
-		return err_set(e, r, "writeback");
+		return err_because(e, r, "writeback");
 	p->dirty_limit_bytes = pool_dirty_limit(p);
 	p->stale_percent = 100; /* nothing is known */
 	p->capacity_bytes = p->options.capacity_bytes;
@@ -643,7 +643,7 @@ static int drain(struct pool *p, struct err *e)
 	int r = pool_streams(p, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "closing");
+		return err_because(e, r, "closing");
 	/* Nothing is left open, so that the next start has nothing to reseal. */
 	for (size_t i = 0; i < count; i++)
 		stream_retire_sco(list[i]);
@@ -722,7 +722,7 @@ static int check_nothing_is_kept_back(struct pool *p, struct err *e)
 	int r = sco_table_list_unsealed(p->scos, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "sync");
+		return err_because(e, r, "sync");
 	for (size_t i = 0; i < count && r == 0; i++)
 		if (sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
 			r = err_set(e, -EUCLEAN,

@@ -17,7 +17,7 @@ static int put_shared_stream(struct pool *p, struct err *e)
 	if (r == 0)
 		r = meta_batch_put(p->meta, batch, &key, &value);
 	if (r < 0)
-		err_set(e, r, "shared stream");
+		err_because(e, r, "shared stream");
 	else
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	if (batch)
@@ -96,7 +96,7 @@ int pool_create(struct env *env, const struct pool_options *o, struct err *e)
 	if (r == 0) {
 		r = env_sync_dir(env, p->dir);
 		if (r < 0)
-			err_set(e, r, "syncing '%s'", p->dir);
+			err_because(e, r, "syncing '%s'", p->dir);
 	}
 	if (r == 0) {
 		r = mark_backend(p, e);

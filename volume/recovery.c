@@ -237,7 +237,7 @@ static int settle_leftovers(struct replay *rp, struct err *e)
 		if (r == 0) {
 			r = env_fdatasync(rp->pool->env, f);
 			if (r < 0)
-				err_set(e, r, "syncing SCO %" PRIu64, s->number);
+				err_because(e, r, "syncing SCO %" PRIu64, s->number);
 		}
 		if (r == 0)
 			r = flash_sync_names(rp->pool->flash, s->dir, e);
@@ -275,7 +275,7 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 		replay_damage(&rp, "found earlier");
 	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);
 	if (r < 0)
-		return err_set(e, r, "recovering stream %u", s->id);
+		return err_because(e, r, "recovering stream %u", s->id);
 	r = recovery_find_ring_start(&rp, old, e);
 	if (r == 0)
 		r = recovery_scan_stream(&rp, e);

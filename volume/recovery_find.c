@@ -306,7 +306,7 @@ static int settle_sealed(struct pool *p, const struct found *f, const struct loo
 	int r = env_fdatasync(p->env, l->file);
 
 	if (r < 0)
-		return err_set(e, r, "syncing SCO %" PRIu64, f->sco);
+		return err_because(e, r, "syncing SCO %" PRIu64, f->sco);
 	return flash_sync_names(p->flash, f->dir, e);
 }
 
@@ -371,7 +371,7 @@ static int take_group(struct pool *p, const struct found *group, size_t count,
 		r = add_sco(p, f, &l, has_row ? &row : NULL);
 		if (r < 0) {
 			env_close(p->env, l.file);
-			return err_set(e, r, "SCO %" PRIu64, f->sco);
+			return err_because(e, r, "SCO %" PRIu64, f->sco);
 		}
 		taken = true;
 	}

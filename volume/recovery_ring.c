@@ -68,7 +68,7 @@ static int each_frame(struct replay *rp, const struct ring_old *old,
 			continue;
 		r = fn(rp, block, &h);
 		if (r < 0)
-			return err_set(e, r, "ring frame %u", i);
+			return err_because(e, r, "ring frame %u", i);
 	}
 	return 0;
 }
@@ -121,7 +121,7 @@ static int batch_flush(struct rewriter *w, struct err *e)
 	r = env_pwrite(p->env, f, w->mem, (size_t)(1 + w->h.cluster_count) * CLUSTER_BYTES,
 		       (uint64_t)w->h.slot * CLUSTER_BYTES);
 	if (r < 0)
-		return err_set(e, r, "writing SCO %" PRIu64, w->sco->number);
+		return err_because(e, r, "writing SCO %" PRIu64, w->sco->number);
 	w->h.entry_count = 0;
 	return 0;
 }
@@ -158,7 +158,7 @@ static int sco_finish(struct rewriter *w, bool keep_open, struct err *e)
 	if (r == 0 && !MUTANT(MUTANT_NO_REWRITE_SYNC)) {
 		r = env_fdatasync(p->env, f);
 		if (r < 0)
-			err_set(e, r, "syncing SCO %" PRIu64, w->sco->number);
+			err_because(e, r, "syncing SCO %" PRIu64, w->sco->number);
 	}
 	if (r == 0)
 		r = flash_sync_names(p->flash, w->sco->dir, e);

@@ -314,7 +314,7 @@ static int scan_batches(struct scan *sc, struct err *e)
 			return r;
 		r = take_batch(sc, block, &h);
 		if (r < 0)
-			return err_set(e, r, "replaying SCO %" PRIu64, sc->s->number);
+			return err_because(e, r, "replaying SCO %" PRIu64, sc->s->number);
 		slot += 1u + h.cluster_count;
 	}
 }

@@ -142,7 +142,7 @@ static int give_up_behind(struct pool *p, struct sco *s, lsn_t end, struct err *
 		mutex_unlock(&p->scos->lock);
 		r = s->crcs ? buf_append(&s->log, k.log.data, k.log.len_bytes) : -ENOMEM;
 		if (r < 0)
-			err_set(e, r, "tables of a SCO");
+			err_because(e, r, "tables of a SCO");
 	}
 	if (r == 0)
 		r = sco_reseal(&p->world, s, end, &version, &dir, &bytes, e);
@@ -165,7 +165,7 @@ static int give_up_all_behind(struct pool *p, const struct restore_plan *plan, s
 	int r = sco_table_list(p->scos, 0, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "SCOs");
+		return err_because(e, r, "SCOs");
 	for (size_t i = 0; i < count && r == 0; i++) {
 		lsn_t end = restore_lsn(plan, list[i]->stream);
 
@@ -400,7 +400,7 @@ static int begin(struct restore *rs, struct pool *p, bool again, struct err *e)
 	if (r == 0) {
 		r = env_sync_dir(rs->env, p->dir);
 		if (r < 0)
-			err_set(e, r, "syncing '%s'", p->dir);
+			err_because(e, r, "syncing '%s'", p->dir);
 	}
 	return r;
 }

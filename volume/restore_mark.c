@@ -36,7 +36,7 @@ static int set_row(struct pool *p, const struct row_key *key, const struct buf *
 		r = value ? meta_batch_put(p->meta, batch, key, value) :
 			    meta_batch_delete(p->meta, batch, key);
 	if (r < 0)
-		err_set(e, r, "rows");
+		err_because(e, r, "rows");
 	else
 		r = meta_commit(p->meta, batch, META_SYNC, e);
 	meta_batch_free(p->meta, batch);
@@ -52,7 +52,7 @@ int restore_set_mark(struct pool *p, const struct root_row *root, struct err *e)
 	buf_init(&value, 4096);
 	if (root)
 		r = root_row_encode(root, &value);
-	r = r < 0 ? err_set(e, r, "rows") : set_row(p, &key, root ? &value : NULL, e);
+	r = r < 0 ? err_because(e, r, "rows") : set_row(p, &key, root ? &value : NULL, e);
 	buf_done(&value);
 	return r;
 }
@@ -72,7 +72,7 @@ int restore_raise_counter(struct pool *p, enum counter_id id, uint64_t next, str
 		row.high_water = next;
 		buf_clear(&value);
 		r = counter_row_encode(&row, &value);
-		r = r < 0 ? err_set(e, r, "rows") : set_row(p, &key, &value, e);
+		r = r < 0 ? err_because(e, r, "rows") : set_row(p, &key, &value, e);
 	}
 	buf_done(&value);
 	return r;

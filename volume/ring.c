@@ -31,7 +31,7 @@ static int look_at_dir(struct env *env, const char *path, struct env_stat *ret_s
 		return err_set(e, r, "opening '%s': %s", path, err_name(r));
 	r = env_stat(env, f, ret_stat);
 	env_close(env, f);
-	return r < 0 ? err_set(e, r, "looking at '%s'", path) : 0;
+	return r < 0 ? err_because(e, r, "looking at '%s'", path) : 0;
 }
 
 /* --- record ------------------------------------------------------------------------------------ */
@@ -55,7 +55,7 @@ static int record_write(struct env *env, const char *pool_dir, const struct ring
 	ring_record_encode(record, bytes);
 	r = env_open(env, temp, ENV_WRITE | ENV_CREATE | ENV_TRUNC, &f);
 	if (r < 0)
-		return err_set(e, r, "creating '%s'", temp);
+		return err_because(e, r, "creating '%s'", temp);
 	r = env_pwrite(env, f, bytes, sizeof(bytes), 0);
 	if (r == 0)
 		r = env_fdatasync(env, f);
@@ -66,7 +66,7 @@ static int record_write(struct env *env, const char *pool_dir, const struct ring
 		r = env_rename(env, temp, path);
 	if (r == 0)
 		r = env_sync_dir(env, pool_dir);
-	return r < 0 ? err_set(e, r, "writing '%s'", path) : 0;
+	return r < 0 ? err_because(e, r, "writing '%s'", path) : 0;
 }
 
 /* -ENOENT: no record, the pool never had a ring. */
@@ -101,7 +101,7 @@ int ring_create_record(struct env *env, const char *pool_dir, const struct uuid 
 	};
 	int r = env_boot_id(env, record.boot_id);
 
-	return r < 0 ? err_set(e, r, "reading the boot id") :
+	return r < 0 ? err_because(e, r, "reading the boot id") :
 		       record_write(env, pool_dir, &record, NULL, e);
 }
 
@@ -147,7 +147,7 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 			r == -ENOENT ? "" : err_name(r));
 	r = env_stat(old->env, old->file, &st);
 	if (r < 0)
-		return err_set(e, r, "looking at '%s'", old->path);
+		return err_because(e, r, "looking at '%s'", old->path);
 	if (st.uid != record->uid)
 		return err_set(e, -EPERM, "ring '%s' has another owner", old->path);
 	if (st.mode & 022)
@@ -163,7 +163,7 @@ static int old_map(struct ring_old *old, const struct ring_record *record, struc
 	old->len_bytes = (size_t)st.size_bytes;
 	r = env_map_shared(old->env, old->file, old->len_bytes, &mem);
 	if (r < 0)
-		return err_set(e, r, "mapping '%s'", old->path);
+		return err_because(e, r, "mapping '%s'", old->path);
 	old->mem = mem;
 	return 0;
 }
@@ -188,7 +188,7 @@ static int find_old(struct env *env, const struct ring_options *options, struct 
 		return err_set(e, -EUCLEAN, "ring record belongs to another pool");
 	r = env_boot_id(env, boot);
 	if (r < 0)
-		return err_set(e, r, "reading the boot id");
+		return err_because(e, r, "reading the boot id");
 	if (record.clean || strcmp(boot, record.boot_id) != 0) {
 		*ret_old = NULL;
 		return 0;
@@ -271,7 +271,7 @@ static int ring_create_file(struct ring *ring, const char *prefix, const char *d
 
 	r = env_space(ring->env, dir, &space);
 	if (r < 0)
-		return err_set(e, r, "looking at '%s'", dir);
+		return err_because(e, r, "looking at '%s'", dir);
 	if (space.free_bytes < 2 * ring->len_bytes)
 		return err_set(e, -ENOSPC,
 			       "'%s' has no room for the ring: %" PRIu64
@@ -284,14 +284,14 @@ static int ring_create_file(struct ring *ring, const char *prefix, const char *d
 	r = env_open(ring->env, ring->path, ENV_READ | ENV_WRITE | ENV_CREATE | ENV_EXCL,
 		     &ring->file);
 	if (r < 0)
-		return err_set(e, r, "creating '%s'", ring->path);
+		return err_because(e, r, "creating '%s'", ring->path);
 	/* In full: a hole in a tmpfs that fills up later would be SIGBUS in the write path. */
 	r = env_fallocate(ring->env, ring->file, 0, ring->len_bytes);
 	if (r < 0) {
 		env_close(ring->env, ring->file);
 		ring->file = NULL;
 		(void)env_unlink(ring->env, ring->path);
-		return err_set(e, r, "allocating the ring '%s'", ring->path);
+		return err_because(e, r, "allocating the ring '%s'", ring->path);
 	}
 	return 0;
 }
@@ -313,7 +313,7 @@ static int ring_write_header(struct ring *ring, const struct ring_options *optio
 	memcpy(h.boot_id, ring->record.boot_id, sizeof(h.boot_id));
 	r = env_stat(ring->env, ring->file, &st);
 	if (r < 0)
-		return err_set(e, r, "looking at '%s'", ring->path);
+		return err_because(e, r, "looking at '%s'", ring->path);
 	h.pool_dir_dev = dir->dev;
 	h.pool_dir_ino = dir->ino;
 	ring->record.uid = st.uid;
@@ -392,7 +392,7 @@ static int ring_make(struct ring *ring, const struct ring_options *options, stru
 	env_random(ring->env, &ring->record.nonce, sizeof(ring->record.nonce));
 	r = env_boot_id(ring->env, ring->record.boot_id);
 	if (r < 0)
-		return err_set(e, r, "reading the boot id");
+		return err_because(e, r, "reading the boot id");
 	r = -ENOSPC;
 	if (has_shm)
 		r = ring_create_file(ring, prefix, options->shm_dir, e);
@@ -406,7 +406,7 @@ static int ring_make(struct ring *ring, const struct ring_options *options, stru
 		return r;
 	r = env_map_shared(ring->env, ring->file, ring->len_bytes, &mem);
 	if (r < 0)
-		return err_set(e, r, "mapping '%s'", ring->path);
+		return err_because(e, r, "mapping '%s'", ring->path);
 	ring->mem = mem;
 	r = ring_write_header(ring, options, &dir, e);
 	if (r < 0)

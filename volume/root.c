@@ -158,7 +158,7 @@ int root_condemn(struct root_builder *b, const char *name, struct err *e)
 {
 	int r = name[0] ? upload_condemn_name(b->pool, b->names, b->number, name) : 0;
 
-	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
+	return r < 0 ? err_because(e, r, "condemning '%s'", name) : 0;
 }
 
 static int try_name(struct root_builder *b, const char *name, struct err *e)
@@ -166,7 +166,7 @@ static int try_name(struct root_builder *b, const char *name, struct err *e)
 	int r = upload_condemn_name(b->pool, b->tried, b->number, name);
 
 	b->any_tried |= r == 0;
-	return r < 0 ? err_set(e, r, "putting '%s'", name) : 0;
+	return r < 0 ? err_because(e, r, "putting '%s'", name) : 0;
 }
 
 static int put_by_itself(struct root_builder *b, const struct buf *bytes,

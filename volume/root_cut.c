@@ -90,7 +90,7 @@ static int cut_stream(struct root_builder *b, struct stream *s, struct err *e)
 	int r = sco_table_list(p->scos, s->id, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "manifest");
+		return err_because(e, r, "manifest");
 	*cut = (struct stream_cut){ .damaged = stream_keeps_all(s),
 				    .checkpoint_lsn = s->checkpoint_lsn };
 	*m = (struct manifest){ .pool = p->uuid,
@@ -112,7 +112,7 @@ static int cut_stream(struct root_builder *b, struct stream *s, struct err *e)
 			list[i] = NULL;
 	}
 	sco_list_free(p->scos, list, count);
-	return r < 0 ? err_set(e, r, "manifest") : 0;
+	return r < 0 ? err_because(e, r, "manifest") : 0;
 }
 
 int root_cut(struct root_builder *b, struct err *e)
@@ -122,7 +122,7 @@ int root_cut(struct root_builder *b, struct err *e)
 	int r = pool_streams(b->pool, &streams, &count);
 
 	if (r < 0)
-		return err_set(e, r, "root");
+		return err_because(e, r, "root");
 	stream_sort(streams, count);
 	b->streams = calloc(count + 1, sizeof(*b->streams));
 	r = b->streams ? 0 : err_set(e, -ENOMEM, "root");

@@ -49,7 +49,7 @@ static int write_header(struct stream_world *w, struct env_file *file, const str
 	}
 	sco_header_encode(&h, block);
 	r = env_pwrite(w->env, file, block, BLOCK_BYTES, 0);
-	return r < 0 ? err_set(e, r, "writing the header of SCO %" PRIu64, s->number) : 0;
+	return r < 0 ? err_because(e, r, "writing the header of SCO %" PRIu64, s->number) : 0;
 }
 
 /* A file that was written before; the header first, so that its new name never has an old one. */
@@ -270,7 +270,7 @@ static int image_write(struct stream_world *w, struct env_file *f, const struct 
 	r = env_pwrite(w->env, f, image->bytes, image->len_bytes, image->table_offset_bytes);
 	if (r == 0) /* a hard link on the backend must have just these bytes */
 		r = env_truncate(w->env, f, image->file_bytes);
-	return r < 0 ? err_set(e, r, "writing an index") : 0;
+	return r < 0 ? err_because(e, r, "writing an index") : 0;
 }
 
 /* From here on it is sealed; its tables in RAM go with the last reference (sco_unref). */
@@ -334,7 +334,7 @@ int sco_seal(struct stream_world *w, const struct sco_to_seal *scos, unsigned in
 	}
 	r = MUTANT(MUTANT_NO_SEAL_SYNC) ? 0 : env_fdatasync_all(w->env, files, written);
 	if (r < 0) /* nobody knows which one it was */
-		return err_set(e, r, "syncing the indices of %u SCOs", written);
+		return err_because(e, r, "syncing the indices of %u SCOs", written);
 	for (unsigned int i = 0; i < written; i++) {
 		struct sco *s = sealing[i].sco;
 
@@ -373,7 +373,7 @@ static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, st
 		r = env_pwrite(w->env, to, chunk, (size_t)count * CLUSTER_BYTES,
 			       (uint64_t)slot * CLUSTER_BYTES);
 		if (r < 0)
-			return err_set(e, r, "copying a SCO");
+			return err_because(e, r, "copying a SCO");
 		slot += count;
 	}
 	return 0;
@@ -404,7 +404,7 @@ int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_
 	if (r == 0 && !MUTANT(MUTANT_NO_SEAL_SYNC)) {
 		r = env_fdatasync(w->env, f);
 		if (r < 0)
-			err_set(e, r, "syncing a copy");
+			err_because(e, r, "syncing a copy");
 	}
 	if (r == 0)
 		r = flash_sync_names(w->flash, dir, e);

@@ -396,7 +396,7 @@ static int put_again(struct pool *p, uint64_t object, uint64_t number, struct sn
 	int r = names ? life_put_snapshot(p, names, object, number, row) : -ENOMEM;
 
 	if (r < 0)
-		err_set(e, r, "changing a snapshot");
+		err_because(e, r, "changing a snapshot");
 	else
 		r = meta_commit(p->meta, names, META_SYNC, e);
 	meta_batch_free(p->meta, names);
@@ -462,7 +462,7 @@ int snapshot_delete(struct pool *p, uint64_t object, const char *name, struct er
 	key = row_key_2u64(ROW_SNAPSHOT, object, number);
 	r = names ? meta_batch_delete(p->meta, names, &key) : -ENOMEM;
 	if (r < 0)
-		err_set(e, r, "deleting snapshot '%s'", name);
+		err_because(e, r, "deleting snapshot '%s'", name);
 	else
 		r = meta_commit(p->meta, names, META_SYNC, e);
 	meta_batch_free(p->meta, names);

@@ -388,7 +388,7 @@ int store_exam_run(struct backend *b, struct env *env, const struct store_exam_o
 	for (size_t i = 0; i < ARRAY_SIZE(steps) && r == 0 && !x.hopeless; i++)
 		r = run_step(&x, i);
 	free(x.bytes);
-	return r < 0 ? err_set(e, r, "examining a store") : 0;
+	return r < 0 ? err_because(e, r, "examining a store") : 0;
 }
 
 int store_examine(struct env *env, const char *url, const struct store_exam_options *options,

@@ -52,7 +52,7 @@ static int measure(struct exam *x, struct runner *runners, bool gets, uint64_t *
 		runners[i].until_ns = start_ns + x->options.speed_ns;
 		r = thread_start("exam", run, &runners[i], &runners[i].thread);
 		if (r < 0)
-			err_set(e, r, "starting a thread");
+			err_because(e, r, "starting a thread");
 	}
 	for (unsigned int i = 0; i < x->options.threads && runners[i].thread; i++) {
 		thread_join(TAKE_PTR(runners[i].thread));

@@ -717,7 +717,7 @@ static int commit_until(struct stream *s, lsn_t lsn, uint64_t released, struct e
 		}
 	}
 	mutex_unlock(&s->lock);
-	return r < 0 ? err_set(e, r, "stream %u cannot be made durable", s->id) : 0;
+	return r < 0 ? err_because(e, r, "stream %u cannot be made durable", s->id) : 0;
 }
 
 int stream_sync(struct stream *s, lsn_t lsn, struct err *e)

@@ -74,7 +74,7 @@ int upload_condemn(struct pool *p, struct meta_batch *names, const struct sco *s
 	r = upload_condemn_name(p, names,
 				MUTANT(MUTANT_CONDEMNED_BY_CUT) ? p->root_number + 1 : root_next(p),
 				name);
-	return r < 0 ? err_set(e, r, "condemning '%s'", name) : 0;
+	return r < 0 ? err_because(e, r, "condemning '%s'", name) : 0;
 }
 
 /* --- SCOs -------------------------------------------------------------------------------------- */
@@ -258,7 +258,7 @@ static int upload_scos(struct pool *p, struct err *e)
 
 	r = sco_table_list(p->scos, 0, &list, &count);
 	if (r < 0)
-		return err_set(e, r, "upload");
+		return err_because(e, r, "upload");
 	for (size_t i = 0; i < count; i++)
 		if (wants_upload(p, list[i])) {
 			struct sco *s = list[i];
@@ -341,7 +341,7 @@ static int fill_all_scos(struct pool *p, struct err *e)
 	int r = pool_streams(p, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "upload");
+		return err_because(e, r, "upload");
 	for (size_t i = 0; i < count; i++)
 		stream_retire_sco(list[i]);
 	free(list);
@@ -358,7 +358,7 @@ static int give_back_spares(struct pool *p, struct err *e)
 	int r = pool_streams(p, &list, &count);
 
 	if (r < 0)
-		return err_set(e, r, "upload");
+		return err_because(e, r, "upload");
 	for (size_t i = 0; i < count; i++) {
 		lsn_t last = stream_last_lsn(list[i]);
 

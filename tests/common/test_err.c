@@ -21,6 +21,18 @@ START_TEST(without_a_place_for_it_only_the_code_travels)
 {
 	ck_assert_int_eq(err_set(NULL, -EIO, "x"), -EIO);
 	ck_assert_int_eq(err_wrap(NULL, -EIO, "x"), -EIO);
+	ck_assert_int_eq(err_because(NULL, -EIO, "x"), -EIO);
+}
+END_TEST
+
+START_TEST(a_cause_is_the_name_of_the_code_whatever_was_said_before)
+{
+	struct err e = { 0 };
+
+	(void)err_set(&e, -EIO, "of an earlier try");
+	ck_assert_int_eq(err_because(&e, -ENOSPC, "writing '%s'", "a"), -ENOSPC);
+	ck_assert_int_eq(e.code, -ENOSPC);
+	ck_assert_str_eq(e.message, "writing 'a': No space left on device");
 }
 END_TEST
 
@@ -119,6 +131,7 @@ int main(void)
 
 	tcase_add_test(t, set_records_code_and_message_and_returns_the_code);
 	tcase_add_test(t, without_a_place_for_it_only_the_code_travels);
+	tcase_add_test(t, a_cause_is_the_name_of_the_code_whatever_was_said_before);
 	tcase_add_test(t, wrap_puts_what_was_done_before_the_cause);
 	tcase_add_test(t, wrap_of_a_wordless_error_names_its_code);
 	tcase_add_test(t, long_messages_are_cut_and_keep_their_beginning);
