@@ -401,13 +401,15 @@ struct prune {
 static int decide(const struct snapshot_info *list, size_t count, bool *ret_goes)
 {
 	struct retention_item *items = calloc(count, sizeof(*items));
+	struct retention rule;
 	size_t n = 0, at = 0;
-	int r;
+	int r = retention_parse(RETENTION_DEFAULT, &rule, NULL);
 
 	for (size_t i = 0; i < count && items; i++)
 		if (!list[i].sticky && retention_moment(list[i].name, &items[n].seconds))
 			ret_goes[i] = ++n > 0;
-	r = items ? retention_decide(items, n, time(NULL)) : -ENOMEM;
+	if (r == 0)
+		r = items ? retention_decide(&rule, items, n, time(NULL)) : -ENOMEM;
 	for (size_t i = 0; i < count && r == 0; i++)
 		if (ret_goes[i])
 			ret_goes[i] = !items[at++].keep;

@@ -192,19 +192,20 @@ pruning_leaves_what_the_rule_keeps() {
 	a_disk t1.raw
 	a_disk dir/t2.raw
 	snap create --name 2020-01-06T100000Z --sticky t1.raw >/dev/null
+	snap create --name 2020-01-06T110000Z dir/t2.raw >/dev/null
 	snap create --name 2020-01-06T120000Z t1.raw dir/t2.raw >/dev/null
 	snap create --name 2020-01-06T120000Z-2 t1.raw >/dev/null
 	snap create --name mine t1.raw >/dev/null
 	snap create --name "$now" t1.raw >/dev/null
-	same "$(snap prune --dry-run dir)" "would delete /dir/t2.raw@2020-01-06T120000Z"
+	same "$(snap prune --dry-run dir)" "would delete /dir/t2.raw@2020-01-06T110000Z"
 	same "$(snap prune --dry-run "$mnt" | wc -l)" 3
 	same "$(names_of t1.raw | wc -w)" 5
 	same "$(snap prune t1.raw | sort)" "deleted /t1.raw@2020-01-06T120000Z
 deleted /t1.raw@2020-01-06T120000Z-2"
 	same "$(names_of t1.raw)" "2020-01-06T100000Z mine $now"
-	same "$(names_of dir/t2.raw)" 2020-01-06T120000Z
-	same "$(json "$(snap prune --json "$pool")" 'len(d["deleted"]), d["kept"], d["dry_run"]')" "(1, 3, False)"
-	same "$(names_of dir/t2.raw)" ""
+	same "$(names_of dir/t2.raw | wc -w)" 2
+	same "$(json "$(snap prune --json "$pool")" 'len(d["deleted"]), d["kept"], d["dry_run"]')" "(1, 4, False)"
+	same "$(names_of dir/t2.raw)" 2020-01-06T120000Z # the youngest
 	exits 2 "$vpool" snapshot list t1.raw --dry-run
 	exits 4 "$vpool" snapshot prune none.raw
 	snap sticky t1.raw 2020-01-06T100000Z off

@@ -12,6 +12,14 @@
 
 static struct retention_item items[COUNT_MAX];
 static size_t count;
+static struct retention rule;
+
+static void take_rule(const char *text)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(retention_parse(text, &rule, &e) == 0, "%s", e.message);
+}
 
 static void add(int64_t seconds)
 {
@@ -22,6 +30,7 @@ static void add(int64_t seconds)
 static void begin(void)
 {
 	count = 0;
+	take_rule(RETENTION_DEFAULT);
 }
 
 /* What is not kept is gone. */
@@ -29,7 +38,7 @@ static size_t prune(struct retention_item *list, size_t list_count, int64_t now)
 {
 	size_t left = 0;
 
-	ck_assert_int_eq(retention_decide(list, list_count, now), 0);
+	ck_assert_int_eq(retention_decide(&rule, list, list_count, now), 0);
 	for (size_t i = 0; i < list_count; i++)
 		if (list[i].keep)
 			list[left++] = list[i];
@@ -64,7 +73,7 @@ START_TEST(a_table_of_ages_is_decided)
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		add(NOW - rows[i].ago);
-	ck_assert_int_eq(retention_decide(items, count, NOW), 0);
+	ck_assert_int_eq(retention_decide(&rule, items, count, NOW), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		ck_assert_msg(items[i].keep == rows[i].keep, "row %zu", i);
 }
@@ -76,13 +85,13 @@ START_TEST(the_order_does_not_matter)
 
 	for (int64_t i = 0; i < 300; i++)
 		add(NOW - i * 5 * HOUR);
-	ck_assert_int_eq(retention_decide(items, count, NOW), 0);
+	ck_assert_int_eq(retention_decide(&rule, items, count, NOW), 0);
 	for (size_t i = 0; i < 300; i++)
 		expected[i] = items[i].keep;
 	count = 0;
 	for (int64_t i = 299; i >= 0; i--)
 		add(NOW - i * 5 * HOUR);
-	ck_assert_int_eq(retention_decide(items, count, NOW), 0);
+	ck_assert_int_eq(retention_decide(&rule, items, count, NOW), 0);
 	for (size_t i = 0; i < 300; i++)
 		ck_assert(items[299 - i].keep == expected[i]);
 }
@@ -110,12 +119,100 @@ START_TEST(pruning_all_the_time_leaves_what_pruning_once_would)
 }
 END_TEST
 
-START_TEST(none_and_one_are_decided)
+START_TEST(the_youngest_stays_whatever_its_age)
 {
-	ck_assert_int_eq(retention_decide(items, 0, NOW), 0);
-	add(NOW - 20 * DAY);
-	ck_assert_int_eq(retention_decide(items, 1, NOW), 0);
-	ck_assert(items[0].keep);
+	ck_assert_int_eq(retention_decide(&rule, items, 0, NOW), 0);
+	add(NOW - 500 * DAY);
+	add(NOW - 400 * DAY);
+	ck_assert_int_eq(retention_decide(&rule, items, count, NOW), 0);
+	ck_assert(!items[0].keep && items[1].keep);
+}
+END_TEST
+
+/* Each rule by itself, of one snapshot every half hour for 50 days. */
+START_TEST(each_part_of_a_rule_keeps_its_own)
+{
+	static const struct {
+		const char *rule;
+		size_t kept;
+	} rows[] = {
+		{ "all:1", 25 }, /* midnight to noon */
+		{ "all:forever", 2400 },
+		{ "hourly:1d", 13 },
+		{ "hourly:2d", 37 },
+		{ "daily:10", 10 },
+		{ "weekly:4w", 5 },  /* of which the oldest is cut */
+		{ "monthly:1y", 3 }, /* 50 days reach into October and September */
+		{ "all:1d monthly:1y", 27 },
+		{ "monthly:1y hourly:1", 15 },
+	};
+
+	for (int64_t i = 0; i < 2400; i++)
+		add(NOW - i * HOUR / 2);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		size_t kept = 0;
+
+		take_rule(rows[i].rule);
+		ck_assert_int_eq(retention_decide(&rule, items, count, NOW), 0);
+		for (size_t n = 0; n < count; n++)
+			kept += items[n].keep;
+		ck_assert_msg(kept == rows[i].kept, "'%s' keeps %zu", rows[i].rule, kept);
+	}
+}
+END_TEST
+
+START_TEST(a_rule_is_told_as_it_is_read)
+{
+	static const char *const good[][2] = {
+		{ RETENTION_DEFAULT, RETENTION_DEFAULT },
+		{ "daily:4w", "daily:28d" },
+		{ "weekly:1y  all:3", "all:3d weekly:366d" },
+		{ "monthly:forever hourly:1d", "hourly:1d monthly:forever" },
+	};
+	static const char *const bad[] = {
+		"",
+		" ",
+		"all",
+		"all:",
+		"all:0",
+		"all:-1",
+		"all:1h",
+		"all:1dd",
+		"every:1",
+		"all:1,daily:2",
+		"all:1 all:2",
+		"all:99999999y",
+		"all:99999999999999999999999",
+		"ALL:1",
+		":1",
+		"all:forever1",
+		" all:1",
+	};
+	char text[RETENTION_TEXT_BYTES];
+	struct err e;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		take_rule(good[i][0]);
+		ck_assert_str_eq(retention_format(&rule, text), good[i][1]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(retention_parse(bad[i], &rule, &e) == -EINVAL, "'%s'", bad[i]);
+	take_rule("all:1000000 hourly:1000000 daily:1000000 weekly:1000000 monthly:1000000");
+	(void)retention_format(&rule, text);
+}
+END_TEST
+
+START_TEST(a_clock_that_jumps_ahead_is_doubted_for_a_day)
+{
+	struct retention_clock c = { 0 };
+
+	ck_assert(retention_clock_is_sound(&c, NOW, 1000));
+	ck_assert(retention_clock_is_sound(&c, NOW + 30 * DAY, 1000 + 30 * DAY)); /* asleep */
+	ck_assert(retention_clock_is_sound(&c, NOW + 30 * DAY + HOUR, 1000 + 30 * DAY));
+	ck_assert(!retention_clock_is_sound(&c, NOW + 300 * DAY, 1001 + 30 * DAY));
+	ck_assert(!retention_clock_is_sound(&c, NOW + 301 * DAY - 1, 1000 + 31 * DAY));
+	ck_assert(retention_clock_is_sound(&c, NOW + 301 * DAY, 1001 + 31 * DAY));
+	ck_assert(retention_clock_is_sound(&c, NOW, 1002 + 31 * DAY)); /* back: nothing is old */
 }
 END_TEST
 
@@ -174,7 +271,10 @@ int main(void)
 	tcase_add_test(t, a_table_of_ages_is_decided);
 	tcase_add_test(t, the_order_does_not_matter);
 	tcase_add_test(t, pruning_all_the_time_leaves_what_pruning_once_would);
-	tcase_add_test(t, none_and_one_are_decided);
+	tcase_add_test(t, the_youngest_stays_whatever_its_age);
+	tcase_add_test(t, each_part_of_a_rule_keeps_its_own);
+	tcase_add_test(t, a_rule_is_told_as_it_is_read);
+	tcase_add_test(t, a_clock_that_jumps_ahead_is_doubted_for_a_day);
 	tcase_add_test(t, names_that_are_moments_are_known);
 	tcase_add_test(t, other_names_are_left_alone);
 	suite_add_tcase(s, t);
