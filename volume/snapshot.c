@@ -386,6 +386,26 @@ int snapshot_find_number(struct pool *p, uint64_t number, struct snapshot_info *
 	return r < 0 ? r : snapshot_find_of(p, s.object, number, ret_info, e);
 }
 
+bool snapshot_is_now(struct object *o, uint64_t number)
+{
+	struct row_key key = row_key_2u64(ROW_SNAPSHOT, o->id, number);
+	AUTO(buf_donep) struct buf value;
+	struct family_member m;
+	struct snapshot_row row;
+	bool same;
+
+	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	if (meta_get(o->pool->meta, META_NAMES, &key, &value, NULL) < 0 ||
+	    snapshot_row_decode(value.data, value.len_bytes, &row, NULL) < 0 ||
+	    !family_get(&o->pool->family, row.layer, &m))
+		return false;
+	rwlock_read_lock(&o->gate);
+	same = m.row.mark_stream == o->stream->id &&
+	       __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) <= m.row.mark;
+	rwlock_read_unlock(&o->gate);
+	return same;
+}
+
 /* --- changing ---------------------------------------------------------------------------------- */
 
 /* The row again with another name (NULL: as it is) and other flags. */

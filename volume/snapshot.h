@@ -60,6 +60,9 @@ NODISCARD int snapshot_find(struct pool *p, uint64_t object, const char *name,
 NODISCARD int snapshot_find_number(struct pool *p, uint64_t number, struct snapshot_info *ret_info,
 				   struct err *e);
 void snapshot_info_done(struct snapshot_info *info);
+/* Whether nothing was written to the object since that snapshot of it was made. May be false where it
+ * was not (behind a rollback, a change of class). */
+bool snapshot_is_now(struct object *o, uint64_t number);
 
 /* What a clone began as: an object, which may be gone, and its snapshot's name, "" if it has none (any
  * more). Errors: -ENOENT it is no clone. */

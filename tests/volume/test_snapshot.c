@@ -431,6 +431,63 @@ START_TEST(a_start_forgets_no_mark_of_a_disk_that_was_not_written_since)
 }
 END_TEST
 
+/* --- written since ----------------------------------------------------------------------------- */
+
+static bool is_now(uint64_t id, const char *name)
+{
+	struct object *o = get_object(id);
+	struct snapshot_info info;
+	bool same;
+
+	ck_assert_int_eq(snapshot_find(pf.pool, id, name, &info, NULL), 0);
+	same = snapshot_is_now(o, info.number);
+	snapshot_info_done(&info);
+	object_close(o);
+	return same;
+}
+
+START_TEST(it_is_known_whether_a_disk_was_written_since)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	size_t two = 2;
+
+	write_pattern(o, 1);
+	take(o, "one");
+	ck_assert(is_now(id, "one"));
+	take(o, "two");
+	object_close(o);
+	pool_fixture_restart();
+	ck_assert(is_now(id, "one"));
+	ck_assert(is_now(id, "two"));
+	ck_assert_int_eq(snapshot_delete(pf.pool, id, "two", NULL), 0);
+	wait_until(layers_are_left, &two, 20, "the merger");
+	ck_assert(is_now(id, "one"));
+	o = get_object(id);
+	write_bytes(o, 4096, "x", 1);
+	object_close(o);
+	ck_assert(!is_now(id, "one"));
+	pool_fixture_restart();
+	ck_assert(!is_now(id, "one"));
+}
+END_TEST
+
+START_TEST(what_others_write_to_a_shared_log_does_not_count)
+{
+	struct object *o = make_object(OBJECT_FILE), *other = make_object(OBJECT_FILE);
+	uint64_t id = id_of(o);
+
+	write_pattern(o, 1);
+	take(o, "one");
+	write_pattern(other, 2);
+	ck_assert(is_now(id, "one"));
+	ck_assert_int_eq(object_truncate(o, DISK_BYTES + 1, NULL), 0);
+	ck_assert(!is_now(id, "one"));
+	object_close(o);
+	object_close(other);
+}
+END_TEST
+
 /* --- while a checkpoint begins ----------------------------------------------------------------- */
 
 static void take_main(void *arg)
@@ -497,6 +554,8 @@ int main(void)
 	tcase_add_test(t, clones_live_on_their_own);
 	tcase_add_test(t, an_empty_object_becomes_a_clone_piece_by_piece);
 	tcase_add_test(t, a_group_is_of_one_moment);
+	tcase_add_test(t, it_is_known_whether_a_disk_was_written_since);
+	tcase_add_test(t, what_others_write_to_a_shared_log_does_not_count);
 	tcase_add_test(t, a_long_chain_is_merged_in_any_order);
 	pool_fixture_add(killed, NULL);
 	tcase_add_test(killed, a_start_forgets_no_mark_of_a_disk_that_was_not_written_since);
