@@ -240,6 +240,12 @@ NODISCARD int ns_xattr_get(struct ns *ns, uint64_t ino, const char *name, struct
 NODISCARD int ns_xattr_list(struct ns *ns, uint64_t ino, struct buf *out, struct err *e);
 /* Errors: -ENODATA, -EOPNOTSUPP. */
 NODISCARD int ns_xattr_remove(struct ns *ns, uint64_t ino, const char *name, struct err *e);
+/* fn for each inode that has the attribute, by number; fn != 0 ends it and is returned. It must not call
+ * the namespace. Reads the attributes of all inodes. */
+NODISCARD int ns_xattr_each(struct ns *ns, const char *name,
+			    int (*fn)(void *arg, uint64_t ino, const void *value,
+				      size_t value_bytes),
+			    void *arg, struct err *e);
 
 /* --- changing names ---------------------------------------------------------------------------- */
 /* All: -ENOTDIR the parent, -ENOENT the parent was removed, -ENAMETOOLONG, -EINVAL a bad name. */

@@ -326,3 +326,39 @@ int ns_xattr_remove(struct ns *ns, uint64_t ino, const char *name, struct err *e
 	ns_op_end(&op);
 	return r;
 }
+
+struct xattr_search {
+	const char *name;
+	size_t name_bytes;
+	int (*fn)(void *arg, uint64_t ino, const void *value, size_t value_bytes);
+	void *arg;
+	struct err *e;
+};
+
+static int see_xattr(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	struct xattr_search *s = arg;
+	struct ns_key_parts parts;
+	const uint8_t *data;
+	size_t bytes;
+	int r = ns_key_parse(key, key_bytes, &parts, s->e);
+
+	if (r < 0 || parts.name_bytes != s->name_bytes ||
+	    memcmp(parts.name, s->name, s->name_bytes) != 0)
+		return r;
+	r = ns_xattr_row_decode(key, key_bytes, value, value_bytes, &data, &bytes, s->e);
+	return r == 0 ? s->fn(s->arg, parts.ino, data, bytes) : r;
+}
+
+int ns_xattr_each(struct ns *ns, const char *name,
+		  int (*fn)(void *arg, uint64_t ino, const void *value, size_t value_bytes),
+		  void *arg, struct err *e)
+{
+	struct ns_key from = ns_key_ino(NS_ROW_XATTR, 0);
+	struct ns_key until = ns_key_ino(NS_ROW_XATTR, UINT64_MAX);
+	struct xattr_search s = { name, strlen(name), fn, arg, e };
+
+	return names_iterate(ns->pool, from.bytes, from.len_bytes, until.bytes, until.len_bytes,
+			     see_xattr, &s, e);
+}
