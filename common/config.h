@@ -53,6 +53,8 @@ struct config {
 		char disk_patterns[CONFIG_STRING_BYTES];
 		uint64_t disk_threshold_bytes; /* 0: by name only */
 		enum config_report report_blocks;
+		char snapshot_schedule[CONFIG_STRING_BYTES]; /* fs/schedule.h */
+		char keep[CONFIG_STRING_BYTES];		     /* fs/retention.h */
 	} pool;
 	struct {
 		uint64_t ring_size_bytes;

@@ -84,6 +84,30 @@ static const struct option_def options[] = {
 			 "files for short ones.",
 	},
 	{
+		.section = "pool",
+		.key = "snapshot_schedule",
+		.type = OPTION_STRING,
+		AT(pool.snapshot_schedule),
+		.live = true,
+		.default_text = "off",
+		.prose = "When snapshots of disks are made, in UTC: off, hourly, daily [HH:MM], "
+			 "weekly [mon..sun] [HH:MM] or monthly [1..28] [HH:MM]. `vpool snapshot "
+			 "schedule` sets it for a directory or a disk.",
+	},
+	{
+		.section = "pool",
+		.key = "keep",
+		.type = OPTION_STRING,
+		AT(pool.keep),
+		.live = true,
+		.default_text = "all:2d daily:7d weekly:31d",
+		.prose =
+			"Which of these snapshots stay: for how many days all of them, the last "
+			"of each hour, day, week, month: all:N, hourly:N, daily:N, weekly:N, "
+			"monthly:N, one or several. N is a number of days, or 4w, 2y, forever. The "
+			"youngest stays whatever its age.",
+	},
+	{
 		.section = "cache",
 		.key = "ring_size",
 		.type = OPTION_SIZE,

@@ -46,6 +46,9 @@ enum cli_key {
 	CLI_KEY_WAIT,
 	CLI_KEY_FORCE,
 	CLI_KEY_DRY_RUN,
+	CLI_KEY_EVERY,
+	CLI_KEY_KEEP,
+	CLI_KEY_CLEAR,
 };
 
 /* One call of the command. */
@@ -68,7 +71,8 @@ struct cli {
 	bool watch;
 	const char *worker;	    /* of a mount: its holder; NULL: a user calls */
 	const char *name, *comment; /* NULL: not given */
-	bool sticky, wait, force, dry_run;
+	const char *every, *keep;   /* the same */
+	bool sticky, wait, force, dry_run, clear;
 };
 
 struct cli_verb {

@@ -1,4 +1,5 @@
 /* `vpool list` and `vpool info`: the disks of a pool, and one of them. */
+#include "fs/cli_schedule.h"
 #include "fs/query.h"
 
 #include <stdlib.h>
@@ -90,6 +91,7 @@ static int print_info(const struct cli *c, const json_t *answer)
 		     cli_size(cli_json_u64(answer, "allocated_bytes"), size));
 	(void)printf("%-14s%" PRIu64 "\n", "snapshots", cli_json_u64(answer, "snapshots"));
 	print_parent(answer);
+	cli_print_schedule(answer);
 	print_time("modified", answer, "modified");
 	print_time("created", answer, "created");
 	(void)printf("%-14s%" PRIu64 ", stream %" PRIu64 ", log position %" PRIu64 "\n", "inode",

@@ -1,4 +1,5 @@
 /* `vpool snapshot`: make, list, look at, delete, rename snapshots of a disk, and go back to one. */
+#include "fs/cli_schedule.h"
 #include "fs/control.h"
 #include "fs/json_out.h"
 #include "fs/query.h"
@@ -17,12 +18,15 @@ static void print_snapshot(const json_t *s)
 	char *name = cli_json_printable(s, "name"), *comment = cli_json_printable(s, "comment");
 	char size[CLI_SIZE_BYTES], used[CLI_SIZE_BYTES], created[CLI_TIME_BYTES];
 
-	(void)printf("%-19s %10s %10s %-7s %-6s  %s%s%s\n",
+	const char *schedule = cli_json_string(s, "schedule");
+
+	(void)printf("%-19s %10s %10s %-7s %-6s %-8s  %s%s%s\n",
 		     cli_time(json_real_value(json_object_get(s, "created")), created),
 		     cli_size(cli_json_u64(s, "size_bytes"), size),
 		     cli_size(cli_json_u64(s, "allocated_bytes"), used),
 		     json_is_true(json_object_get(s, "on_backend")) ? "yes" : "no",
-		     json_is_true(json_object_get(s, "sticky")) ? "yes" : "no", name ? name : "?",
+		     json_is_true(json_object_get(s, "sticky")) ? "yes" : "no",
+		     schedule[0] ? schedule : "no", name ? name : "?",
 		     comment && comment[0] ? "  " : "", comment ? comment : "");
 	free(comment);
 	free(name);
@@ -266,8 +270,8 @@ static int run_list(struct cli *c)
 		return r;
 	if (c->json)
 		return cli_print_json(c, answer);
-	(void)printf("%-19s %10s %10s %-7s %-6s  %s\n", "CREATED", "SIZE", "USED", "BACKEND",
-		     "STICKY", "NAME");
+	(void)printf("%-19s %10s %10s %-7s %-6s %-8s  %s\n", "CREATED", "SIZE", "USED", "BACKEND",
+		     "STICKY", "SCHEDULE", "NAME");
 	json_array_foreach(json_object_get(answer, "snapshots"), i, s)
 	{
 		print_snapshot(s);
@@ -382,77 +386,23 @@ static int run_delete(struct cli *c)
 	return r;
 }
 
-/* --- retention --------------------------------------------------------------------------------- */
-
-/* What is to be looked through: a file, a directory with all below it, or the pool. */
-static int find_place(const struct cli *c, struct target *ret_target, uint64_t *ret_ino)
-{
-	struct err e = { 0 };
-	int r = target_find(c->args[1], ret_target, &e);
-
-	if (r < 0)
-		return cli_fail_err(c, r, &e, NULL, "snapshot");
-	*ret_ino = 1; /* the root */
-	if (ret_target->kind != TARGET_FILE)
-		return CLI_DONE;
-	target_done(ret_target);
-	return query_file(c, c->args[1], NULL, ret_target, ret_ino);
-}
-
-static int print_pruned(const struct cli *c, const json_t *answer)
-{
-	const json_t *item;
-	size_t i;
-
-	json_array_foreach(json_object_get(answer, "deleted"), i, item)
-	{
-		char *path = cli_json_printable(item, "path"),
-		     *name = cli_json_printable(item, "name");
-
-		(void)printf("%s %s@%s\n", c->dry_run ? "would delete" : "deleted",
-			     path ? path : "?", name ? name : "?");
-		free(name);
-		free(path);
-	}
-	return cli_finish_output(c);
-}
-
-static int run_prune(struct cli *c)
-{
-	struct target t = { 0 };
-	json_t *request, *answer = NULL;
-	uint64_t ino;
-	int r = find_place(c, &t, &ino);
-
-	if (r != CLI_DONE)
-		return r;
-	request = request_of("prune", ino);
-	if (request)
-		(void)json_object_set_new(request, "dry_run", json_boolean(c->dry_run));
-	r = query_target(c, &t, request, QUERY_OFFLINE, &answer);
-	target_done(&t);
-	if (r == CLI_DONE)
-		r = c->json ? cli_print_json(c, json_incref(answer)) : print_pruned(c, answer);
-	json_decref(answer);
-	return r;
-}
-
 /* --- the verb ---------------------------------------------------------------------------------- */
 
 static const struct part {
 	const char *name, *args;
 	unsigned int args_min, args_max;
-	bool is_create, is_rollback, is_prune; /* whose options those are */
+	bool is_create, is_rollback, is_prune, is_schedule; /* whose options those are */
 	int (*run)(struct cli *c);
 } parts[] = {
-	{ "create", "FILE...", 1, CLI_ARGS_MAX - 1, true, false, false, run_create },
-	{ "list", "FILE", 1, 1, false, false, false, run_list },
-	{ "info", "FILE NAME", 2, 2, false, false, false, run_info },
-	{ "delete", "FILE NAME...", 2, CLI_ARGS_MAX - 1, false, false, false, run_delete },
-	{ "rename", "FILE NAME NEW", 3, 3, false, false, false, run_rename },
-	{ "rollback", "FILE NAME", 2, 2, false, true, false, run_rollback },
-	{ "sticky", "FILE NAME on|off", 3, 3, false, false, false, run_sticky },
-	{ "prune", "FILE|TARGET", 1, 1, false, false, true, run_prune },
+	{ "create", "FILE...", 1, CLI_ARGS_MAX - 1, true, false, false, false, run_create },
+	{ "list", "FILE", 1, 1, false, false, false, false, run_list },
+	{ "info", "FILE NAME", 2, 2, false, false, false, false, run_info },
+	{ "delete", "FILE NAME...", 2, CLI_ARGS_MAX - 1, false, false, false, false, run_delete },
+	{ "rename", "FILE NAME NEW", 3, 3, false, false, false, false, run_rename },
+	{ "rollback", "FILE NAME", 2, 2, false, true, false, false, run_rollback },
+	{ "sticky", "FILE NAME on|off", 3, 3, false, false, false, false, run_sticky },
+	{ "prune", "FILE|TARGET", 1, 1, false, false, true, false, cli_snapshot_prune },
+	{ "schedule", "FILE|DIR", 1, 1, false, false, false, true, cli_snapshot_schedule },
 };
 
 static int run_part(struct cli *c, const struct part *p)
@@ -469,6 +419,9 @@ static int run_part(struct cli *c, const struct part *p)
 	if (!p->is_prune && c->dry_run)
 		return cli_fail(c, CLI_USAGE, "see 'vpool snapshot --help'",
 				"snapshot: --dry-run belongs to prune");
+	if (!p->is_schedule && (c->every || c->keep || c->clear))
+		return cli_fail(c, CLI_USAGE, "see 'vpool snapshot --help'",
+				"snapshot: --every, --keep and --clear belong to schedule");
 	if (!p->is_rollback && c->force)
 		return cli_fail(c, CLI_USAGE, "see 'vpool snapshot --help'",
 				"snapshot: --force belongs to rollback");
@@ -482,7 +435,7 @@ static int run_snapshot(struct cli *c)
 			return run_part(c, &parts[i]);
 	return cli_fail(c, CLI_USAGE, "see 'vpool snapshot --help'",
 			"snapshot: '%s': expected create, list, info, delete, rename, rollback, "
-			"sticky or prune",
+			"sticky, prune or schedule",
 			c->args[0]);
 }
 
@@ -496,6 +449,16 @@ static const struct argp_option snapshot_options[] = {
 	  "rollback: also of a disk that is open, and with younger snapshots, which are deleted",
 	  0 },
 	{ "dry-run", CLI_KEY_DRY_RUN, NULL, 0, "prune: only tell what would be deleted", 0 },
+	{ "every", CLI_KEY_EVERY, "WHEN", 0,
+	  "schedule: off, hourly, daily [HH:MM], weekly [mon..sun] [HH:MM] or monthly [1..28] "
+	  "[HH:MM], in UTC",
+	  0 },
+	{ "keep", CLI_KEY_KEEP, "RULE", 0,
+	  "schedule: for how many days all of them stay, the last of each hour, day, week, month: "
+	  "all:N hourly:N daily:N weekly:N monthly:N, one or several; N as 7, 4w, 2y or forever",
+	  0 },
+	{ "clear", CLI_KEY_CLEAR, NULL, 0,
+	  "schedule: both are as those of the directory above again", 0 },
 	{ 0 },
 };
 
@@ -511,9 +474,13 @@ const struct cli_verb cli_verb_snapshot = {
 	       "  rename FILE NAME NEW\n"
 	       "  rollback FILE NAME        gives up what was written since\n"
 	       "  sticky FILE NAME on|off\n"
-	       "  prune FILE|TARGET         deletes what is not kept: of those that create gave the "
-	       "time as name all of today and yesterday are, the last of each day for a week, and the "
-	       "last of each week for a month. Other names and sticky ones stay\n\n"
+	       "  prune FILE|TARGET         deletes what the rule of --keep does not keep of those "
+	       "that have a time as name\n"
+	       "  schedule FILE|DIR         tells and sets when snapshots are made by themselves, "
+	       "and what is kept of them: of a disk, or of all below a directory that have no setting "
+	       "of their own; [pool] snapshot_schedule and keep of vpool.conf hold for the rest\n\n"
+	       "Other names, the youngest and sticky ones stay. A disk that nobody wrote since the "
+	       "last one gets no further one by schedule. "
 	       "A snapshot takes no time, whatever the size of the disk, and writes go on meanwhile. "
 	       "What is in it is what a machine would find that lost its power then. It can be read "
 	       "as a file, MOUNT/.snapshots/PATH/NAME; ls of the mount does not show that directory. "

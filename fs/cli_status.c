@@ -30,6 +30,19 @@ static void print_backend(const json_t *document)
 	free(url);
 }
 
+/* Nothing where no disk has a schedule. */
+static void print_schedule(const json_t *schedule)
+{
+	const char *trouble = cli_json_string(schedule, "trouble");
+	const json_t *next = json_object_get(schedule, "next_snapshot");
+	char text[CLI_TIME_BYTES];
+
+	if (json_is_real(next))
+		(void)printf("%-12sof %" PRIu64 " disks, next %s%s%s\n", "snapshots",
+			     cli_json_u64(schedule, "disks"), cli_time(json_real_value(next), text),
+			     trouble[0] ? "; failed: " : "", trouble);
+}
+
 static int print_status(const struct cli *c, const json_t *document)
 {
 	const json_t *cache = json_object_get(document, "cache");
@@ -56,6 +69,7 @@ static int print_status(const struct cli *c, const json_t *document)
 		(void)printf("%-12s%s of %s\n", "cache",
 			     cli_size(cli_json_u64(cache, "used_bytes"), a),
 			     cli_size(cli_json_u64(cache, "size_bytes"), b));
+	print_schedule(json_object_get(document, "schedule"));
 	print_backend(document);
 	return cli_finish_output(c);
 }

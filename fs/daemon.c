@@ -10,6 +10,7 @@
 #include "fs/pool_setup.h"
 #include "fs/reload.h"
 #include "fs/resume.h"
+#include "fs/scheduler.h"
 #include "fs/service.h"
 
 #include <poll.h>
@@ -31,6 +32,7 @@ struct daemon {
 	struct service *service;
 	struct control *control;
 	struct reload *reload;
+	struct scheduler *scheduler;	/* NULL: read-only */
 	struct proto_channels channels; /* under a holder */
 	int signal_fd;
 	int end_fd; /* an eventfd: readable once the session ended */
@@ -187,6 +189,7 @@ static int start(struct daemon *d, struct err *e)
 	struct service_options so = { .pool_dir = d->o->setup->dir,
 				      .mountpoint = d->o->mountpoint,
 				      .read_only = d->o->read_only,
+				      .policy = d->o->setup->policy,
 				      .holder = d->o->resume ? d->o->resume->header->holder : 0 };
 	int r;
 
@@ -203,14 +206,21 @@ static int start(struct daemon *d, struct err *e)
 	so.ns = d->ns;
 	r = open_session(d, e);
 	so.session = d->session;
+	if (r == 0 && !d->o->read_only)
+		r = scheduler_new(d->pool, d->ns, &so.policy, &d->scheduler, e);
+	so.scheduler = d->scheduler;
 	if (r == 0)
-		r = reload_new(d->o->setup, d->pool, d->session, &d->reload, e);
+		r = reload_new(d->o->setup, d->pool, d->session, d->scheduler, &d->reload, e);
 	so.reload = d->reload;
 	so.workers = d->o->resume ? d->o->resume->header->workers : 0;
 	if (r == 0)
 		r = service_new(&so, &d->service, e);
 	if (r == 0)
 		r = control_start(so.pool_dir, service_answer, d->service, &d->control, e);
+	if (r < 0)
+		return r;
+	if (d->scheduler)
+		r = scheduler_start(d->scheduler, e);
 	if (r < 0)
 		return r;
 	r = thread_start("signals", signal_main, d, &d->signal_thread);
@@ -259,6 +269,7 @@ static int stop(struct daemon *d, struct err *e)
 		holder_tell(HOLDER_OVER);
 	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
 		thread_join(TAKE_PTR(d->ready_thread));
+	scheduler_stop(d->scheduler);
 	if (d->ns && handed_over)
 		ns_hand_over(d->ns);
 	if (d->ns)
@@ -275,6 +286,7 @@ static int stop(struct daemon *d, struct err *e)
 	control_stop(d->control);
 	service_free(d->service);
 	reload_free(d->reload);
+	scheduler_free(d->scheduler);
 	if (d->signal_fd >= 0)
 		(void)close(d->signal_fd);
 	if (d->end_fd >= 0)

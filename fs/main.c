@@ -86,6 +86,12 @@ static error_t take_value(struct parse *p, int key, const char *arg)
 	case CLI_KEY_COMMENT:
 		c->comment = arg;
 		return 0;
+	case CLI_KEY_EVERY:
+		c->every = arg;
+		return 0;
+	case CLI_KEY_KEEP:
+		c->keep = arg;
+		return 0;
 	case 'o':
 		return take_mount_options(p, arg);
 	default:
@@ -125,6 +131,9 @@ static error_t take_flag(struct cli *c, int key)
 		return 0;
 	case CLI_KEY_DRY_RUN:
 		c->dry_run = true;
+		return 0;
+	case CLI_KEY_CLEAR:
+		c->clear = true;
 		return 0;
 	case 'f':
 		c->foreground = true;

@@ -113,6 +113,16 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	return add_cache_dirs(s, e);
 }
 
+static int take_policy(struct pool_setup *s, struct err *e)
+{
+	int r = schedule_parse(s->config.pool.snapshot_schedule, &s->policy.schedule, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "[pool] snapshot_schedule");
+	r = retention_parse(s->config.pool.keep, &s->policy.keep, e);
+	return r < 0 ? err_wrap(e, r, "[pool] keep") : 0;
+}
+
 int pool_setup_new(const char *dir, const struct config *config, struct pool_setup **ret_setup,
 		   struct err *e)
 {
@@ -123,6 +133,8 @@ int pool_setup_new(const char *dir, const struct config *config, struct pool_set
 		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
 	s->dir = realpath(dir, NULL);
 	r = s->dir ? fill(s, config, e) : err_set(e, -errno, "'%s': %s", dir, err_name(-errno));
+	if (r == 0)
+		r = take_policy(s, e);
 	if (r < 0) {
 		pool_setup_free(s);
 		return r;

@@ -7,6 +7,7 @@
 #define FS_POOL_SETUP_H
 
 #include "common/config.h"
+#include "fs/policy.h"
 #include "volume/volume.h"
 
 #define POOL_CONF_NAME "vpool.conf"
@@ -18,6 +19,7 @@ struct pool_setup {
 	struct config config;
 	char *cache_path[CONFIG_LIST_MAX];
 	struct pool_options options; /* its strings are those above */
+	struct policy policy;	     /* of snapshots, where nothing else says */
 	bool resumed;		     /* the mount outlived the process before: see namespace.h */
 };
 

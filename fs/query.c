@@ -68,6 +68,7 @@ static int ask_pool(const struct cli *c, const struct target *target, json_t *re
 	r = pool_setup_load(target->pool_dir, &setup, &e);
 	if (r < 0)
 		return cli_fail_err(c, r, &e, NULL, c->verb->name);
+	so.policy = setup->policy;
 	r = pool_setup_open(setup, &so.pool, &so.ns, &e);
 	if (r < 0) {
 		pool_setup_free(setup);

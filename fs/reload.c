@@ -4,19 +4,21 @@
 #include "common/thread.h"
 #include "fs/fuse_session.h"
 #include "fs/pool_setup.h"
+#include "fs/scheduler.h"
 
 #include <stdlib.h>
 
 struct reload {
 	const char *dir;
 	struct pool *pool;
-	struct fs_session *session; /* may be NULL */
-	struct mutex lock;	    /* one reload at a time; guards config */
-	struct config config;	    /* what holds now */
+	struct fs_session *session; /* may be NULL, as the next */
+	struct scheduler *scheduler;
+	struct mutex lock;    /* one reload at a time; guards config */
+	struct config config; /* what holds now */
 };
 
 int reload_new(const struct pool_setup *setup, struct pool *pool, struct fs_session *session,
-	       struct reload **ret_reload, struct err *e)
+	       struct scheduler *scheduler, struct reload **ret_reload, struct err *e)
 {
 	struct reload *r = calloc(1, sizeof(*r));
 
@@ -25,6 +27,7 @@ int reload_new(const struct pool_setup *setup, struct pool *pool, struct fs_sess
 	r->dir = setup->dir;
 	r->pool = pool;
 	r->session = session;
+	r->scheduler = scheduler;
 	r->config = setup->config;
 	mutex_init(&r->lock, 0);
 	*ret_reload = r;
@@ -109,6 +112,8 @@ static void apply(struct reload *r, const struct pool_setup *s)
 	if (r->session)
 		fs_session_report_full(r->session,
 				       s->config.pool.report_blocks == CONFIG_REPORT_FULL);
+	if (r->scheduler)
+		scheduler_change(r->scheduler, &s->policy);
 }
 
 int reload_run(struct reload *r, json_t **ret_changes, struct err *e)

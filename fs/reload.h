@@ -16,13 +16,15 @@ struct fs_session;
 struct pool;
 struct pool_setup;
 struct reload;
+struct scheduler;
 
 /*
- * Owns:     all but the result is borrowed until reload_free(); session may be NULL.
+ * Owns:     all but the result is borrowed until reload_free(); session and scheduler may be NULL.
  * Errors:   -ENOMEM.
  */
 NODISCARD int reload_new(const struct pool_setup *setup, struct pool *pool,
-			 struct fs_session *session, struct reload **ret_reload, struct err *e);
+			 struct fs_session *session, struct scheduler *scheduler,
+			 struct reload **ret_reload, struct err *e);
 void reload_free(struct reload *r);
 
 /*

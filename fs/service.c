@@ -9,6 +9,7 @@
 #include "fs/holder.h"
 #include "fs/json_out.h"
 #include "fs/reload.h"
+#include "fs/scheduler.h"
 #include "fs/service_impl.h"
 
 #include <poll.h>
@@ -127,6 +128,27 @@ static int set_string(json_t *document, const char *key, const char *text)
 	return json_out_name(document, key, text, strlen(text));
 }
 
+/* document["schedule"]: how many disks have one, when the next is due (null: none is), what failed. */
+static int set_schedule(struct service *s, json_t *document)
+{
+	struct scheduler_status st = { .next_seconds = SCHEDULE_NEVER };
+	json_t *schedule = json_object();
+	int r = schedule ? 0 : -1;
+
+	if (s->o.scheduler)
+		scheduler_status(s->o.scheduler, &st);
+	r |= json_object_set_new(document, "schedule", schedule);
+	r |= json_out_u64(schedule, "disks", st.disks);
+	r |= json_out_u64(schedule, "made", st.made);
+	r |= json_out_u64(schedule, "deleted", st.deleted);
+	r |= json_object_set_new(schedule, "next_snapshot",
+				 st.next_seconds == SCHEDULE_NEVER ?
+					 json_null() :
+					 json_real((double)st.next_seconds));
+	r |= set_string(schedule, "trouble", st.trouble);
+	return r;
+}
+
 static int fill_status(struct service *s, json_t *document, const struct pool_status *st,
 		       const struct pool_description *d)
 {
@@ -168,6 +190,7 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(cache, "used_bytes", st->flash_used_bytes);
 	r |= json_out_u64(upload, "queued_scos", st->queued_scos);
 	r |= json_out_u64(upload, "queued_bytes", d->queued_bytes);
+	r |= set_schedule(s, document);
 	r |= set_string(backend, "url", d->backend_url);
 	r |= set_string(backend, "state",
 			d->fenced	     ? "taken over" :
@@ -318,9 +341,12 @@ static json_t *answer_info(struct service *s, const json_t *request)
 	object_stat(object, &st);
 	ns_object_put(s->o.ns, ino);
 	document = service_file_document(&s->o, (const char *)path.data, path.len_bytes, &attr);
-	if (!document || fill_info(document, &attr, &st) < 0) {
+	r = document ? fill_info(document, &attr, &st) : -ENOMEM;
+	if (r == 0)
+		r = service_set_policy(&s->o, document, (const char *)path.data, ino, &e);
+	if (r < 0) {
 		json_decref(document);
-		return service_no_memory();
+		return service_failed(r, &e, NULL);
 	}
 	return document;
 }

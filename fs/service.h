@@ -6,7 +6,7 @@
 #ifndef FS_SERVICE_H
 #define FS_SERVICE_H
 
-#include "common/err.h"
+#include "fs/policy.h"
 
 #include <jansson.h>
 
@@ -14,15 +14,18 @@ struct fs_session;
 struct ns;
 struct pool;
 struct reload;
+struct scheduler;
 struct service;
 
 struct service_options {
 	struct pool *pool;
 	struct ns *ns;
 	const char *pool_dir;
-	const char *mountpoint;	    /* NULL: not mounted */
-	struct fs_session *session; /* NULL: the kernel knows nothing of it */
-	struct reload *reload;	    /* NULL: no settings to read again */
+	const char *mountpoint;	     /* NULL: not mounted */
+	struct fs_session *session;  /* NULL: the kernel knows nothing of it */
+	struct reload *reload;	     /* NULL: no settings to read again */
+	struct scheduler *scheduler; /* NULL: no snapshots by schedule, nothing of it changes */
+	struct policy policy;	     /* of snapshots, where there is no scheduler that knows it */
 	bool read_only;
 	pid_t holder;	  /* who owns the mount; 0: this process */
 	uint32_t workers; /* that it started so far */

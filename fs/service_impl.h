@@ -20,9 +20,18 @@ json_t *service_file_document(const struct service_options *o, const char *path,
 /*
  * {"verb":"snapshot", "do": create (inos, name, comment, sticky), or of one file (ino) list, info,
  * delete (names), rename (name, to), rollback (name, force), sticky (name, on); prune (ino, of a
- * directory all files below it; dry_run)}.
+ * directory all files below it; dry_run), schedule}.
  */
 json_t *service_snapshot(const struct service_options *o, const json_t *request);
+/*
+ * What service_snapshot() is asked for by "prune" (ino, of a directory all files below it; dry_run) and
+ * by "schedule" (ino, every, keep, clear; none of these: only tells).
+ */
+json_t *service_prune(const struct service_options *o, const json_t *request);
+json_t *service_schedule(const struct service_options *o, const json_t *request);
+/* document["schedule"], ["schedule_from"], ["keep"], ["keep_from"], ["next_snapshot"]: what holds. */
+NODISCARD int service_set_policy(const struct service_options *o, json_t *document,
+				 const char *path, uint64_t ino, struct err *e);
 /* {"verb":"clone", ino, snapshot (may be missing), parent (of the new file), name}. */
 json_t *service_clone(const struct service_options *o, const json_t *request);
 

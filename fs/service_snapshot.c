@@ -5,7 +5,7 @@
 #include "fs/cli.h"
 #include "fs/fuse_session.h"
 #include "fs/json_out.h"
-#include "fs/retention.h"
+#include "fs/schedule.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +75,8 @@ static int set_path(const struct service_options *o, json_t *document, uint64_t 
 
 static int fill(json_t *document, const struct snapshot_info *info)
 {
+	const char *kind;
+	int64_t seconds;
 	int r = 0;
 
 	r |= json_out_name(document, "name", info->name, strlen(info->name));
@@ -84,6 +86,9 @@ static int fill(json_t *document, const struct snapshot_info *info)
 	r |= json_out_u64(document, "allocated_bytes", info->allocated_bytes);
 	r |= json_object_set_new(document, "on_backend", json_boolean(info->on_backend));
 	r |= json_object_set_new(document, "sticky", json_boolean(info->sticky));
+	r |= json_object_set_new(document, "schedule",
+				 schedule_moment(info->name, &seconds, &kind) ? json_string(kind) :
+										json_null());
 	r |= json_out_name(document, "comment", info->comment, strlen(info->comment));
 	r |= json_out_u64(document, "clones", info->clones);
 	r |= json_out_u64(document, "number", info->number);
@@ -387,109 +392,6 @@ static json_t *answer_delete(const struct service_options *o, const struct file 
 	return service_no_memory();
 }
 
-/* --- retention --------------------------------------------------------------------------------- */
-
-struct prune {
-	const struct service_options *o;
-	bool dry_run;
-	uint64_t kept;
-	json_t *deleted;
-	struct err *e;
-};
-
-/* Those of a list that may go, at their places. Errors: -ENOMEM. */
-static int decide(const struct snapshot_info *list, size_t count, bool *ret_goes)
-{
-	struct retention_item *items = calloc(count, sizeof(*items));
-	struct retention rule;
-	size_t n = 0, at = 0;
-	int r = retention_parse(RETENTION_DEFAULT, &rule, NULL);
-
-	for (size_t i = 0; i < count && items; i++)
-		if (!list[i].sticky && retention_moment(list[i].name, &items[n].seconds))
-			ret_goes[i] = ++n > 0;
-	if (r == 0)
-		r = items ? retention_decide(&rule, items, n, time(NULL)) : -ENOMEM;
-	for (size_t i = 0; i < count && r == 0; i++)
-		if (ret_goes[i])
-			ret_goes[i] = !items[at++].keep;
-	free(items);
-	return r;
-}
-
-static int note_pruned(struct prune *p, const struct ns_file *file, const char *name)
-{
-	json_t *document = json_object();
-	int r = document ? json_out_name(document, "path", file->path, file->path_bytes) : -ENOMEM;
-
-	if (r == 0)
-		r = json_out_name(document, "name", name, strlen(name));
-	if (r == 0)
-		r = json_array_append(p->deleted, document) < 0 ? -ENOMEM : 0;
-	json_decref(document);
-	return r;
-}
-
-static int prune_list(struct prune *p, const struct ns_file *file, struct snapshot_info *list,
-		      size_t count)
-{
-	bool *goes = calloc(count, sizeof(*goes));
-	int r = goes ? decide(list, count, goes) : -ENOMEM;
-
-	for (size_t i = 0; i < count && r == 0; i++) {
-		if (!goes[i]) {
-			p->kept++;
-			continue;
-		}
-		if (!p->dry_run)
-			r = snapshot_delete(p->o->pool, file->attr.ino, list[i].name, p->e);
-		if (r == 0)
-			r = note_pruned(p, file, list[i].name);
-		else if (r == -ENOENT) /* somebody was faster */
-			r = 0;
-	}
-	free(goes);
-	return r;
-}
-
-static int prune_file(void *arg, const struct ns_file *file)
-{
-	struct prune *p = arg;
-	struct snapshot_info *list;
-	size_t count;
-	int r;
-
-	if (snapshot_count(p->o->pool, file->attr.ino) == 0)
-		return 0;
-	r = snapshot_list(p->o->pool, file->attr.ino, &list, &count, p->e);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	r = prune_list(p, file, list, count);
-	snapshot_list_free(list, count);
-	return r;
-}
-
-/* Of a file, or of all below a directory. */
-static json_t *answer_prune(const struct service_options *o, const json_t *request)
-{
-	struct err e = { 0 };
-	struct prune p = {
-		.o = o,
-		.dry_run = json_is_true(json_object_get(request, "dry_run")),
-		.deleted = json_array(),
-		.e = &e,
-	};
-	int r = p.deleted ?
-			ns_for_each_file(o->ns, cli_json_u64(request, "ino"), prune_file, &p, &e) :
-			-ENOMEM;
-
-	if (r == 0)
-		return json_pack("{s:o, s:I, s:b}", "deleted", p.deleted, "kept",
-				 (json_int_t)p.kept, "dry_run", p.dry_run);
-	json_decref(p.deleted);
-	return service_failed(r == -ESTALE ? -ENOENT : r, &e, NULL);
-}
-
 /* --- all --------------------------------------------------------------------------------------- */
 
 json_t *service_snapshot(const struct service_options *o, const json_t *request)
@@ -509,12 +411,15 @@ json_t *service_snapshot(const struct service_options *o, const json_t *request)
 	json_t *answer;
 	int r;
 
-	if (o->read_only && strcmp(verb, "list") != 0 && strcmp(verb, "info") != 0)
+	if (o->read_only && strcmp(verb, "list") != 0 && strcmp(verb, "info") != 0 &&
+	    strcmp(verb, "schedule") != 0)
 		return read_only();
 	if (strcmp(verb, "create") == 0)
 		return answer_create(o, request);
 	if (strcmp(verb, "prune") == 0)
-		return answer_prune(o, request);
+		return service_prune(o, request);
+	if (strcmp(verb, "schedule") == 0)
+		return service_schedule(o, request);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(verb, verbs[i].name) != 0)
 			continue;

@@ -73,7 +73,7 @@ documents_have_the_promised_keys() {
 	local doc
 	a_disk j.raw
 	doc=$(snap create --json --name one --comment "äöü" --sticky j.raw)
-	same "$(json "$doc" 'sorted(d["snapshots"][0])')" "['allocated_bytes', 'clones', 'comment', 'created', 'name', 'number', 'on_backend', 'path', 'size_bytes', 'sticky']"
+	same "$(json "$doc" 'sorted(d["snapshots"][0])')" "['allocated_bytes', 'clones', 'comment', 'created', 'name', 'number', 'on_backend', 'path', 'schedule', 'size_bytes', 'sticky']"
 	doc=$(snap list --json j.raw)
 	same "$(json "$doc" '[(s["name"], s["size_bytes"], s["comment"], s["sticky"]) for s in d["snapshots"]]')" "[('one', 4194304, 'äöü', True)]"
 	same "$(json "$doc" 'd["path"]')" /j.raw
@@ -210,6 +210,46 @@ deleted /t1.raw@2020-01-06T120000Z-2"
 	exits 4 "$vpool" snapshot prune none.raw
 	snap sticky t1.raw 2020-01-06T100000Z off
 	rm t1.raw dir/t2.raw
+}
+
+# names_are FILE COUNT: so many, all made by a schedule
+names_are() { [[ $(names_of "$1" | wc -w) == "$2" && $(names_of "$1" | grep -o -- '-hourly' | wc -l) == "$2" ]]; }
+
+in_names() { [[ $(names_of "$1") == *$2* ]]; }
+
+snapshots_are_made_by_a_schedule() {
+	local doc
+	mkdir h
+	a_disk h/s1.raw
+	a_disk h/s2.raw
+	snap create --name 2020-01-06T110000Z-hourly h/s1.raw >/dev/null
+	doc=$(snap schedule --json h --every hourly --keep "all:3 weekly:4w")
+	same "$(json "$doc" 'd["path"], d["schedule"], d["schedule_from"], d["keep"], d["keep_from"]')" "('/h', 'hourly', '/h', 'all:3d weekly:28d', '/h')"
+	json "$doc" 'd["next_snapshot"] % 3600' | grep -qx 0.0
+	wait_for 20 names_are h/s2.raw 1
+	# Nobody wrote the other one since; its only one is the youngest.
+	same "$(names_of h/s1.raw)" 2020-01-06T110000Z-hourly
+	overwrite h/s1.raw 1 0
+	kill_it
+	mount_it
+	# What was missed is made up for, and the old one goes.
+	wait_for 20 in_names h/s1.raw "$(date -u +%Y-)"
+	wait_for 20 names_are h/s1.raw 1
+	snap schedule h --keep all:1 >/dev/null
+	names_are h/s2.raw 1
+	said=$("$vpool" info h/s2.raw)
+	says "hourly (/h)"
+	same "$(json "$("$vpool" info --json h/s2.raw)" 'd["schedule"], d["schedule_from"], d["keep"]')" "('hourly', '/h', 'all:1d')"
+	same "$(status_of "$mnt" 'd["schedule"]["disks"], d["schedule"]["trouble"]')" "(2, '')"
+	same "$(json "$(snap list --json h/s2.raw)" 'd["snapshots"][0]["schedule"]')" hourly
+	same "$(python3 -c 'import os; print(os.getxattr("h", "user.vpool.snapshot_schedule").decode())')" hourly
+	same "$(json "$(snap schedule --json h --clear)" 'd["schedule"], d["schedule_from"], d["next_snapshot"]')" "('off', None, None)"
+	exits 2 "$vpool" snapshot schedule h --every sometimes
+	says "expected off, hourly"
+	exits 2 "$vpool" snapshot schedule h --keep nothing
+	exits 2 "$vpool" snapshot list h/s1.raw --keep all:1
+	says "belong to schedule"
+	rm -r h
 }
 
 # --- rollback ---------------------------------------------------------------------------------
@@ -588,6 +628,7 @@ test_it names_may_be_any_bytes
 test_it a_group_is_one_moment
 test_it waiting_brings_it_to_the_backend
 test_it pruning_leaves_what_the_rule_keeps
+test_it snapshots_are_made_by_a_schedule
 test_it a_disk_goes_back_to_what_it_was
 test_it an_open_disk_is_left_alone_unless_forced
 test_it who_appends_goes_on_at_the_end_that_is_there_now
