@@ -180,9 +180,12 @@ struct repack {
 	size_t old_count;
 };
 
+/* Of its members' bytes: of one with few and small ones the directory is the larger part for ever. */
 static bool is_mostly_dead(const struct pack *pack)
 {
-	return pack->live_count == 0 || pack->live_bytes < pack->row.len_bytes / LIVE_PART;
+	uint64_t members_bytes = pack->row.len_bytes - pack->row.directory_bytes;
+
+	return pack->live_count == 0 || pack->live_bytes < members_bytes / LIVE_PART;
 }
 
 static bool is_tiny(const struct pool *p, const struct pack *pack)

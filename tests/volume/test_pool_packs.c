@@ -271,6 +271,26 @@ START_TEST(an_object_whose_answer_was_lost_is_no_member_later)
 }
 END_TEST
 
+/* Its packs are small, their directories the larger part of them. */
+START_TEST(a_pool_that_rests_puts_nothing)
+{
+	struct object *o;
+	uint64_t roots;
+
+	open_fresh();
+	o = make_object(OBJECT_FILE);
+	write_bytes(o, 0, "text", 4);
+	object_close(o);
+	sync_backend();
+	for (unsigned int i = 0; i < 10; i++)
+		sync_backend();
+	roots = pool_fixture_counter("roots");
+	for (unsigned int i = 0; i < 3; i++)
+		sync_backend();
+	ck_assert_uint_eq(pool_fixture_counter("roots"), roots);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_packs");
@@ -286,6 +306,7 @@ int main(void)
 	tcase_add_test(t, what_is_left_of_packs_is_put_together);
 	tcase_add_test(t, a_pool_without_packs_gets_them_and_keeps_them);
 	tcase_add_test(t, members_that_no_root_names_are_swept);
+	tcase_add_test(t, a_pool_that_rests_puts_nothing);
 	tcase_add_test(t, an_object_whose_answer_was_lost_is_no_member_later);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
