@@ -94,8 +94,12 @@ static void remove_files(struct pool *p, struct sco **dead, size_t count)
 		struct sco *s = dead[i];
 		struct err e = { 0 };
 
-		if (s->row_flags & SCO_UPLOADED)
+		if (s->row_flags & SCO_UPLOADED) {
 			cache_forget(p->cache, s->number, s->file_bytes);
+			counter_add(&p->metrics.backend_freed_bytes, s->file_bytes);
+		}
+		if (scrub_takes_flash(s))
+			counter_add(&p->metrics.flash_freed_bytes, s->file_bytes);
 		if (s->absent) { /* its object was condemned */
 			(void)sco_remove(p->scos, s);
 			counter_inc(&p->metrics.scos_deleted);

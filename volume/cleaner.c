@@ -6,7 +6,8 @@
  * cleaned is buried by the checkpoint after, which may run while the next are cleaned.
  *
  * SCOs that only the store has are cleaned the same way, once the store holds too much that is dead,
- * and flash has room and nothing to do: one at a time, for a part of the time.
+ * and flash has room and nothing to do: one at a time, for a part of the time. So is what a scrub, or
+ * its hours, ask for beyond the usual (scrub.h), while somebody reads or writes.
  */
 #include "common/log.h"
 #include "volume/absent.h"
@@ -34,6 +35,9 @@
 /* Garbage there that is never worth it. */
 #define FAR_SLACK_SCOS 4u
 
+/* Victims of a round beyond the usual. */
+#define SCRUB_VICTIMS 2u
+
 #define CLEAN_TROUBLE "volume: cleaning stopped, trying again at the next checkpoint"
 
 /* As counted: a checkpoint may count anew while a round goes on. */
@@ -51,6 +55,8 @@ struct victim_choice {
 	uint64_t waiting_bytes; /* of these, for one that did not begin yet */
 	uint64_t waited_for;	/* that one */
 	bool far;		/* on the store: victims give no flash back */
+	enum scrub_level level; /* how much is asked for */
+	size_t given_up;	/* victims that will not be chosen again as they are */
 };
 
 /* The checkpoint that counts it, now that it was cleaned, is still to come. */
@@ -108,17 +114,28 @@ static int by_live(const void *a, const void *b)
 	return x->sco->number < y->sco->number ? -1 : x->sco->number > y->sco->number;
 }
 
+static unsigned int target_percent(const struct pool *p, enum scrub_level level)
+{
+	unsigned int percent = pool_option(p, clean_target_percent);
+
+	return level == SCRUB_LEVEL_USUAL ? percent :
+					    (unsigned int)min_u64(percent, SCRUB_HOURS_PERCENT);
+}
+
 /*
  * What no checkpoint has counted may be garbage, too, though hardly more than what comes up between
  * two of them. Nobody is slowed down for what is left here.
  */
-static bool too_much_garbage(const struct pool *p, uint64_t used, uint64_t live)
+static bool too_much_garbage(const struct pool *p, const struct victim_choice *v, uint64_t used)
 {
+	uint64_t live = v->live_bytes;
 	uint64_t slack = SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
 	uint64_t uncounted = min_u64(pool_uncounted_bytes(p),
 				     __atomic_load_n(&p->uncounted_most_bytes, __ATOMIC_RELAXED));
-	uint64_t target = live / 100 * (pool_option(p, clean_target_percent) - 100);
+	uint64_t target = live / 100 * (target_percent(p, v->level) - 100);
 
+	if (v->level == SCRUB_LEVEL_ALL)
+		return true;
 	target = min_u64(target, __atomic_load_n(&p->to_clean_from_bytes, __ATOMIC_RELAXED));
 	return used > live + slack + (target - min_u64(target, uncounted));
 }
@@ -148,13 +165,14 @@ static void choose(struct pool *p, struct victim_choice *v)
 {
 	uint64_t most = pool_cleaned_most(p, v->live_bytes);
 	uint64_t used = v->used_bytes, cleaned = v->cleaned_bytes;
+	size_t chosen_most = v->level == SCRUB_LEVEL_USUAL ? ROUND_VICTIMS : SCRUB_VICTIMS;
 
-	for (size_t i = 0; i < v->count && v->chosen < ROUND_VICTIMS && cleaned < most; i++) {
+	for (size_t i = 0; i < v->count && v->chosen < chosen_most && cleaned < most; i++) {
 		struct victim victim = v->victims[i];
 		uint64_t live = (uint64_t)victim.live_slots * CLUSTER_BYTES;
 		uint64_t data = (uint64_t)victim.data_slots * CLUSTER_BYTES;
 
-		if (!too_much_garbage(p, used, v->live_bytes) || live * 10 > data * 9)
+		if (!too_much_garbage(p, v, used) || live * 10 > data * 9)
 			break;
 		if (victim.sco->stuck == victim.live_slots + 1) /* only this thread sets it */
 			continue; /* nothing changed since it was tried */
@@ -220,8 +238,8 @@ static int clean_sco(struct pool *p, struct sco *s, struct read_plan *plan, uint
 }
 
 /* What came of a victim. Returns whether it will give space back. */
-static bool note_cleaned(struct pool *p, const struct victim *v, uint64_t moved, int result,
-			 const struct err *e)
+static bool note_cleaned(struct pool *p, struct victim_choice *choice, const struct victim *v,
+			 uint64_t moved, int result, const struct err *e)
 {
 	bool useful = result == 0 && moved > 0;
 
@@ -232,12 +250,14 @@ static bool note_cleaned(struct pool *p, const struct victim *v, uint64_t moved,
 		log_warning("volume: not cleaned before it changes: %s", e->message);
 	if (!useful) {
 		v->sco->stuck = v->live_slots + 1;
+		choice->given_up++;
 		return false;
 	}
 	v->sco->cleaned_in = __atomic_load_n(&p->checkpoint_begun, __ATOMIC_ACQUIRE);
 	if (!v->sco->absent)
 		__atomic_add_fetch(&p->cleaned_bytes, (uint64_t)v->data_slots * CLUSTER_BYTES,
 				   __ATOMIC_RELAXED);
+	counter_inc(&p->metrics.scos_cleaned);
 	return true;
 }
 
@@ -268,7 +288,7 @@ static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 		r = clean_sco(p, v->victims[i].sco, &plan, &moved, e);
 		if (r == -ESHUTDOWN || r == -ENOMEM)
 			break;
-		if (note_cleaned(p, &v->victims[i], moved, r, e)) {
+		if (note_cleaned(p, v, &v->victims[i], moved, r, e)) {
 			if (!v->far)
 				note_waiting(p, v,
 					     (uint64_t)v->victims[i].data_slots * CLUSTER_BYTES);
@@ -280,8 +300,17 @@ static int clean_victims(struct pool *p, struct victim_choice *v, struct err *e)
 	return r < 0 ? r : cleaned;
 }
 
-/* Clean until enough is freed or the round is over. Returns victims, or negative. */
-static int clean_round(struct pool *p, struct err *e)
+/* Behind a round that cleaned nothing. */
+enum next_round {
+	NEXT_NONE,
+	NEXT_AT_ONCE,	       /* victims were given up, there may be others */
+	NEXT_AFTER_CHECKPOINT, /* which buries what was cleaned */
+};
+
+/* Clean until enough is freed or the round is over. Returns victims, or negative; *ret_level is lowered
+ * to the usual where that asks for it anyway, *ret_next says what there is to do for a scrub. */
+static int clean_round(struct pool *p, enum scrub_level *level, enum next_round *ret_next,
+		       struct err *e)
 {
 	struct victim_choice v = { 0 };
 	struct sco **scos;
@@ -300,7 +329,12 @@ static int clean_round(struct pool *p, struct err *e)
 	free(scos); /* the references are among the victims now, or dropped */
 	if (v.count)
 		qsort(v.victims, v.count, sizeof(*v.victims), by_live);
+	if (*level != SCRUB_LEVEL_USUAL && too_much_garbage(p, &v, v.used_bytes))
+		*level = SCRUB_LEVEL_USUAL;
+	v.level = *level;
 	choose(p, &v);
+	if (v.chosen == 0 && v.cleaned_bytes >= pool_cleaned_most(p, v.live_bytes))
+		*ret_next = NEXT_AFTER_CHECKPOINT;
 	/* Whoever buries a SCO meanwhile keeps its file only if nobody else holds it. */
 	drop_victims(p, &v, v.chosen, v.count);
 	r = clean_victims(p, &v, e);
@@ -308,6 +342,8 @@ static int clean_round(struct pool *p, struct err *e)
 		clean_reader_rest(&p->clean_reader);
 	drop_victims(p, &v, 0, v.chosen);
 	free(v.victims);
+	if (v.given_up)
+		*ret_next = NEXT_AT_ONCE;
 	/* One that runs calls us again. */
 	if (v.waiting_bytes && v.waiting_bytes == v.cleaned_bytes && r <= 0)
 		job_kick(&p->checkpointer);
@@ -351,7 +387,8 @@ static bool too_much_far(const struct pool *p, const struct victim_choice *v)
 {
 	uint64_t slack = FAR_SLACK_SCOS * (uint64_t)p->world.sco_slots * CLUSTER_BYTES;
 
-	return v->used_bytes > v->live_bytes / 100 * pool_option(p, clean_target_percent) + slack;
+	return v->level == SCRUB_LEVEL_ALL ||
+	       v->used_bytes > v->live_bytes / 100 * target_percent(p, v->level) + slack;
 }
 
 static bool may_clean_far(struct pool *p)
@@ -370,7 +407,7 @@ static bool may_clean_far(struct pool *p)
 static int clean_far(struct pool *p, struct err *e)
 {
 	struct victim first = { 0 };
-	struct victim_choice v = { .victims = &first, .far = true };
+	struct victim_choice v = { .victims = &first, .far = true, .level = scrub_level(p) };
 	struct sco **scos;
 	size_t count;
 	int r;
@@ -385,23 +422,55 @@ static int clean_far(struct pool *p, struct err *e)
 	if (v.chosen && too_much_far(p, &v))
 		r = clean_victims(p, &v, e);
 	drop_victims(p, &v, 0, v.chosen);
+	if (r == 0 && v.given_up && v.level == SCRUB_LEVEL_ALL)
+		r = 1; /* there may be others */
 	clean_reader_rest(&p->clean_reader);
 	if (r > 0)
 		job_kick(&p->checkpointer);
 	return r;
 }
 
+/* --- the job ----------------------------------------------------------------------------------- */
+
+/* Whether somebody read or wrote since the last call. */
+static bool is_in_use(struct pool *p)
+{
+	uint64_t requests = counter_get(&p->metrics.reads) + counter_get(&p->metrics.writes);
+	bool in_use = requests != p->cleaned_requests;
+
+	p->cleaned_requests = requests;
+	return in_use;
+}
+
+/* Nothing more to do, until a checkpoint finds something. */
+static uint64_t rest(struct pool *p, int result, enum next_round next)
+{
+	uint64_t now_ns = clock_mono_ns();
+
+	p->cleaned_ns = now_ns;
+	if (scrub_level(p) != SCRUB_LEVEL_ALL || next == NEXT_AFTER_CHECKPOINT)
+		return WAIT_FOREVER;
+	if (result == 0 && next == NEXT_AT_ONCE)
+		return 0;
+	if (result == 0 && now_ns < p->cleaned_far_ns) /* it was not looked at the store */
+		return p->cleaned_far_ns - now_ns;
+	scrub_cleaned(p, result);
+	return WAIT_FOREVER;
+}
+
 uint64_t cleaner_step(void *arg)
 {
 	struct pool *p = arg;
 	uint64_t now_ns = clock_mono_ns();
-	struct err e = { 0 };
+	enum scrub_level level = scrub_level(p);
+	enum next_round next = NEXT_NONE;
 	bool far;
+	struct err e = { 0 };
 	int r;
 
 	if (now_ns < p->cleaned_ns + ROUND_PAUSE_NS)
 		return p->cleaned_ns + ROUND_PAUSE_NS - now_ns;
-	r = clean_round(p, &e);
+	r = clean_round(p, &level, &next, &e);
 	far = r == 0 && now_ns >= p->cleaned_far_ns;
 	if (far)
 		r = clean_far(p, &e);
@@ -414,8 +483,9 @@ uint64_t cleaner_step(void *arg)
 		p->cleaned_far_ns = p->cleaned_ns + (FAR_PART - 1) * (p->cleaned_ns - now_ns);
 		return max_u64(p->cleaned_far_ns - p->cleaned_ns, ROUND_PAUSE_NS);
 	}
+	if (r > 0 && level != SCRUB_LEVEL_USUAL && is_in_use(p))
+		return (FAR_PART - 1) * (clock_mono_ns() - now_ns);
 	if (r > 0) /* and on, while a checkpoint runs */
 		return 0;
-	p->cleaned_ns = clock_mono_ns();
-	return WAIT_FOREVER;
+	return rest(p, r, next);
 }

@@ -102,6 +102,20 @@ int orphans_bury_condemned(struct pool *p, struct err *e)
 	return r < 0 ? err_wrap(e, r, "condemned objects") : 0;
 }
 
+static int see_condemned(UNUSED void *arg, UNUSED const uint8_t *key, UNUSED size_t key_bytes,
+			 UNUSED const uint8_t *value, UNUSED size_t value_bytes)
+{
+	return 1;
+}
+
+bool orphans_any_condemned(struct pool *p)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+
+	return meta_iterate(p->meta, META_NAMES, &from, &until, see_condemned, NULL, NULL) == 1;
+}
+
 /* --- orphans ----------------------------------------------------------------------------------- */
 
 struct known_name {
@@ -115,7 +129,7 @@ struct sweep {
 	char after[BACKEND_NAME_BYTES_MAX + 1];
 	char (*orphans)[OBJECT_NAME_MAX + 1];
 	size_t count, cap;
-	bool spared;
+	uint64_t spared;
 };
 
 static int know(struct sweep *s, const char *name)
@@ -242,7 +256,7 @@ static int look_at(struct sweep *s, const char *name, int64_t modified_ns)
 	    strncmp(name, "epoch/", 6) == 0 || is_of_damaged_stream(s->pool, name))
 		return 0;
 	if (age_ns < (int64_t)pool_option(s->pool, grace_time_ns)) {
-		s->spared = true;
+		s->spared++;
 		return 0;
 	}
 	if (s->count == s->cap) {
@@ -323,33 +337,57 @@ static int remove_orphans(struct pool *p, char (*orphans)[OBJECT_NAME_MAX + 1], 
 		log_info("backend: orphan removed: name='%s'", orphans[i]);
 		list[i] = orphans[i];
 	}
+	counter_add(&p->metrics.orphans_removed, count);
 	return packs_delete_many(p, list, count, NULL, e);
+}
+
+/* All that nobody names, into s. */
+static int find_orphans(struct sweep *s, struct err *e)
+{
+	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
+	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
+	int r = know_root(s, e);
+
+	if (r == 0)
+		r = meta_iterate(s->pool->meta, META_NAMES, &from, &until, know_condemned, s, e);
+	if (r == 0)
+		r = list_all(s, e);
+	return r == 0 ? look_at_lost_packs(s, e) : r;
+}
+
+static void sweep_done(struct sweep *s)
+{
+	struct known_name *k, *next;
+
+	HASH_ITER (hh, s->known, k, next) {
+		HASH_DEL(s->known, k);
+		free(k);
+	}
+	free(s->orphans);
 }
 
 int orphans_sweep(struct pool *p, bool *ret_done, struct err *e)
 {
-	struct row_key from = row_key_2u64(ROW_CONDEMNED, 0, 0);
-	struct row_key until = row_key_2u64(ROW_CONDEMNED, UINT64_MAX, UINT64_MAX);
 	struct sweep s = { .pool = p };
-	struct known_name *k, *next;
-	int r;
+	int r = find_orphans(&s, e);
 
-	r = know_root(&s, e);
-	if (r == 0)
-		r = meta_iterate(p->meta, META_NAMES, &from, &until, know_condemned, &s, e);
-	if (r == 0)
-		r = list_all(&s, e);
-	if (r == 0)
-		r = look_at_lost_packs(&s, e);
 	for (size_t at = 0; at < s.count && r == 0; at += BURY_NAMES)
 		r = remove_orphans(p, s.orphans + at, min_u64(s.count - at, BURY_NAMES), e);
-	HASH_ITER (hh, s.known, k, next) {
-		HASH_DEL(s.known, k);
-		free(k);
-	}
-	free(s.orphans);
+	sweep_done(&s);
 	if (r < 0)
 		return err_wrap(e, r, "looking for orphans");
+	__atomic_store_n(&p->orphans_spared, s.spared, __ATOMIC_RELAXED);
 	*ret_done = !s.spared;
 	return 0;
+}
+
+int orphans_count(struct pool *p, uint64_t *ret_orphans, uint64_t *ret_spared, struct err *e)
+{
+	struct sweep s = { .pool = p };
+	int r = find_orphans(&s, e);
+
+	*ret_orphans = s.count;
+	*ret_spared = s.spared;
+	sweep_done(&s);
+	return r < 0 ? err_wrap(e, r, "looking for orphans") : 0;
 }

@@ -337,6 +337,8 @@ int packs_repack(struct pool *p, bool *ret_done, struct err *e)
 	if (rp.old_count)
 		r = repack(&rp, e);
 	*ret_done = r == 0 && rp.old_count;
+	if (*ret_done)
+		counter_add(&p->metrics.packs_repacked, rp.old_count);
 	pack_done(&rp.maker);
 	free(rp.old);
 	return r < 0 ? err_wrap(e, r, "putting what is left of packs again") : 0;

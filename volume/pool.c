@@ -49,6 +49,15 @@ static const struct metric_def pool_metric_defs[] = {
 		       "Clusters moved by cleaning."),
 	METRIC_COUNTER(struct pool_metrics, clean_frozen_clusters, "clusters",
 		       "Of these, what only snapshots and parents of clones have."),
+	METRIC_COUNTER(struct pool_metrics, scos_cleaned, "SCOs",
+		       "Partly dead SCOs whose live data was moved."),
+	METRIC_COUNTER(struct pool_metrics, flash_freed_bytes, "bytes", "Of dead SCOs, on flash."),
+	METRIC_COUNTER(struct pool_metrics, backend_freed_bytes, "bytes",
+		       "Of dead SCOs, on the backend."),
+	METRIC_COUNTER(struct pool_metrics, packs_repacked, "packs",
+		       "Packs whose rest was put again."),
+	METRIC_COUNTER(struct pool_metrics, orphans_removed, "objects",
+		       "Objects removed that nothing named."),
 	METRIC_COUNTER(struct pool_metrics, roots, "events", "Roots committed."),
 	METRIC_COUNTER(struct pool_metrics, crc_failures, "clusters", "Clusters read wrong."),
 	METRIC_HISTOGRAM(struct pool_metrics, sync_ns, "Time of one sync of an object."),
@@ -409,6 +418,7 @@ void pool_init_locks(struct pool *p)
 	mutex_init(&p->dropped_lock, 0);
 	family_init(&p->family);
 	frozen_moves_init(&p->frozen_moves);
+	scrub_init(&p->scrub);
 	mutex_init(&p->capacity_lock, 0);
 }
 
@@ -432,6 +442,7 @@ static int open_caches(struct pool *p, struct err *e)
 
 static void stop_jobs(struct pool *p)
 {
+	job_stop(&p->scrubber);
 	job_stop(&p->merger);
 	job_stop(&p->evictor);
 	for (unsigned int i = 0; i < POOL_FETCHERS; i++)
@@ -451,9 +462,9 @@ static void stop_jobs(struct pool *p)
 
 static int start_jobs(struct pool *p, struct err *e)
 {
-	struct job *jobs[] = { &p->resumer,  &p->flusher,      &p->sealer,
-			       &p->preparer, &p->checkpointer, &p->uploader,
-			       &p->cleaner,  &p->evictor,      &p->merger };
+	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,  &p->preparer,
+			       &p->checkpointer, &p->uploader, &p->cleaner, &p->evictor,
+			       &p->merger,	 &p->scrubber };
 	struct err unused;
 	int r;
 
@@ -485,6 +496,8 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = job_start(&p->evictor, "evictor", evictor_step, p);
 	if (r == 0)
 		r = job_start(&p->merger, "merger", merger_step, p);
+	if (r == 0)
+		r = job_start(&p->scrubber, "scrubber", scrubber_step, p);
 	for (unsigned int i = 0; i < POOL_FETCHERS && r == 0; i++)
 		r = job_start(&p->fetchers[i], "fetcher", fetcher_step, p);
 	if (r == 0)

@@ -18,6 +18,7 @@
 #include "volume/sco_index.h"
 #include "volume/sco_make.h"
 #include "volume/sco_read.h"
+#include "volume/scrub.h"
 #include "volume/stream.h"
 #include "volume/upload_pool.h"
 #include "volume/volume.h"
@@ -61,6 +62,8 @@ struct pool_metrics {
 	struct counter checkpoints, checkpoint_pages, checkpoint_entries;
 	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed, scos_evicted;
 	struct counter clean_clusters, clean_frozen_clusters, roots, crc_failures;
+	struct counter scos_cleaned, flash_freed_bytes, backend_freed_bytes;
+	struct counter packs_repacked, orphans_removed;
 	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
 };
 
@@ -125,7 +128,8 @@ struct pool {
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble,
 		merge_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer, evictor,
-		merger;
+		merger, scrubber;
+	struct scrub scrub;
 	struct job fetchers[POOL_FETCHERS];
 	struct clean_reader clean_reader;
 	struct upload_pool upload_pool;
@@ -162,6 +166,7 @@ struct pool {
 	bool epoch_claimed;
 	uint8_t claim[16]; /* random content of our claim: tells it from another's */
 	bool orphans_swept;
+	uint64_t orphans_spared; /* atomic: that the last sweep found too young */
 	struct root_parts root_parts;
 	uint64_t upload_retry_ns;  /* the uploader's own */
 	uint64_t root_sequence;	   /* of the metadata, when the last root had nothing new to show */
@@ -174,6 +179,7 @@ struct pool {
 	bool merge_later, merge_failed;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t cleaned_far_ns;    /* the cleaner's own: not before, on the store */
+	uint64_t cleaned_requests;  /* the cleaner's own: reads and writes when it looked last */
 	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
 	uint64_t evict_asked_ns;    /* the evictor's own */
 	uint64_t evict_aged_ns;	    /* the evictor's own */

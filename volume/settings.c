@@ -20,6 +20,8 @@ void pool_change_options(struct pool *p, const struct pool_options *o)
 	TAKE_OPTION(p, o, upload_interval_ns);
 	TAKE_OPTION(p, o, grace_time_ns);
 	TAKE_OPTION(p, o, clean_target_percent);
+	TAKE_OPTION(p, o, scrub_from_minute);
+	TAKE_OPTION(p, o, scrub_until_minute);
 	__atomic_store_n(&p->dirty_limit_bytes, pool_dirty_limit(p), __ATOMIC_RELAXED);
 	capacity_change(p, o->capacity_bytes);
 	pool_recount(p);

@@ -46,6 +46,11 @@ NODISCARD int orphans_bury_condemned(struct pool *p, struct err *e);
 /* Find and delete what crashed uploads of earlier epochs left (orphans.c). Upload lock held.
  * *ret_done: nothing had to be spared for being too young. */
 NODISCARD int orphans_sweep(struct pool *p, bool *ret_done, struct err *e);
+/* How many it would delete, and how many are too young. Upload lock held. */
+NODISCARD int orphans_count(struct pool *p, uint64_t *ret_orphans, uint64_t *ret_spared,
+			    struct err *e);
+/* Whether something waits for a root to come. False, too, where it cannot be read. */
+bool orphans_any_condemned(struct pool *p);
 /* Read and check the newest root of the store; -ENOENT: none. Freed by root_done(). */
 NODISCARD int root_read(struct pool *p, uint64_t epoch, uint64_t number, struct root *ret_root,
 			struct err *e);

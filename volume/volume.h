@@ -52,6 +52,8 @@ struct pool_options {
 	uint64_t timeout_ns;	   /* of one, all tries together; 0: its default */
 	unsigned int
 		clean_target_percent; /* space used, in percent of live data, that cleaning holds */
+	/* Minutes of the day, UTC, between which it holds less (SCRUB_HOURS_PERCENT); equal: never. */
+	unsigned int scrub_from_minute, scrub_until_minute;
 	unsigned int parked_max;
 	/* What is on the backend only: bytes that come at least with one request (4 KiB to 64 KiB, a
 	 * power of two), requests at the same time, and how far ahead of a reader. */
@@ -122,8 +124,8 @@ NODISCARD int pool_open(struct env *env, const struct pool_options *o, struct po
 			struct err *e);
 /*
  * Change options of an open pool: capacity_bytes, dirty_limit_bytes, flush_interval_ns,
- * checkpoint_interval_ns, upload_interval_ns, grace_time_ns, clean_target_percent. All else in o is
- * passed over. A checkpoint and an upload begin, since their intervals may be other ones.
+ * checkpoint_interval_ns, upload_interval_ns, grace_time_ns, clean_target_percent, scrub_*_minute. All
+ * else in o is passed over. A checkpoint and an upload begin, since their intervals may be other ones.
  * Threads:  any; does not wait for what runs.
  */
 void pool_change_options(struct pool *p, const struct pool_options *o);
@@ -368,6 +370,59 @@ struct pool_check_result {
  */
 NODISCARD int pool_check(struct pool *p, const struct pool_check_options *options,
 			 struct pool_check_result *ret_result, struct err *e);
+
+/* --- scrub ------------------------------------------------------------------------------------- */
+/*
+ * What the background does once there is enough of it, done at once and to the end: what is dead in
+ * SCOs is given back, on flash and on the backend, packs are put again, orphans are found. One at a
+ * time, by the jobs that do it anyway, SCO by SCO: cut off by cancelling, a stop or a crash it leaves
+ * what is done done, and the next one goes on. While somebody reads or writes it works a quarter of the
+ * time.
+ */
+
+/* In the hours that the options name: space used, in percent of live data, that cleaning holds. */
+#define SCRUB_HOURS_PERCENT 110u
+
+enum pool_scrub_phase {
+	POOL_SCRUB_NONE,   /* none was asked for since the pool was opened */
+	POOL_SCRUB_UPLOAD, /* brings to the backend what is dirty, so that it can be counted */
+	POOL_SCRUB_CLEAN,  /* moves what lives in SCOs that are partly dead */
+	POOL_SCRUB_SETTLE, /* commits roots until what is not needed is gone from the backend */
+	POOL_SCRUB_DONE,
+	POOL_SCRUB_CANCELLED,
+};
+
+struct pool_scrub_status {
+	enum pool_scrub_phase phase;
+	int64_t began_ns, ended_ns; /* real time; 0: not yet */
+	/* Since it began, by whomsoever; and when it ended, until then. */
+	uint64_t scos_examined;
+	uint64_t scos_deleted;
+	uint64_t scos_moved, moved_bytes;    /* partly dead ones, and what lived in them */
+	uint64_t flash_bytes, backend_bytes; /* of SCOs that went, less what was moved */
+	uint64_t packs_repacked;
+	uint64_t orphans_removed;
+	uint64_t orphans_spared; /* too young to be removed */
+	char trouble[160];	 /* what could not be done; "" */
+};
+
+/* Begin one; nothing happens while one runs. Threads: any. */
+void pool_scrub(struct pool *p);
+/* It ends soon, with what it did. */
+void pool_scrub_cancel(struct pool *p);
+void pool_scrub_status(struct pool *p, struct pool_scrub_status *ret_status);
+
+/* What a scrub would find to do, as the last checkpoint counted. */
+struct pool_scrub_plan {
+	uint64_t scos_examined;
+	uint64_t scos_dead;
+	uint64_t scos_to_move, move_bytes;
+	uint64_t flash_bytes, backend_bytes; /* it would give back */
+	uint64_t orphans, orphans_spared;
+	char trouble[160]; /* why the backend was not looked at; "" */
+};
+/* Changes nothing. Errors: -ENOMEM. */
+NODISCARD int pool_scrub_look(struct pool *p, struct pool_scrub_plan *ret_plan, struct err *e);
 
 /* --- a store without a pool -------------------------------------------------------------------- */
 
