@@ -65,6 +65,7 @@ struct config {
 		uint64_t checkpoint_interval_ns;
 		uint64_t reserve_bytes; /* 0: automatic */
 		uint64_t clean_target_percent;
+		char scrub_hours[CONFIG_STRING_BYTES]; /* "HH:MM-HH:MM", UTC; empty: none */
 		uint64_t fetch_min_bytes;
 		uint64_t fetches_max;
 		uint64_t read_ahead_bytes; /* 0: none */

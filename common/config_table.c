@@ -202,6 +202,18 @@ static const struct option_def options[] = {
 	},
 	{
 		.section = "cache",
+		.key = "scrub_hours",
+		.type = OPTION_STRING,
+		AT(cache.scrub_hours),
+		.live = true,
+		.default_text = "",
+		.prose =
+			"Hours of the day, in UTC, as 01:00-05:00, in which cleaning holds 110 "
+			"percent instead, at a quarter of the time while somebody reads or writes. "
+			"Empty: none.",
+	},
+	{
+		.section = "cache",
 		.key = "fetch_min",
 		.type = OPTION_SIZE,
 		AT(cache.fetch_min_bytes),

@@ -49,6 +49,7 @@ enum cli_key {
 	CLI_KEY_EVERY,
 	CLI_KEY_KEEP,
 	CLI_KEY_CLEAR,
+	CLI_KEY_CANCEL,
 };
 
 /* One call of the command. */
@@ -72,7 +73,7 @@ struct cli {
 	const char *worker;	    /* of a mount: its holder; NULL: a user calls */
 	const char *name, *comment; /* NULL: not given */
 	const char *every, *keep;   /* the same */
-	bool sticky, wait, force, dry_run, clear;
+	bool sticky, wait, force, dry_run, clear, cancel;
 };
 
 struct cli_verb {
@@ -88,7 +89,7 @@ struct cli_verb {
 extern const struct cli_verb cli_verb_create, cli_verb_mount, cli_verb_umount, cli_verb_status,
 	cli_verb_list, cli_verb_info, cli_verb_sync, cli_verb_check, cli_verb_stats,
 	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade, cli_verb_snapshot,
-	cli_verb_clone;
+	cli_verb_clone, cli_verb_scrub;
 
 /* --- errors (cli_output.c) --------------------------------------------------------------------- */
 

@@ -1,4 +1,5 @@
 /* `vpool status`: a mounted pool is asked; of one that is not mounted what can be seen from outside. */
+#include "fs/cli_scrub.h"
 #include "fs/control.h"
 #include "fs/json_out.h"
 #include "fs/pool_setup.h"
@@ -70,6 +71,7 @@ static int print_status(const struct cli *c, const json_t *document)
 			     cli_size(cli_json_u64(cache, "used_bytes"), a),
 			     cli_size(cli_json_u64(cache, "size_bytes"), b));
 	print_schedule(json_object_get(document, "schedule"));
+	cli_print_scrub_status(json_object_get(document, "scrub"));
 	print_backend(document);
 	return cli_finish_output(c);
 }

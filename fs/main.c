@@ -16,7 +16,7 @@ static const struct cli_verb *const verbs[] = {
 	&cli_verb_create,  &cli_verb_mount,    &cli_verb_umount,  &cli_verb_status,
 	&cli_verb_list,	   &cli_verb_info,     &cli_verb_sync,	  &cli_verb_check,
 	&cli_verb_stats,   &cli_verb_config,   &cli_verb_backend, &cli_verb_restore,
-	&cli_verb_upgrade, &cli_verb_snapshot, &cli_verb_clone,
+	&cli_verb_upgrade, &cli_verb_snapshot, &cli_verb_clone,	  &cli_verb_scrub,
 };
 
 static const struct argp_option common_options[] = {
@@ -134,6 +134,9 @@ static error_t take_flag(struct cli *c, int key)
 		return 0;
 	case CLI_KEY_CLEAR:
 		c->clear = true;
+		return 0;
+	case CLI_KEY_CANCEL:
+		c->cancel = true;
 		return 0;
 	case 'f':
 		c->foreground = true;

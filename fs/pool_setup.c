@@ -113,6 +113,36 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	return add_cache_dirs(s, e);
 }
 
+static bool take_minute(const char *text, unsigned int *ret_minute)
+{
+	struct schedule s;
+	char daily[32];
+
+	(void)snprintf(daily, sizeof(daily), "daily %.5s", text);
+	if (schedule_parse(daily, &s, NULL) < 0)
+		return false;
+	*ret_minute = s.minute;
+	return true;
+}
+
+/* "01:00-05:00" */
+static int take_hours(struct pool_setup *s, struct err *e)
+{
+	const char *text = s->config.cache.scrub_hours;
+	struct pool_options *o = &s->options;
+
+	if (text[0] == '\0')
+		return 0;
+	if (strlen(text) != strlen("01:00-05:00") || text[5] != '-' ||
+	    !take_minute(text, &o->scrub_from_minute) ||
+	    !take_minute(text + 6, &o->scrub_until_minute))
+		return err_set(e, -EINVAL,
+			       "[cache] scrub_hours = '%.80s': expected hours of the day, as "
+			       "01:00-05:00",
+			       text);
+	return 0;
+}
+
 static int take_policy(struct pool_setup *s, struct err *e)
 {
 	int r = schedule_parse(s->config.pool.snapshot_schedule, &s->policy.schedule, e);
@@ -133,6 +163,8 @@ int pool_setup_new(const char *dir, const struct config *config, struct pool_set
 		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
 	s->dir = realpath(dir, NULL);
 	r = s->dir ? fill(s, config, e) : err_set(e, -errno, "'%s': %s", dir, err_name(-errno));
+	if (r == 0)
+		r = take_hours(s, e);
 	if (r == 0)
 		r = take_policy(s, e);
 	if (r < 0) {

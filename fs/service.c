@@ -191,6 +191,7 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(upload, "queued_scos", st->queued_scos);
 	r |= json_out_u64(upload, "queued_bytes", d->queued_bytes);
 	r |= set_schedule(s, document);
+	r |= json_object_set_new(document, "scrub", service_scrub_status(&s->o));
 	r |= set_string(backend, "url", d->backend_url);
 	r |= set_string(backend, "state",
 			d->fenced	     ? "taken over" :
@@ -558,6 +559,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return answer_sync(s);
 	if (strcmp(verb, "snapshot") == 0)
 		return service_snapshot(&s->o, request);
+	if (strcmp(verb, "scrub") == 0)
+		return service_scrub(&s->o, request);
 	if (strcmp(verb, "clone") == 0)
 		return service_clone(&s->o, request);
 	if (strcmp(verb, "reload") == 0)

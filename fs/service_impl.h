@@ -32,6 +32,13 @@ json_t *service_schedule(const struct service_options *o, const json_t *request)
 /* document["schedule"], ["schedule_from"], ["keep"], ["keep_from"], ["next_snapshot"]: what holds. */
 NODISCARD int service_set_policy(const struct service_options *o, json_t *document,
 				 const char *path, uint64_t ino, struct err *e);
+/* --- service_scrub.c --------------------------------------------------------------------------- */
+
+/* {"verb":"scrub", "do": start, cancel, status; look (dry run)}. */
+json_t *service_scrub(const struct service_options *o, const json_t *request);
+/* How the last one is or ended. NULL: no memory. */
+json_t *service_scrub_status(const struct service_options *o);
+
 /* {"verb":"clone", ino, snapshot (may be missing), parent (of the new file), name}. */
 json_t *service_clone(const struct service_options *o, const json_t *request);
 

@@ -252,6 +252,33 @@ snapshots_are_made_by_a_schedule() {
 	rm -r h
 }
 
+scrubbed() { json "$1" 'd["state"], d["trouble"], d["scos_deleted"] > 0, d["bytes_freed"] > 0'; }
+
+a_scrub_gives_back_what_is_dead() {
+	local doc
+	random_file u.raw 64
+	"$vpool" sync .
+	# Half of each container.
+	overwrite u.raw 8 8
+	overwrite u.raw 8 24
+	overwrite u.raw 8 40
+	overwrite u.raw 8 56
+	"$vpool" sync .
+	doc=$("$vpool" scrub --json --dry-run .)
+	same "$(json "$doc" 'd["dry_run"], d["scos_shrunk"] >= 4, d["bytes_freed"] >= 24 << 20, d["trouble"]')" "(True, True, True, '')"
+	same "$(json "$("$vpool" status --json .)" 'd["scrub"]["state"]')" none
+	cp u.raw "$work/u"
+	same "$(scrubbed "$("$vpool" scrub --json --wait .)")" "('done', '', True, True)"
+	same "$(json "$("$vpool" scrub --json --dry-run .)" 'd["scos_shrunk"], d["scos_deleted"]')" "(0, 0)"
+	said=$("$vpool" status .)
+	says "scrub       done"
+	cmp u.raw "$work/u"
+	exits 2 "$vpool" scrub --wait --cancel .
+	"$vpool" scrub . >/dev/null
+	"$vpool" scrub --cancel . >/dev/null
+	rm u.raw "$work/u"
+}
+
 # --- rollback ---------------------------------------------------------------------------------
 
 a_disk_goes_back_to_what_it_was() {
@@ -629,6 +656,7 @@ test_it a_group_is_one_moment
 test_it waiting_brings_it_to_the_backend
 test_it pruning_leaves_what_the_rule_keeps
 test_it snapshots_are_made_by_a_schedule
+test_it a_scrub_gives_back_what_is_dead
 test_it a_disk_goes_back_to_what_it_was
 test_it an_open_disk_is_left_alone_unless_forced
 test_it who_appends_goes_on_at_the_end_that_is_there_now
