@@ -144,6 +144,17 @@ static void do_background(struct world *w, unsigned int which)
 		begin_loss(w);
 }
 
+/* It goes on beside what follows, and often dies with the process. */
+static void do_scrub(struct world *w)
+{
+	struct pool_scrub_status st;
+
+	pool_scrub_status(w->pool, &st);
+	TOTAL(w, scrubs, 1);
+	TOTAL(w, scrubs_done, st.phase == POOL_SCRUB_DONE);
+	pool_scrub(w->pool);
+}
+
 static void checkpoint_beside(void *arg)
 {
 	struct world *w = arg;
@@ -244,6 +255,8 @@ void client_live(struct world *w)
 			do_burst(w, o);
 		else if (dice < 930 && w->snapshots)
 			snaps_step(w, o);
+		else if (dice >= 930 && dice < 936)
+			do_scrub(w);
 		else
 			sim_sleep_ns(w->sim, 1 + sim_rand(w->sim, 30000000));
 	}

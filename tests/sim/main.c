@@ -180,6 +180,8 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "snapshots", t->snapshots },
 		{ "rollbacks", t->rollbacks },
 		{ "clones", t->clones },
+		{ "scrubs", t->scrubs },
+		{ "done before the next", t->scrubs_done },
 		{ "deletions", t->deletes },
 		{ "checkpoints", t->checkpoints },
 		{ "roots", t->roots },
