@@ -62,6 +62,8 @@ detectors() {
 38 sim
 39 unit volume_test_upload_verify what_a_damaged_stream_has_on_the_backend_is_no_orphan
 40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
+47 sim
+48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
 END
 }
 

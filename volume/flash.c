@@ -253,6 +253,8 @@ uint64_t flash_dir_margin_bytes(struct flash *flash, uint32_t dir, uint64_t sco_
 {
 	uint64_t size_bytes = dir_size_bytes(flash, dir);
 
+	if (flash_failed_dirs(flash) & 1u << dir)
+		return 0;
 	return min_u64(max_u64(size_bytes / MARGIN_PART, MARGIN_SCOS * sco_bytes), size_bytes / 2);
 }
 
@@ -318,6 +320,7 @@ static int create_somewhere(struct flash *flash, uint32_t stream, uint64_t sco, 
 			*ret_dir = dir;
 			return 0;
 		}
+		(void)flash_note_error(flash, dir, r);
 	}
 	return r;
 }

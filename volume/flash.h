@@ -24,7 +24,7 @@ struct flash_dir {
 	char *sco_path;		/* path/sco; constant */
 	uint64_t size_bytes;	/* limit; constant; 0: the filesystem's */
 	uint64_t used_bytes;	/* guarded by flash.lock */
-	bool failed;		/* takes no new files; guarded by flash.lock */
+	bool failed;		/* takes no new files, another one does; guarded by flash.lock */
 	struct env_file *label; /* locked as long as it is open: a copy of the pool keeps out */
 };
 
@@ -136,6 +136,22 @@ NODISCARD int flash_list(struct flash *flash,
 				   uint32_t version),
 			 void *arg, struct err *e);
 
+/* --- directories that fail (flash_fail.c) ------------------------------------------------------- */
+
+/*
+ * What a call on a file of a directory said: if its device failed, it takes no new files from now
+ * on. Not where it is the only one that is left. dir may be FLASH_DIRS_MAX: none. Returns: whether
+ * it is taken out by this.
+ */
+bool flash_note_error(struct flash *flash, uint32_t dir, int error);
+/* Those that are taken out, a bit for each. */
+uint32_t flash_failed_dirs(struct flash *flash);
+/*
+ * Whether a directory takes a file, syncs it and forgets it. Whoever fails is noted. Errors: what
+ * the env says. Threads: one at a time; blocks on local flash.
+ */
+NODISCARD int flash_probe(struct flash *flash, uint32_t dir, struct err *e);
+
 /* Whether a user's write may take len_bytes more now. */
 bool flash_has_room(struct flash *flash, uint64_t len_bytes);
 bool flash_dir_has_room(struct flash *flash, uint32_t dir, uint64_t len_bytes);
@@ -143,7 +159,7 @@ bool flash_dir_has_room(struct flash *flash, uint32_t dir, uint64_t len_bytes);
 uint64_t flash_dir_room_bytes(struct flash *flash, uint32_t dir);
 /*
  * Room of a directory that what is only a copy leaves to writers: an eighth of it, or eight SCOs, but
- * not more than half. sco_bytes: of a new SCO. Asks the filesystem.
+ * not more than half; nothing where it takes no writes. sco_bytes: of a new SCO. Asks the filesystem.
  */
 uint64_t flash_dir_margin_bytes(struct flash *flash, uint32_t dir, uint64_t sco_bytes);
 uint64_t flash_used_bytes(struct flash *flash);

@@ -335,12 +335,17 @@ static uint64_t users_reserve_bytes(struct pool *p, uint32_t sco_bytes)
 int pool_open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e)
 {
 	struct flash_dir_option dirs[POOL_CACHE_DIRS_MAX];
+	int r;
 
 	for (unsigned int i = 0; i < p->options.cache_count; i++)
 		dirs[i] = (struct flash_dir_option){ p->options.cache[i].path,
 						     p->options.cache[i].size_bytes };
-	return flash_open(p->env, &p->uuid, dirs, p->options.cache_count,
-			  users_reserve_bytes(p, sco_bytes), make, &p->flash, e);
+	r = flash_open(p->env, &p->uuid, dirs, p->options.cache_count,
+		       users_reserve_bytes(p, sco_bytes), make, &p->flash, e);
+	for (unsigned int i = 0; r == 0 && i < p->options.cache_count; i++)
+		if (p->options.failed_dirs & 1u << i)
+			(void)flash_note_error(p->flash, i, -EIO);
+	return r;
 }
 
 /* --- open -------------------------------------------------------------------------------------- */

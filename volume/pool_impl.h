@@ -107,6 +107,9 @@ struct pool {
 	struct family family;	/* frozen layers */
 	struct frozen_moves frozen_moves;
 
+	void (*failure_fn)(void *arg); /* atomic; NULL: nobody watches */
+	void *failure_arg;
+
 	struct mutex bounce_lock; /* unranked leaf */
 	struct bounce *bounce_free;
 	unsigned int bounce_count;
@@ -319,6 +322,9 @@ NODISCARD int pool_seal_own_locked(struct pool *p, struct err *e);
 bool pool_is_tight(struct pool *p);
 uint64_t checkpointer_step(void *pool);
 NODISCARD int pool_checkpoint_locked(struct pool *p, struct err *e);
+
+/* failure.c: whoever watches is told; with a stream's lock held. */
+void pool_tell_failure(struct pool *p);
 
 /* recovery.c */
 NODISCARD int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e);

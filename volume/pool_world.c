@@ -40,6 +40,11 @@ static void world_wants_sco(void *arg)
 	job_kick(&((struct pool *)arg)->preparer);
 }
 
+static void world_device_failed(void *arg)
+{
+	pool_tell_failure(arg);
+}
+
 static void world_made_room(void *arg)
 {
 	pool_made_room(arg);
@@ -62,6 +67,7 @@ void pool_init_world(struct pool *p, const struct pool_row *row)
 		.wants_flush = world_wants_flush,
 		.wants_seal = world_wants_seal,
 		.wants_sco = world_wants_sco,
+		.device_failed = world_device_failed,
 		.made_room = world_made_room,
 		.arg = p,
 	};

@@ -49,7 +49,7 @@ int recovery_order(struct replay *rp, struct err *e)
 		if (entry_end(&re->entry) <= expected)
 			continue; /* a duplicate */
 		if (re->entry.lsn > expected && !MUTANT(MUTANT_REPLAY_PAST_GAP)) {
-			if (!rp->has_ring)
+			if (!rp->old)
 				break;
 			/* Holes belong to the process that died; what an older one left behind a
 			 * hole was given up before, though nothing was written since to say so. */
@@ -222,11 +222,15 @@ static void set_positions(struct replay *rp)
 	s->cut_lsn = rp->end;
 }
 
-/* All that counts of the SCOs that were open is durable from here on: it was read, but perhaps
- * from what only the page cache or the disk's cache holds. */
+/*
+ * All that counts of the SCOs that were open is durable from here on: it was read, but perhaps from
+ * what only the page cache or the disk's cache holds. With a ring what counts was synced before:
+ * batches leave it with that, and of older processes the one whose ring it is saw to it here. A
+ * device that fails now must not keep the pool from opening then.
+ */
 static int settle_leftovers(struct replay *rp, struct err *e)
 {
-	for (size_t i = 0; i < rp->sco_count; i++) {
+	for (size_t i = 0; i < rp->sco_count && !rp->old; i++) {
 		struct sco *s = rp->scos[i];
 		struct env_file *f;
 		int r;
@@ -269,18 +273,18 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 	if (p->restoring)
 		rp.limit = rp.recorded_durable = restore_lsn(p->restoring, s->id);
 	rp.end = checkpoint_lsn;
-	rp.has_ring = old != NULL;
+	rp.old = old;
 	rp.ring_epoch = old ? old->header.epoch : 0;
 	if (s->error)
 		replay_damage(&rp, "found earlier");
 	r = sco_table_list(p->scos, s->id, &rp.scos, &rp.sco_count);
 	if (r < 0)
 		return err_because(e, r, "recovering stream %u", s->id);
-	r = recovery_find_ring_start(&rp, old, e);
+	r = recovery_find_ring_start(&rp, e);
 	if (r == 0)
 		r = recovery_scan_stream(&rp, e);
 	if (r == 0)
-		r = recovery_scan_ring(&rp, old, e);
+		r = recovery_scan_ring(&rp, e);
 	if (r == 0)
 		r = settle_leftovers(&rp, e);
 	if (r == 0)
@@ -391,6 +395,40 @@ static int find_abandoned(struct pool *p, struct stream *s, struct err *e)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* Whether nothing of a SCO counts: all that was in it was copied from the ring, behind a younger cut. */
+static bool is_void(struct pool *p, const struct sco *s, uint64_t ring_epoch)
+{
+	const struct stream *stream = pool_stream(p, s->stream);
+
+	return s->life == SCO_LIFE_LEFTOVER && s->epoch >= ring_epoch && s->batch_count == 0 &&
+	       s->live_slots == 0 && stream && stream->epoch_has_sco && stream->error == 0;
+}
+
+/*
+ * SCOs of which no sync ever covered anything: where one failed, their headers may decay, so the
+ * next start must not find them. Behind the change of the ring: before, clusters that are in no
+ * ring are there only.
+ */
+static int remove_void(struct pool *p, uint64_t ring_epoch, struct err *e)
+{
+	struct sco **list;
+	size_t count;
+	int r = sco_table_list_unsealed(p->scos, &list, &count);
+
+	if (r < 0)
+		return err_set(e, r, "SCOs that count for nothing");
+	for (size_t i = 0; i < count; i++) {
+		const struct sco *s = list[i];
+
+		if (!is_void(p, s, ring_epoch) || MUTANT(MUTANT_FILE_BELIEVED))
+			continue;
+		(void)sco_remove(p->scos, list[i]);
+		flash_discard(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes);
+	}
+	sco_list_free(p->scos, list, count);
+	return 0;
+}
+
 int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 {
 	uint64_t sequence = 0, now_sequence = meta_sequence(p->meta);
@@ -426,6 +464,8 @@ int pool_recover(struct pool *p, const struct ring_options *ring, struct err *e)
 	/* All that the old ring held is durable in SCOs: the new one takes over. */
 	if (r == 0)
 		r = ring_open(p->env, ring, &p->ring, e);
+	if (r == 0 && old)
+		r = remove_void(p, old->header.epoch, e);
 	ring_old_release(old, r == 0);
 	free(streams);
 	return r;

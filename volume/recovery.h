@@ -33,7 +33,7 @@ struct replay {
 	lsn_t recorded_durable;	    /* highest durable LSN that any header tells of */
 	uint64_t recorded_sequence; /* likewise of the metadata */
 	uint64_t ring_epoch;	    /* of the process whose ring it is */
-	bool has_ring;		    /* the ring of the process that died is there */
+	const struct ring_old *old; /* the ring of the process that died; NULL: none is there */
 	/* The oldest batch of this stream in the ring (none: UINT64_MAX); what that process put into
 	 * older ones was durable, for a frame is not freed before. */
 	uint64_t ring_sco;
@@ -63,10 +63,9 @@ NODISCARD int recovery_scan_stream(struct replay *rp, struct err *e);
 bool recovery_ring_has_batch(const struct ring_old *old, uint32_t stream, uint64_t sco,
 			     uint32_t batch);
 /* Where the ring's part of the stream begins; before its SCOs are scanned. */
-NODISCARD int recovery_find_ring_start(struct replay *rp, const struct ring_old *old,
-				       struct err *e);
+NODISCARD int recovery_find_ring_start(struct replay *rp, struct err *e);
 /* Entries of the old ring's frames of this stream. */
-NODISCARD int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e);
+NODISCARD int recovery_scan_ring(struct replay *rp, struct err *e);
 /* Write what is only in the ring to a new SCO; durable on return; entries get their new places. */
 NODISCARD int recovery_rewrite(struct replay *rp, struct err *e);
 /* Entries behind the end leave the logs of SCOs that will be resealed: their LSNs are given out

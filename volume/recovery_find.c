@@ -1,6 +1,7 @@
 /* Which SCOs there are: files of the cache directories against rows. */
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/mutant.h"
 #include "volume/recovery.h"
 
 #include <stdlib.h>
@@ -299,15 +300,41 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 	return 0;
 }
 
-/* A sealed file that no row knows yet may still be in the page cache only. */
-static int settle_sealed(struct pool *p, const struct found *f, const struct looked *l,
-			 struct err *e)
+/*
+ * The index of a sealed file that no row knows yet may still be in the page cache only; and where
+ * its sync failed the cache believes it to be clean, so it is written again, as it is.
+ */
+static int rewrite_index(struct pool *p, const struct looked *l)
 {
-	int r = env_fdatasync(p->env, l->file);
+	uint64_t from = l->footer.table_offset_bytes;
+	size_t len_bytes = (size_t)(l->bytes - from);
+	uint8_t *index = direct_alloc(len_bytes);
+	ssize_t got = index ? env_pread(p->env, l->file, index, len_bytes, from) : -ENOMEM;
+	int r = got < 0 ? (int)got : 0;
 
-	if (r < 0)
-		return err_because(e, r, "syncing SCO %" PRIu64, f->sco);
-	return flash_sync_names(p->flash, f->dir, e);
+	if (r == 0 && got == (ssize_t)len_bytes && !MUTANT(MUTANT_INDEX_BELIEVED))
+		r = env_pwrite(p->env, l->file, index, len_bytes, from);
+	free(index);
+	return r == 0 ? env_fdatasync(p->env, l->file) : r;
+}
+
+/*
+ * It counts, or is as if it had never been sealed: what is before the index was synced before. Looked at
+ * again, for what was read to be written may have been gone by then.
+ */
+static int settle_sealed(struct pool *p, const struct found *f, struct looked *l, struct err *e)
+{
+	int r = rewrite_index(p, l);
+
+	if (r == 0)
+		r = is_sealed(p, f, l, NULL, &l->sealed, e);
+	if (r == 0)
+		return flash_sync_names(p->flash, f->dir, e);
+	log_warning("volume: an index cannot be synced, it is made anew: stream=%u sco=%" PRIu64
+		    ": %s",
+		    f->stream, f->sco, err_name(r));
+	l->sealed = false;
+	return 0;
 }
 
 /* One number: the newest version that is whole, or the one that was open; the others go. */

@@ -49,11 +49,13 @@ bool recovery_ring_has_batch(const struct ring_old *old, uint32_t stream, uint64
 }
 
 /* Call fn for each frame of the stream. */
-static int each_frame(struct replay *rp, const struct ring_old *old,
+static int each_frame(struct replay *rp,
 		      int (*fn)(struct replay *rp, const uint8_t *block,
 				const struct batch_header *h),
 		      struct err *e)
 {
+	const struct ring_old *old = rp->old;
+
 	for (uint32_t i = 0; old && i < old->header.frame_count; i++) {
 		const uint8_t *block = ring_old_frame(old, i);
 		struct batch_header h;
@@ -82,25 +84,30 @@ static int note_start(struct replay *rp, UNUSED const uint8_t *block, const stru
 	return 0;
 }
 
-int recovery_find_ring_start(struct replay *rp, const struct ring_old *old, struct err *e)
+int recovery_find_ring_start(struct replay *rp, struct err *e)
 {
 	rp->ring_sco = UINT64_MAX;
 	rp->ring_slot = UINT32_MAX;
-	return each_frame(rp, old, note_start, e);
+	return each_frame(rp, note_start, e);
 }
 
-int recovery_scan_ring(struct replay *rp, const struct ring_old *old, struct err *e)
+int recovery_scan_ring(struct replay *rp, struct err *e)
 {
-	return each_frame(rp, old, take_frame, e);
+	return each_frame(rp, take_frame, e);
 }
 
 /* --- rewriting --------------------------------------------------------------------------------- */
 
+/* Tries on one cache directory after the other, and so many more. */
+#define REWRITE_TRIES_MORE 2u
+
 /* A batch being put together in private memory. */
 struct rewriter {
 	struct replay *rp;
-	struct sco *sco; /* referenced */
-	uint8_t *mem;	 /* block and BATCH_CLUSTERS_MAX clusters */
+	struct sco *sco;   /* referenced */
+	struct sco **made; /* all SCOs of this try, that one among them; referenced */
+	size_t made_count;
+	uint8_t *mem; /* block and BATCH_CLUSTERS_MAX clusters */
 	struct batch_header h;
 	lsn_t last_lsn;
 };
@@ -176,6 +183,24 @@ static int sco_finish(struct rewriter *w, bool keep_open, struct err *e)
 	return 0;
 }
 
+static int make_sco(struct rewriter *w, const struct sco_make_options *o, struct err *e)
+{
+	struct pool *p = w->rp->pool;
+	struct sco **more = reallocarray(w->made, w->made_count + 1, sizeof(struct sco *));
+	int r;
+
+	if (!more)
+		return err_set(e, -ENOMEM, "rewriting the ring");
+	w->made = more;
+	r = sco_make(&p->world, o, &w->sco, e);
+	if (r < 0)
+		return r;
+	sco_ref(p->scos, w->sco);
+	w->made[w->made_count++] = w->sco;
+	w->rp->stream->epoch_has_sco = true;
+	return 0;
+}
+
 /* Have a batch with room for one entry and so many clusters. */
 static int make_room(struct rewriter *w, unsigned int clusters, struct err *e)
 {
@@ -197,10 +222,8 @@ static int make_room(struct rewriter *w, unsigned int clusters, struct err *e)
 	r = w->sco ? batch_flush(w, e) : 0;
 	if (r == 0 && w->sco && w->sco->next_slot + 1 + clusters > w->sco->slots_max)
 		r = sco_finish(w, false, e);
-	if (r == 0 && !w->sco) {
-		r = sco_make(&w->rp->pool->world, &o, &w->sco, e);
-		s->epoch_has_sco |= r == 0;
-	}
+	if (r == 0 && !w->sco)
+		r = make_sco(w, &o, e);
 	if (r == 0)
 		batch_begin(w);
 	return r;
@@ -311,29 +334,76 @@ static int rewrite_gap(struct rewriter *w, lsn_t first, lsn_t end, struct err *e
 	return r < 0 ? r : put_entry(w, &entry, 0, e);
 }
 
-int recovery_rewrite(struct replay *rp, struct err *e)
+static int rewrite_all(struct rewriter *w, struct err *e)
 {
-	struct rewriter w = { .rp = rp };
+	struct replay *rp = w->rp;
 	lsn_t expected = rp->checkpoint_lsn + 1;
 	int r = 0;
 
-	w.mem = direct_alloc((size_t)(1 + BATCH_CLUSTERS_MAX) * CLUSTER_BYTES);
-	if (!w.mem)
-		return err_set(e, -ENOMEM, "rewriting the ring");
 	for (size_t i = 0; i < rp->count && r == 0; i++) {
 		struct replay_entry *re = &rp->entries[i];
 
-		if (rp->has_ring && re->entry.lsn > expected && !rp->damaged)
-			r = rewrite_gap(&w, expected, re->entry.lsn, e);
+		if (rp->old && re->entry.lsn > expected && !rp->damaged)
+			r = rewrite_gap(w, expected, re->entry.lsn, e);
 		if (r == 0 && re->from_ring)
-			r = rewrite_entry(&w, re, e);
+			r = rewrite_entry(w, re, e);
 		expected = re->entry.lsn +
 			   (re->entry.kind == ENTRY_VOID ? re->entry.cluster_count : 1);
 	}
-	if (r == 0)
-		r = sco_finish(&w, true, e);
+	return r == 0 ? sco_finish(w, true, e) : r;
+}
+
+/* What a try made that failed goes, the header with the cut as well. */
+static void take_back(struct rewriter *w)
+{
+	struct pool *p = w->rp->pool;
+
+	for (size_t i = 0; i < w->made_count; i++) {
+		const struct sco *s = w->made[i];
+
+		(void)sco_remove(p->scos, w->made[i]);
+		flash_discard(p->flash, s->dir, s->stream, s->number, s->version, s->file_bytes);
+	}
+	w->rp->stream->epoch_has_sco = false;
+}
+
+/* *ret_again: a device failed, and another file, in another directory if there is one, may do better. */
+static int rewrite_once(struct replay *rp, uint8_t *mem, bool *ret_again, struct err *e)
+{
+	struct rewriter w = { .rp = rp, .mem = mem };
+	struct pool *p = rp->pool;
+	int r = rewrite_all(&w, e);
+
+	*ret_again = r == -EIO && w.sco;
+	if (*ret_again) {
+		(void)flash_note_error(p->flash, w.sco->dir, r);
+		take_back(&w);
+		log_warning("volume: the ring's content is written to another file: stream=%u: %s",
+			    rp->stream->id, e->message);
+	}
 	if (w.sco)
-		sco_unref(rp->pool->scos, w.sco);
-	free(w.mem);
+		sco_unref(p->scos, w.sco);
+	sco_list_free(p->scos, w.made, w.made_count);
+	return r;
+}
+
+int recovery_rewrite(struct replay *rp, struct err *e)
+{
+	unsigned int tries = rp->pool->flash->dir_count + REWRITE_TRIES_MORE;
+	size_t bytes = rp->count * sizeof(*rp->entries);
+	struct replay_entry *before = malloc(bytes + 1);
+	uint8_t *mem = direct_alloc((size_t)(1 + BATCH_CLUSTERS_MAX) * CLUSTER_BYTES);
+	bool again = before && mem;
+	int r = again ? 0 : err_set(e, -ENOMEM, "rewriting the ring");
+
+	if (again && bytes)
+		memcpy(before, rp->entries, bytes);
+	while (again && tries-- > 0) {
+		r = rewrite_once(rp, mem, &again, e);
+		if (again)
+			memcpy(rp->entries, before, bytes);
+	}
+	free(before);
+	free(mem);
 	return r;
 }

@@ -1,6 +1,7 @@
 /* What the SCOs of a stream hold above its checkpoint, and which of it is whole. */
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "volume/mutant.h"
 #include "volume/recovery.h"
 
 #include <stdarg.h>
@@ -242,9 +243,23 @@ static bool left_ring(const struct scan *sc, uint32_t slot)
 {
 	const struct replay *rp = sc->rp;
 
-	return rp->has_ring && sc->s->epoch == rp->ring_epoch &&
+	return rp->old && sc->s->epoch == rp->ring_epoch &&
 	       (sc->s->number < rp->ring_sco ||
 		(sc->s->number == rp->ring_sco && slot < rp->ring_slot));
+}
+
+/*
+ * Whether what the file has of a batch counts for nothing, readable or not, because the ring has
+ * it: no sync covered it, or one failed, and then the cache may hold bytes that it believes to be
+ * clean and that never reach the disk, whatever is synced later. It is written anew from the ring.
+ */
+static bool is_in_ring(const struct scan *sc, const struct batch_header *h)
+{
+	const struct replay *rp = sc->rp;
+
+	return rp->old && sc->s->epoch == rp->ring_epoch && !left_ring(sc, h->slot) &&
+	       !MUTANT(MUTANT_FILE_BELIEVED) &&
+	       recovery_ring_has_batch(rp->old, sc->s->stream, sc->s->number, h->batch);
 }
 
 /* Writes are torn between sectors: where the one with the header was never written, no batch was
@@ -277,7 +292,7 @@ static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 	if (slot < sc->s->durable_slots && sc->s->live_slots)
 		replay_damage(rp, "SCO %" PRIu64 " slot %u: a durable batch is damaged",
 			      sc->s->number, slot);
-	if (rp->tail_lost || sc->s->recycled || !left_ring(sc, slot))
+	if (sc->limit == 0 || rp->tail_lost || sc->s->recycled || !left_ring(sc, slot))
 		return;
 	if (sc->s->number < rp->ring_sco &&
 	    (!block || nothing_begins(block) || is_index(sc, block)))
@@ -307,6 +322,10 @@ static int scan_batches(struct scan *sc, struct err *e)
 			return 0;
 		}
 		memcpy(block, window, sizeof(block));
+		if (is_in_ring(sc, &h)) {
+			slot += 1u + h.cluster_count;
+			continue;
+		}
 		if (slot >= sc->s->durable_slots && !left_ring(sc, slot) &&
 		    newest_lsn(block, &h) > sc->rp->recorded_durable)
 			r = payload_is_whole(sc, block, &h, e, &whole);
@@ -345,13 +364,15 @@ static void find_limits(const struct replay *rp, lsn_t *limits)
 		for (size_t j = 0; j < i; j++)
 			if (rp->scos[j]->epoch < s->epoch)
 				limits[j] = min_u64(limits[j], s->cut_lsn);
+			else if (rp->scos[j]->epoch == s->epoch) /* a try that was taken back */
+				limits[j] = 0;
 	}
 }
 
 /* Whoever had a ring had finished his recovery: all that his cut counts was durable then. */
 static void note_cut(struct replay *rp)
 {
-	for (size_t i = 0; i < rp->sco_count && rp->has_ring; i++) {
+	for (size_t i = 0; i < rp->sco_count && rp->old; i++) {
 		const struct sco *s = rp->scos[i];
 
 		if (s->has_cut && s->epoch == rp->ring_epoch)
@@ -362,10 +383,12 @@ static void note_cut(struct replay *rp)
 static int scan_open(struct replay *rp, struct sco *s, lsn_t limit,
 		     int (*pass)(struct scan *sc, struct err *e), struct err *e)
 {
+	/* A recovery that never came to its end copied all of it from this ring. */
+	bool is_copy = rp->old && s->epoch > rp->ring_epoch && !MUTANT(MUTANT_FILE_BELIEVED);
 	struct scan sc;
 	int r = scan_init(&sc, rp, s, limit, e);
 
-	if (r == 0)
+	if (r == 0 && !is_copy)
 		r = pass(&sc, e);
 	free(sc.window);
 	return r;

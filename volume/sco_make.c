@@ -82,15 +82,17 @@ static int make_file(struct stream_world *w, const struct sco_make_options *o, s
 		flash_want_stock(w->flash, init->file_bytes);
 	if (r == 0)
 		return 0;
-	r = flash_create(w->flash, o->stream, init->number, 0, init->file_bytes, o->urgent,
-			 &init->file, &init->dir, e);
-	if (r < 0)
-		return r;
-	r = write_header(w, init->file, init, o, e);
-	if (r < 0) {
+	do {
+		r = flash_create(w->flash, o->stream, init->number, 0, init->file_bytes, o->urgent,
+				 &init->file, &init->dir, e);
+		if (r < 0)
+			return r;
+		r = write_header(w, init->file, init, o, e);
+		if (r == 0)
+			return 0;
 		env_close(w->env, init->file);
 		flash_discard(w->flash, init->dir, o->stream, init->number, 0, init->file_bytes);
-	}
+	} while (flash_note_error(w->flash, init->dir, r)); /* then another one takes it */
 	return r;
 }
 

@@ -3,6 +3,21 @@
 
 #include <stdio.h>
 
+static void failed_dirs(struct pool *p, struct pool_status *s)
+{
+	uint32_t failed = flash_failed_dirs(p->flash);
+
+	for (unsigned int i = 0; i < p->flash->dir_count; i++) {
+		if (!(failed & 1u << i))
+			continue;
+		s->state = POOL_DEGRADED;
+		(void)snprintf(s->reason, sizeof(s->reason),
+			       "cache directory '%.80s' failed: nothing new is put there until the "
+			       "next mount",
+			       p->flash->dirs[i].path);
+	}
+}
+
 void pool_status(struct pool *p, struct pool_status *ret_status)
 {
 	struct pool_status s = { .state = POOL_OK, .epoch = p->epoch };
@@ -19,6 +34,7 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	s.map_used_bytes = usage.used_bytes;
 	s.map_pinned_bytes = usage.pinned_bytes;
 	s.root = __atomic_load_n(&p->root_number, __ATOMIC_RELAXED);
+	failed_dirs(p, &s);
 	mutex_lock(&p->objects_lock);
 	s.objects = HASH_COUNT(p->objects);
 	s.streams = HASH_COUNT(p->streams);

@@ -53,29 +53,6 @@ lsn_t stream_durable_lsn(struct stream *s)
 	return s->durable_lsn;
 }
 
-static void poison_locked(struct stream *s, int error, const char *what)
-{
-	if (s->error)
-		return;
-	/* Callers take these two for "wait". */
-	if (error == -ENOSPC || error == -EAGAIN)
-		error = -EIO;
-	__atomic_store_n(&s->error, error, __ATOMIC_RELAXED);
-	__atomic_store_n(&s->stuck, true, __ATOMIC_RELEASE);
-	if (s->world->ring) /* not yet there while the pool is opened */
-		(void)__atomic_add_fetch(&s->world->ring->stuck_count, s->frames, __ATOMIC_RELAXED);
-	log_error("volume: stream failed, nothing on it is acknowledged until the next start: "
-		  "stream=%u what='%s': %s",
-		  s->id, what, err_name(error));
-	cond_broadcast(&s->changed);
-}
-
-void stream_poison(struct stream *s, int error, const char *what)
-{
-	GUARD(&s->lock);
-	poison_locked(s, error, what);
-}
-
 /* --- SCOs of the stream ------------------------------------------------------------------------ */
 
 /* Make a SCO with the lock dropped; the caller set making_sco. */
@@ -370,6 +347,8 @@ static struct batch *batch_for_locked(struct stream *s, unsigned int want, unsig
 			retire_sco_locked(s);
 		if (!s->sco && !s->next_sco) {
 			r = need_next_sco_locked(s, flags & RESERVE_URGENT, e);
+			if (r == -EIO)
+				s->world->device_failed(s->world->arg);
 			if (r < 0) {
 				*ret_count = r == -EAGAIN ? -ENOSPC : r;
 				return NULL;
@@ -545,7 +524,7 @@ void stream_batch_written(struct stream *s, struct batch *b, int r)
 	if (r == 0 && len)
 		r = buf_append(&b->sco->log, entries, len);
 	if (r < 0) {
-		poison_locked(s, r, "writing a batch");
+		stream_fail_locked(s, b->sco->dir, r, "writing a batch");
 		return;
 	}
 	if (len) {
@@ -614,6 +593,15 @@ static int commit_gather_locked(struct stream *s, const struct batch *target, st
 	return s->error;
 }
 
+/* The directory that a failure was in; FLASH_DIRS_MAX: one of several. */
+static uint32_t commit_dir(const struct commit *c)
+{
+	for (unsigned int i = 1; i < c->count; i++)
+		if (c->scos[i]->dir != c->scos[0]->dir)
+			return FLASH_DIRS_MAX;
+	return c->scos[0]->dir;
+}
+
 /* The slow part, without the lock; the batches keep their SCOs alive. */
 static int commit_sync(struct stream *s, struct commit *c, const char **ret_what)
 {
@@ -679,7 +667,7 @@ static int commit_round_locked(struct stream *s)
 	r = commit_sync(s, &c, &what);
 	mutex_lock(&s->lock);
 	if (r < 0) {
-		poison_locked(s, r, what); /* never "try fsync again" */
+		stream_fail_locked(s, commit_dir(&c), r, what); /* never "try fsync again" */
 		return s->error;
 	}
 	s->durable_lsn = max_u64(s->durable_lsn, c.last->closed_lsn);

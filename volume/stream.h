@@ -87,6 +87,9 @@ struct stream_world {
 	void (*wants_flush)(void *arg);
 	void (*wants_seal)(void *arg);
 	void (*wants_sco)(void *arg);
+	/* A device failed, and somebody is about to be told -EIO. May be called with the
+	 * stream's lock held. */
+	void (*device_failed)(void *arg);
 	/* Called without locks: frames were freed, places became available. */
 	void (*made_room)(void *arg);
 };
@@ -176,8 +179,13 @@ void batch_io_prepare(struct batch *b, struct env_file *file);
 /* A batch was written by the writeback (r: how). Called without locks. */
 void stream_batch_written(struct stream *s, struct batch *b, int r);
 
-/* Mark failed; log_what says what happened. */
+/*
+ * Mark failed (stream_fail.c); what says what happened. Error is -EIO from then on, but where bytes were
+ * damaged.
+ */
 void stream_poison(struct stream *s, int error, const char *what);
+/* The same, lock held, of a call on a file in a cache directory (FLASH_DIRS_MAX: nobody knows which). */
+void stream_fail_locked(struct stream *s, uint32_t dir, int cause, const char *what);
 
 /* Damaged: what it has may be all there is. */
 static inline bool stream_keeps_all(const struct stream *s)

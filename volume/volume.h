@@ -67,6 +67,9 @@ struct pool_options {
 	 * published, lsn 0 where it was not. Used by pool_open() only. */
 	struct volume_witness *const *witnesses;
 	size_t witness_count;
+	/* A bit for each cache directory that failed an earlier process: nothing new is put
+	 * there, unless all failed. */
+	uint32_t failed_dirs;
 	/* For tests: so large a piece of a map on the backend gets; 0: 4 MiB. */
 	size_t map_piece_bytes;
 	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
@@ -291,6 +294,25 @@ NODISCARD int pool_sync_names(struct pool *p, struct err *e);
 /* All that was acknowledged is durable on flash. */
 NODISCARD int pool_flush(struct pool *p, struct err *e);
 NODISCARD int pool_checkpoint(struct pool *p, struct err *e);
+/* --- devices that fail (failure.c) --------------------------------------------------------------- */
+
+/*
+ * Have fn called before anybody is told that a device failed a write or a sync: each time from then
+ * on, and at once if a stream failed before. A stream that failed stays as it is until the next
+ * process opens the pool: that one writes what the ring has of it anew. fn NULL: nobody is told.
+ * Threads:  once after the start, once before the end. fn is called by any thread, which may hold
+ *           locks of the engine: it must not call into it, nor wait.
+ */
+void pool_watch_failures(struct pool *p, void (*fn)(void *arg), void *arg);
+/*
+ * Whether the next process could write: the pool directory, and at least one of the cache directories,
+ * take a file and sync it. Those that do not are taken out, as after a failure.
+ * Errors:   what the env says. Threads: one at a time; blocks on local flash.
+ */
+NODISCARD int pool_probe(struct pool *p, struct err *e);
+/* Cache directories that are taken out: of options.failed_dirs of the next process. */
+uint32_t pool_failed_dirs(struct pool *p);
+
 /* All that was acknowledged is on the backend and named by a committed root. */
 NODISCARD int pool_sync_backend(struct pool *p, struct err *e);
 

@@ -106,10 +106,9 @@ struct sim_faults {
 	uint32_t eio_read_ppm;
 	uint32_t eio_write_ppm; /* pwrite, queued writes, fallocate, punch, truncate, copies */
 	uint32_t eio_sync_ppm;	/* fdatasync, sync_dir */
-	bool forgets_at_once;  /* what a failed fdatasync costs is gone then, not at a later read */
-	uint32_t eio_name_ppm; /* open with ENV_CREATE, link, rename, unlink, mkdir, rmdir */
-	uint32_t enospc_ppm;   /* what may allocate */
-	uint32_t delay_ppm;    /* any call with a path or file takes up to delay_max_ns longer */
+	uint32_t eio_name_ppm;	/* open with ENV_CREATE, link, rename, unlink, mkdir, rmdir */
+	uint32_t enospc_ppm;	/* what may allocate */
+	uint32_t delay_ppm;	/* any call with a path or file takes up to delay_max_ns longer */
 	uint64_t delay_max_ns;
 	uint32_t spawn_ppm;    /* thread_start says -EAGAIN; no path */
 	uint32_t flip_ppm;     /* one bit of what pread returns, not of what is stored */

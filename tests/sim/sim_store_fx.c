@@ -278,7 +278,7 @@ static void forget_page(struct sim *sim, struct inode *inode, uint64_t index)
 
 	if (index * SIM_PAGE_BYTES < inode->map_bytes || !slot->cur_allocated)
 		return;
-	if (sim->faults.forgets_at_once || rng_below(&sim->rng_disk, 2) == 0) {
+	if (rng_below(&sim->rng_disk, 2) == 0) {
 		sim->stats.pages_evicted_after_eio++;
 		page_replace(sim, &slot->cur, page_ref(slot->dur));
 		return;

@@ -99,9 +99,8 @@ void world_open_backend(struct world *w)
 /* Faults of the disk for this process; never while the pool is made and in the last one. */
 void world_set_faults(struct world *w)
 {
-	/* A process that starts after a failed fdatasync cannot know that pages it can read are not on
-	 * the disk and never will be: FORMAT.md says what that leaves open. */
-	struct sim_faults f = { .path_prefix = w->cache, .forgets_at_once = true };
+	/* What a failed fdatasync cost may be read for a while: the next process must not believe it. */
+	struct sim_faults f = { .path_prefix = w->cache };
 
 	if (w->faulty && sim_rand(w->sim, 3) == 0) {
 		f.eio_write_ppm = 4000;

@@ -15,7 +15,7 @@ static struct stream_world w;
 static struct writeback writeback;
 static struct stream s;
 static uint64_t next_number;
-static unsigned int flush_wishes, seal_wishes, rooms; /* atomic */
+static unsigned int flush_wishes, seal_wishes, rooms, failures; /* atomic */
 
 /* --- an env that fails as told ------------------------------------------------------------------ */
 
@@ -69,6 +69,12 @@ static void wants_seal(UNUSED void *arg)
 {
 	count_up(&seal_wishes);
 }
+static void device_failed(UNUSED void *arg)
+{
+	/* Before anybody could be told. */
+	ck_assert_int_eq(s.error, 0);
+	count_up(&failures);
+}
 static void made_room(UNUSED void *arg)
 {
 	count_up(&rooms);
@@ -92,7 +98,7 @@ static void begin(void)
 	failing_ops.pwrite = try_pwrite;
 	failing_ops.sync_dir = try_sync_dir;
 	fail_fdatasync = fail_pwrite = fail_sync_dir = 0;
-	fdatasyncs = dir_syncs = flush_wishes = seal_wishes = rooms = 0;
+	fdatasyncs = dir_syncs = flush_wishes = seal_wishes = rooms = failures = 0;
 	next_number = 0;
 	w = (struct stream_world){ .env = &failing,
 				   .pool = { { 4, 2 } },
@@ -105,6 +111,7 @@ static void begin(void)
 				   .wants_flush = wants_flush,
 				   .wants_seal = wants_seal,
 				   .wants_sco = wants_seal,
+				   .device_failed = device_failed,
 				   .made_room = made_room };
 	ck_assert_int_eq(meta_rocksdb_open(root_path(meta_dir, "meta"), &mo, &w.meta, NULL), 0);
 	ck_assert_int_eq(flash_open(w.env, &w.pool, &dir, 1, 0, true, &w.flash, NULL), 0);
@@ -423,6 +430,31 @@ START_TEST(a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames)
 }
 END_TEST
 
+/* Whatever the system says of it: -ENOSPC means "wait" to callers, and -EIO is what somebody waits for. */
+START_TEST(a_device_that_failed_is_told_once_and_is_an_io_error)
+{
+	static const int codes[] = { -EROFS, -ENOSPC, -ENODEV };
+	struct reservation r;
+
+	write_one(1);
+	fail_fdatasync = codes[_i];
+	ck_assert_int_eq(stream_sync(&s, 1, NULL), -EIO);
+	ck_assert_int_eq(stream_sync(&s, 1, NULL), -EIO);
+	ck_assert_int_eq(stream_reserve(&s, 1, 0, &r, NULL), -EIO);
+	ck_assert_uint_eq(failures, 1);
+	fail_fdatasync = 0;
+}
+END_TEST
+
+START_TEST(damaged_bytes_are_no_failure_of_a_device)
+{
+	write_one(1);
+	stream_poison(&s, -EUCLEAN, "a test");
+	ck_assert_int_eq(stream_sync(&s, 1, NULL), -EUCLEAN);
+	ck_assert_uint_eq(failures, 0);
+}
+END_TEST
+
 /* Else the writers of the others would wait for ever. */
 START_TEST(a_ring_full_of_a_failed_streams_frames_is_an_error_for_the_others)
 {
@@ -541,6 +573,8 @@ int main(void)
 	tcase_add_test(t, a_sco_that_was_never_written_goes_and_leaves_its_cut_to_the_next);
 	tcase_add_test(t, retiring_starts_a_new_sco_with_the_next_write);
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
+	tcase_add_loop_test(t, a_device_that_failed_is_told_once_and_is_an_io_error, 0, 3);
+	tcase_add_test(t, damaged_bytes_are_no_failure_of_a_device);
 	tcase_add_loop_test(t, a_failed_sync_poisons_the_stream_for_good_and_keeps_its_frames, 0,
 			    3);
 	tcase_add_test(t, a_ring_full_of_a_failed_streams_frames_is_an_error_for_the_others);

@@ -1,0 +1,313 @@
+/* Devices that fail syncs: who is told, what the next process makes of it, and where it writes. */
+#include "support_pool.h"
+
+#include "common/env.h"
+#include "volume/pool_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DATA_BYTES (MIB / 8)
+
+static struct env_ops failing_ops;
+static struct env failing = { &failing_ops };
+static int fail_from, fail_count; /* atomic; syncs of files that go well, and those behind them */
+static char second_dir[PATH_BYTES], first_dir[PATH_BYTES];
+
+static int try_fdatasync(UNUSED struct env *env, struct env_file *f)
+{
+	if (__atomic_load_n(&fail_count, __ATOMIC_SEQ_CST) == 0 ||
+	    __atomic_sub_fetch(&fail_from, 1, __ATOMIC_SEQ_CST) >= 0)
+		return env_fdatasync(env_posix(), f);
+	(void)__atomic_sub_fetch(&fail_count, 1, __ATOMIC_SEQ_CST);
+	return -EIO;
+}
+
+static int try_fdatasync_all(struct env *env, struct env_file *const *files, unsigned int count)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < count && r == 0; i++)
+		r = try_fdatasync(env, files[i]);
+	return r;
+}
+
+/* Of the index of a full SCO. */
+static unsigned int index_writes; /* atomic */
+
+static int try_pwrite(UNUSED struct env *env, struct env_file *f, const void *buf, size_t len,
+		      uint64_t offset)
+{
+	if (offset >= MIB * 15 / 16 && memcmp(buf, "VPSL", 4) == 0)
+		(void)__atomic_add_fetch(&index_writes, 1, __ATOMIC_SEQ_CST);
+	return env_pwrite(env_posix(), f, buf, len, offset);
+}
+
+static void fail_syncs(int from, int count)
+{
+	fail_from = from;
+	__atomic_store_n(&fail_count, count, __ATOMIC_SEQ_CST);
+}
+
+static void begin(void)
+{
+	failing_ops = *env_posix()->ops;
+	failing_ops.fdatasync = try_fdatasync;
+	failing_ops.pwrite = try_pwrite;
+	failing_ops.fdatasync_all = try_fdatasync_all;
+	fail_syncs(0, 0);
+	/* Nothing is synced but what a test does. */
+	pf.options.flush_interval_ns = HOUR_NS;
+}
+
+static void use_two_dirs(void)
+{
+	pf.options.cache_count = 2;
+	pf.options.cache[0].path = root_path(first_dir, "first");
+	pf.options.cache[1].path = root_path(second_dir, "second");
+}
+
+static int open_failing(struct err *e)
+{
+	return pool_open(&failing, &pf.options, &pf.pool, e);
+}
+
+/* Some is synced, some is in the ring only; rounds: over how much of the log. */
+static unsigned int rounds = 1;
+
+static void write_and_die(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 3);
+	struct object *o;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet(); /* no later checkpoint knows of it */
+	o = make_object(OBJECT_DISK);
+	for (unsigned int i = 0; i < rounds; i++) {
+		write_bytes(o, 0, mem, DATA_BYTES);
+		sync_object(o);
+	}
+	for (size_t at = 0; at < DATA_BYTES; at += 8192) /* small ones: through the ring */
+		write_bytes(o, DATA_BYTES + at, mem + at, 8192);
+	ck_assert_uint_eq(id_of(o), 16);
+}
+
+static void expect_all(void)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 3);
+	struct object *o = get_object(16);
+
+	expect_bytes(o, 0, mem, DATA_BYTES);
+	expect_bytes(o, DATA_BYTES, mem, DATA_BYTES);
+	sync_object(o);
+	object_close(o);
+	free(mem);
+}
+
+/* --- recovery ---------------------------------------------------------------------------------- */
+
+static void open_where_a_sync_fails(UNUSED int to_parent, void *arg)
+{
+	struct err e = { 0 };
+
+	fail_syncs(0, 1);
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	ck_assert_int_eq(fail_count, 0);
+	ck_assert_int_eq(__builtin_popcount(pool_failed_dirs(pf.pool)), arg ? 1 : 0);
+	expect_all();
+	pool_fixture_restart();
+	expect_all();
+	pool_fixture_close();
+}
+
+START_TEST(what_the_ring_has_is_written_to_another_file_where_one_fails)
+{
+	if (_i)
+		use_two_dirs();
+	in_child_killed(write_and_die, NULL);
+	in_child(open_where_a_sync_fails, _i ? first_dir : NULL);
+}
+END_TEST
+
+static void seal_and_die(int to_parent, void *arg)
+{
+	write_and_die(to_parent, arg);
+	ck_assert_int_eq(pool_seal(pf.pool, NULL), 0);
+}
+
+static void open_and_look(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	ck_assert_uint_eq(index_writes, 1);
+	expect_all();
+	pool_fixture_close();
+}
+
+/* Its sync may have failed, and then another one proves nothing. */
+START_TEST(an_index_that_no_row_knows_is_written_again)
+{
+	rounds = 9;
+	in_child_killed(seal_and_die, NULL);
+	in_child(open_and_look, NULL);
+}
+END_TEST
+
+/* The first sync is that of an index which no row knows yet. */
+START_TEST(an_index_that_cannot_be_synced_is_made_anew)
+{
+	rounds = 9;
+	in_child_killed(seal_and_die, NULL);
+	in_child(open_where_a_sync_fails, NULL);
+}
+END_TEST
+
+static void open_fails_for_good(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct err e = { 0 };
+
+	fail_syncs(0, 1000);
+	ck_assert_int_eq(open_failing(&e), -EIO);
+	ck_assert_int_gt(fail_count, 900);
+}
+
+static void open_well(UNUSED int to_parent, UNUSED void *arg)
+{
+	pool_fixture_open();
+	expect_all();
+	pool_fixture_close();
+}
+
+START_TEST(a_start_that_cannot_write_leaves_all_to_the_next)
+{
+	in_child_killed(write_and_die, NULL);
+	in_child(open_fails_for_good, NULL);
+	in_child(open_fails_for_good, NULL);
+	in_child(open_well, NULL);
+}
+END_TEST
+
+/* --- a process that serves --------------------------------------------------------------------- */
+
+static unsigned int told; /* atomic */
+
+static void count(UNUSED void *arg)
+{
+	__atomic_fetch_add(&told, 1, __ATOMIC_SEQ_CST);
+}
+
+START_TEST(whoever_watches_is_told_before_the_error_is)
+{
+	struct err e = { 0 };
+	struct object *o;
+
+	pool_fixture_create();
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, "text", 4);
+	pool_watch_failures(pf.pool, count, NULL);
+	ck_assert_uint_eq(told, 0);
+	fail_syncs(0, 1);
+	ck_assert_int_eq(object_sync(o, &e), -EIO);
+	ck_assert_uint_eq(told, 1);
+	/* Who comes late, too. */
+	pool_watch_failures(pf.pool, count, NULL);
+	ck_assert_uint_eq(told, 2);
+	pool_watch_failures(pf.pool, NULL, NULL);
+	object_close(o);
+	ck_assert_int_eq(pool_close(TAKE_PTR(pf.pool), &e), -EIO);
+}
+END_TEST
+
+START_TEST(a_probe_finds_what_fails)
+{
+	struct err e = { 0 };
+
+	use_two_dirs();
+	pool_fixture_create();
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	ck_assert_int_eq(pool_probe(pf.pool, &e), 0);
+	fail_syncs(0, 1); /* the pool directory */
+	ck_assert_int_eq(pool_probe(pf.pool, &e), -EIO);
+	ck_assert_uint_eq(pool_failed_dirs(pf.pool), 0);
+	fail_syncs(1, 1);
+	ck_assert_int_eq(pool_probe(pf.pool, &e), 0);
+	ck_assert_uint_eq(pool_failed_dirs(pf.pool), 1);
+	fail_syncs(1, 2);
+	ck_assert_int_eq(pool_probe(pf.pool, &e), -EIO);
+	/* The last one is not given up. */
+	ck_assert_uint_eq(pool_failed_dirs(pf.pool), 1);
+	ck_assert_ptr_nonnull(strstr(e.message, "first"));
+	ck_assert_int_eq(pool_probe(pf.pool, &e), 0);
+}
+END_TEST
+
+START_TEST(a_directory_that_failed_before_takes_nothing_new)
+{
+	struct pool_status status;
+	struct name_list names;
+	char path[PATH_BYTES];
+	uint8_t *mem = pattern_mem(DATA_BYTES, 5);
+
+	use_two_dirs();
+	pool_fixture_create();
+	pf.options.failed_dirs = 1u << _i;
+	pool_fixture_open();
+	for (unsigned int i = 0; i < 4; i++) {
+		struct object *o = make_object(OBJECT_DISK);
+
+		write_bytes(o, 0, mem, DATA_BYTES);
+		sync_object(o);
+		object_close(o);
+	}
+	name_list_read(root_path(path, _i ? "second/sco" : "first/sco"), &names);
+	ck_assert_uint_eq(names.count, 0);
+	name_list_free(&names);
+	pool_status(pf.pool, &status);
+	ck_assert_int_eq(status.state, POOL_DEGRADED);
+	ck_assert_ptr_nonnull(strstr(status.reason, _i ? "second' failed" : "first' failed"));
+	free(mem);
+}
+END_TEST
+
+START_TEST(where_all_failed_all_are_used)
+{
+	struct object *o;
+
+	use_two_dirs();
+	pool_fixture_create();
+	pf.options.failed_dirs = 3;
+	pool_fixture_open();
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, "text", 4);
+	sync_object(o);
+	object_close(o);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("pool_failing");
+	TCase *t = tcase_create("failing");
+	SRunner *runner;
+	int failed;
+
+	pool_fixture_add(t, begin);
+	tcase_add_loop_test(t, what_the_ring_has_is_written_to_another_file_where_one_fails, 0, 2);
+	tcase_add_test(t, an_index_that_no_row_knows_is_written_again);
+	tcase_add_test(t, an_index_that_cannot_be_synced_is_made_anew);
+	tcase_add_test(t, a_start_that_cannot_write_leaves_all_to_the_next);
+	tcase_add_test(t, whoever_watches_is_told_before_the_error_is);
+	tcase_add_test(t, a_probe_finds_what_fails);
+	tcase_add_loop_test(t, a_directory_that_failed_before_takes_nothing_new, 0, 2);
+	tcase_add_test(t, where_all_failed_all_are_used);
+	suite_add_tcase(s, t);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
