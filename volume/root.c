@@ -360,7 +360,8 @@ static int new_manifest(struct root_builder *b, struct stream_cut *cut, const st
 	if (old->stream == 0 || needs_map(cut, old->map_lsn) || lost_a_sco(old, new) ||
 	    log_has_hole(new) || log_is_long(new)) {
 		r = root_map_put(b, cut, &old->map, e);
-		if (r == 0 && new->lsn < new->map_lsn && !cut->damaged)
+		/* A stream that failed before a root ever showed it: nobody could restore this one. */
+		if (r == 0 && new->lsn < new->map_lsn && (cut->failed || !cut->damaged))
 			r = err_set(e, -EAGAIN, "stream %u: not all that its map names is stored",
 				    new->stream);
 	}

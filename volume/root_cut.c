@@ -92,6 +92,7 @@ static int cut_stream(struct root_builder *b, struct stream *s, struct err *e)
 	if (r < 0)
 		return err_because(e, r, "manifest");
 	*cut = (struct stream_cut){ .damaged = stream_keeps_all(s),
+				    .failed = __atomic_load_n(&s->stuck, __ATOMIC_ACQUIRE),
 				    .checkpoint_lsn = s->checkpoint_lsn };
 	*m = (struct manifest){ .pool = p->uuid,
 				.stream = s->id,

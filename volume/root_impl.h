@@ -23,6 +23,7 @@ struct changed_area {
 /* A stream as the root is to show it. */
 struct stream_cut {
 	bool damaged;
+	bool failed;	      /* in this process: the next one makes it whole */
 	lsn_t checkpoint_lsn; /* what the view's rows show of it */
 	bool changed;	      /* rows did since the map of the root before */
 	bool unlogged;	      /* some of these in a way that its log does not tell */
