@@ -508,6 +508,7 @@ static int worker_open(struct mount_job *j, struct err *e)
 	j->setup->resumed = resume_is_taken_over(j->resume);
 	r = resume_witnesses(j->resume, &j->witnesses, &j->setup->options.witness_count);
 	j->setup->options.witnesses = j->witnesses;
+	j->setup->options.failed_dirs = j->resume->header->failed_dirs;
 	return r < 0 ? err_set(e, r, "%s", err_name(r)) : 0;
 }
 

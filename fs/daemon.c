@@ -9,6 +9,7 @@
 #include "fs/namespace.h"
 #include "fs/pool_setup.h"
 #include "fs/reload.h"
+#include "fs/restart.h"
 #include "fs/resume.h"
 #include "fs/scheduler.h"
 #include "fs/service.h"
@@ -32,6 +33,7 @@ struct daemon {
 	struct service *service;
 	struct control *control;
 	struct reload *reload;
+	struct restart *restart;
 	struct scheduler *scheduler;	/* NULL: read-only */
 	struct proto_channels channels; /* under a holder */
 	int signal_fd;
@@ -212,7 +214,11 @@ static int start(struct daemon *d, struct err *e)
 	if (r == 0)
 		r = reload_new(d->o->setup, d->pool, d->session, d->scheduler, &d->reload, e);
 	so.reload = d->reload;
+	if (r == 0 && d->o->resume)
+		r = restart_start(d->o->resume->header, d->pool, d->session, &d->restart, e);
+	so.restart = d->restart;
 	so.workers = d->o->resume ? d->o->resume->header->workers : 0;
+	so.restarts = d->o->resume ? d->o->resume->header->restarts : 0;
 	if (r == 0)
 		r = service_new(&so, &d->service, e);
 	if (r == 0)
@@ -255,6 +261,7 @@ static int stop(struct daemon *d, struct err *e)
 	int r = 0;
 
 	begin_stop(d);
+	restart_stop(d->restart);
 	handed_over = d->session && fs_session_is_handed_over(d->session);
 	/* Requests of the control socket, and a class that changes, may wait for an upload. */
 	if (d->service && !service_uploads_at_end(d->service))
@@ -286,12 +293,17 @@ static int stop(struct daemon *d, struct err *e)
 	control_stop(d->control);
 	service_free(d->service);
 	reload_free(d->reload);
+	restart_free(d->restart);
 	scheduler_free(d->scheduler);
 	if (d->signal_fd >= 0)
 		(void)close(d->signal_fd);
 	if (d->end_fd >= 0)
 		(void)close(d->end_fd);
-	return r == 0 && handed_over ? DAEMON_HANDED_OVER : r;
+	if (!handed_over)
+		return r;
+	if (r < 0)
+		log_warning("mount: the next daemon has to recover the pool: %s", e->message);
+	return DAEMON_HANDED_OVER;
 }
 
 int daemon_run(const struct daemon_options *options, struct err *e)

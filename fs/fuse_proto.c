@@ -1,5 +1,7 @@
 #include "fs/fuse_proto.h"
 
+#include "fs/fuse_hold.h"
+
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <string.h>
@@ -40,6 +42,7 @@ void proto_enter(int fd, const void *request)
 	struct fuse_in_header in;
 	struct fuse_init_in init;
 
+	hold_reset();
 	current.fd_plus_1 = fd + 1;
 	current.unique = 0;
 	if (!request)
@@ -136,6 +139,8 @@ static ssize_t proto_writev(int fd, struct iovec *iov, int count, void *userdata
 	if (out.unique != 0) { /* else a notification: any channel will do */
 		if (current.fd_plus_1 > 0)
 			fd = current.fd_plus_1 - 1;
+		if (hold_reply(fd, out.unique))
+			return sizeof(out);
 		if (out.unique == current.unique && out.error == 0)
 			patch_reply(iov, count);
 	}

@@ -1,4 +1,5 @@
 #include "common/log.h"
+#include "fs/fuse_hold.h"
 #include "fs/fuse_impl.h"
 
 int fs_errno(int code)
@@ -25,8 +26,11 @@ static bool is_our_trouble(int code)
 void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, const struct err *e)
 {
 	struct fs_session *s = fs_session_of(req);
+	bool keep = code == -EIO && hold_is_on();
 
-	if (code < 0) {
+	if (keep) {
+		hold_next(true);
+	} else if (code < 0) {
 		counter_inc(&s->metrics.errors);
 		if (is_our_trouble(code))
 			log_error("fs: %s failed: inode=%" PRIu64 ": %s", what, ino,
@@ -34,6 +38,8 @@ void fs_reply_code(fuse_req_t req, const char *what, uint64_t ino, int code, con
 	}
 	/* It fails only if the kernel no longer waits for the answer. */
 	(void)fuse_reply_err(req, code < 0 ? fs_errno(code) : 0);
+	if (keep)
+		hold_next(false);
 }
 
 static void ns_to_timespec(int64_t ns, struct timespec *ret_time)

@@ -3,6 +3,7 @@
  * next. What is known of requests lies in the holder's table (resume.h); the argument is in RESUME.md.
  */
 #include "common/log.h"
+#include "fs/fuse_hold.h"
 #include "fs/fuse_impl.h"
 
 #include <string.h>
@@ -29,6 +30,10 @@ int fs_resume_open(struct fs_session *s, const struct fs_mount_options *o, struc
 
 	if (r < 0)
 		return err_set(e, r, "channel of '%s': %s", s->mountpoint, err_name(r));
+	/* Half of the slots are those of requests with buffers; what is held has a slot, and none. */
+	r = hold_open(o->resume->header->slot_count / 2 + 1);
+	if (r < 0)
+		return err_set(e, r, "no memory for a session");
 	s->resume = o->resume;
 	s->channels = *c;
 	for (unsigned int i = 0; i < s->threads; i++) {
@@ -150,8 +155,8 @@ void fs_resume_end(struct fs_buffer *b)
 {
 	if (!b->slot)
 		return;
-	/* In silence nothing was answered: the next process does. */
-	if (!proto_is_silent())
+	/* In silence nothing was answered, nor is what is held: the next process does. */
+	if (!proto_is_silent() && !hold_took())
 		resume_end(b->session->resume, b->slot);
 	b->slot = NULL;
 }

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/units.h"
+#include "fs/fuse_hold.h"
 #include "fs/fuse_impl.h"
 #include "fs/fuse_mount.h"
 #include "fs/fuse_mountpoint.h"
@@ -527,6 +528,8 @@ int fs_session_run(struct fs_session *s, struct err *e)
 		r = start_workers(s, e);
 	while (r == 0 && running(s) == s->threads && !is_set(&s->stop) && !is_set(&s->hand_over))
 		wait_wake(s, shorter_ms(fs_interrupts_look(s), fs_fetches_look(s)));
+	if (is_set(&s->stop)) /* there is no next process */
+		hold_end();
 	if (r == 0 && is_set(&s->stop))
 		detach(s);
 	give_up_ns = clock_mono_ns() + (is_set(&s->hand_over) ? HAND_OVER_ROOM_NS : STOP_ROOM_NS);
@@ -594,6 +597,8 @@ void fs_session_close(struct fs_session *s)
 	}
 	if (s->unmounter)
 		thread_join(s->unmounter);
+	if (s->resume)
+		hold_close();
 	if (s->fuse)
 		fuse_session_destroy(s->fuse);
 	if (s->wake_fd >= 0)

@@ -23,6 +23,7 @@
 /* Set in the number of a request that the kernel sends again. */
 #define RESUME_RESENT	      (UINT64_C(1) << 63)
 #define RESUME_INIT_BYTES_MAX 512u
+#define RESUME_RESTARTS	      5u
 
 struct resume_slot {
 	uint64_t unique; /* of its request, without RESUME_RESENT; 0: free */
@@ -50,6 +51,11 @@ struct resume_header {
 	/* Of the worker before: how it ended (as waitpid(2) says), when (CLOCK_MONOTONIC). */
 	int32_t last_status;
 	uint64_t ended_ns;
+	/* Of workers that made way because a device had failed (restart.h): how many, when the
+	 * last few of them did (CLOCK_MONOTONIC), and which cache directories failed. Zero in a
+	 * table of an older holder. */
+	uint32_t restarts, failed_dirs;
+	uint64_t restart_ns[RESUME_RESTARTS];
 };
 
 struct resume {

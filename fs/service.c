@@ -9,6 +9,7 @@
 #include "fs/holder.h"
 #include "fs/json_out.h"
 #include "fs/reload.h"
+#include "fs/restart.h"
 #include "fs/scheduler.h"
 #include "fs/service_impl.h"
 
@@ -94,12 +95,12 @@ static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_fi
 }
 
 /* The engine's state, and what it means for who uses the mount. */
-static const char *state_of(const struct pool_status *st, const struct pool_description *d,
-			    char reason[256])
+static const char *state_of(const struct service *s, const struct pool_status *st,
+			    const struct pool_description *d, char reason[256])
 {
 	char dirty[CLI_SIZE_BYTES];
 
-	(void)snprintf(reason, 256, "%s", st->reason);
+	(void)snprintf(reason, 256, "%s%s", st->reason, restart_outlook(s->o.restart));
 	if (st->state == POOL_BLOCKED)
 		return "blocked";
 	if (d->flash_full) {
@@ -153,7 +154,7 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 		       const struct pool_description *d)
 {
 	char reason[256];
-	const char *state = state_of(st, d, reason);
+	const char *state = state_of(s, st, d, reason);
 	json_t *cache = json_object(), *upload = json_object(), *backend = json_object();
 	uint64_t disks, files;
 	char program[4096];
@@ -175,6 +176,7 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(document, "pid", (uint64_t)(s->o.holder ? s->o.holder : getpid()));
 	r |= json_out_u64(document, "worker_pid", (uint64_t)getpid());
 	r |= json_out_u64(document, "workers", s->o.workers);
+	r |= json_out_u64(document, "restarts", s->o.restarts);
 	n = readlink("/proc/self/exe", program, sizeof(program));
 	r |= json_out_name(document, "program", program, n > 0 ? (size_t)n : 0);
 	r |= json_out_u64(document, "epoch", st->epoch);

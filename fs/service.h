@@ -14,6 +14,7 @@ struct fs_session;
 struct ns;
 struct pool;
 struct reload;
+struct restart;
 struct scheduler;
 struct service;
 
@@ -27,8 +28,10 @@ struct service_options {
 	struct scheduler *scheduler; /* NULL: no snapshots by schedule, nothing of it changes */
 	struct policy policy;	     /* of snapshots, where there is no scheduler that knows it */
 	bool read_only;
-	pid_t holder;	  /* who owns the mount; 0: this process */
-	uint32_t workers; /* that it started so far */
+	pid_t holder;		       /* who owns the mount; 0: this process */
+	uint32_t workers;	       /* that it started so far */
+	uint32_t restarts;	       /* of them, because a device had failed the one before */
+	const struct restart *restart; /* NULL: there is no next one */
 };
 
 /* Owns: all options are borrowed until service_free(). Errors: -ENOMEM, -EMFILE. */
