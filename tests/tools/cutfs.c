@@ -9,6 +9,8 @@
  *			store is what a disk could have kept; a line of STORE/cuts counts
  *	cut SEED N	does it with the N-th change from then on
  *	stay		undoes that, if it did not happen yet
+ *	fail N GLOB	the next N syncs of files and directories whose path matches fail with EIO; what
+ *			they were to keep stays unsynced. 0: no more of that
  * Reading it tells whether the power is on. The next server on the STORE goes on from there. A
  * server that was just unmounted has lost nothing.
  *

@@ -127,10 +127,12 @@ struct cutfs {
 	struct cut_name_fx *names;
 	size_t name_count, name_cap;
 
-	bool is_dead;	    /* the power is off */
-	uint64_t seed;	    /* of the cut that is armed */
-	uint64_t cut_after; /* changes until then; 0: none is armed */
-	uint64_t changes;   /* so far */
+	bool is_dead;		 /* the power is off */
+	uint64_t seed;		 /* of the cut that is armed */
+	uint64_t cut_after;	 /* changes until then; 0: none is armed */
+	uint64_t changes;	 /* so far */
+	uint64_t sync_fails;	 /* so many more syncs of what matches */
+	char sync_fails_at[256]; /* as fnmatch(3) has it; '*' matches '/', too */
 	struct cut_counts counts;
 	uint32_t keep_ppm; /* what the cut drew */
 	bool in_order;	   /* so that names survive as a prefix */
@@ -160,6 +162,8 @@ void cut_inode_unref(struct cutfs *fs, struct cut_inode *inode);
 
 /* --- names (cutfs/names.c) --------------------------------------------------------------------- */
 
+/* Where it is, without a '/' in front; "": it has no name. */
+void cut_path(const struct cutfs *fs, const struct cut_inode *inode, char *path, size_t len_bytes);
 struct cut_entry *cut_dir_find(struct cut_entry *const *dir, const char *name);
 /* Both keep the order of cookies. */
 void cut_dir_set(struct cutfs *fs, struct cut_entry **dir, const char *name,

@@ -76,6 +76,32 @@ struct cut_entry *cut_dir_find(struct cut_entry *const *dir, const char *name)
 	return entry;
 }
 
+static const char *name_in(const struct cut_inode *dir, const struct cut_inode *inode)
+{
+	for (const struct cut_entry *e = dir->live; e; e = e->hh.next)
+		if (e->inode == inode)
+			return e->name;
+	return NULL;
+}
+
+void cut_path(const struct cutfs *fs, const struct cut_inode *inode, char *path, size_t len_bytes)
+{
+	const struct cut_inode *dir;
+	const char *name = NULL;
+	char above[1024] = "";
+
+	path[0] = '\0';
+	if (inode == fs->root)
+		return;
+	for (dir = fs->inodes; dir; dir = dir->hh.next)
+		if ((name = name_in(dir, inode)))
+			break;
+	if (!name)
+		return;
+	cut_path(fs, dir, above, sizeof(above));
+	(void)snprintf(path, len_bytes, "%s%s%s", above, above[0] ? "/" : "", name);
+}
+
 void cut_dir_remove(struct cutfs *fs, struct cut_entry **dir, const char *name)
 {
 	struct cut_entry *entry = cut_dir_find(dir, name);

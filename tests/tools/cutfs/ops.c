@@ -1,6 +1,7 @@
 #include "tests/tools/cutfs/ops.h"
 
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -375,13 +376,13 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_open(req, fi);
 }
 
-/* "live" or "cut", and how many changes there were. */
+/* "live" or "cut", how many changes there were, how many syncs are still to fail. */
 static void read_control(fuse_req_t req, size_t len_bytes, off_t offset)
 {
 	const struct cutfs *fs = fs_of(req);
 	char text[64];
-	int n = snprintf(text, sizeof(text), "%s %" PRIu64 "\n", fs->is_dead ? "cut" : "live",
-			 fs->changes);
+	int n = snprintf(text, sizeof(text), "%s %" PRIu64 " %" PRIu64 "\n",
+			 fs->is_dead ? "cut" : "live", fs->changes, fs->sync_fails);
 
 	if (offset >= n)
 		(void)fuse_reply_buf(req, NULL, 0);
@@ -414,17 +415,22 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t len_bytes, off_t offs
 	free(buf);
 }
 
-/* "cut SEED": the power goes off now. "cut SEED N": with the N-th change from now on; "stay" undoes that. */
+/* "cut SEED": the power goes off now. "cut SEED N": with the N-th change from now on; "stay" undoes that. "fail N
+ * GLOB": the next N syncs of what matches fail. */
 static void write_control(fuse_req_t req, const char *bytes, size_t len_bytes)
 {
 	struct cutfs *fs = fs_of(req);
-	char text[64];
+	char text[300];
 	uint64_t seed, after = 0;
 
 	(void)snprintf(text, sizeof(text), "%.*s", (int)min_u64(len_bytes, sizeof(text) - 1),
 		       bytes);
 	if (strncmp(text, "stay", 4) == 0) {
 		fs->cut_after = 0;
+		(void)fuse_reply_write(req, len_bytes);
+		return;
+	}
+	if (sscanf(text, "fail %" SCNu64 " %255s", &fs->sync_fails, fs->sync_fails_at) == 2) {
 		(void)fuse_reply_write(req, len_bytes);
 		return;
 	}
@@ -514,6 +520,20 @@ struct sync_wait {
 static struct sync_wait *waits;
 static size_t wait_count, wait_cap;
 
+/* As it was told to. */
+static bool sync_fails(struct cutfs *fs, const struct cut_inode *inode)
+{
+	char path[1024];
+
+	if (fs->sync_fails == 0)
+		return false;
+	cut_path(fs, inode, path, sizeof(path));
+	if (fnmatch(fs->sync_fails_at, path, 0) != 0)
+		return false;
+	fs->sync_fails--;
+	return true;
+}
+
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct cutfs *fs = fs_of(req); /* before the request may be answered */
@@ -525,6 +545,10 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	(void)fi;
 	if (!inode)
 		return;
+	if (sync_fails(fs, inode)) {
+		(void)fuse_reply_err(req, EIO);
+		return;
+	}
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	w.due_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + SYNC_NS_MIN +
 		   rng_mix(fs->changes) % (SYNC_NS_MAX - SYNC_NS_MIN);
