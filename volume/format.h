@@ -37,8 +37,11 @@ struct features {
 #define FEATURE_PACKS UINT64_C(2)
 /* The same: logs may have entries with ENTRY_COPY. */
 #define FEATURE_COPIES UINT64_C(4)
+/* Of a pool's row: there may be rows ROW_RESOLVED, so commits that move what frozen layers have put
+ * ROW_MOVED. */
+#define FEATURE_RESOLVED UINT64_C(16)
 /* ... and these in a pool's row and in a root. */
-#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES)
+#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURE_RESOLVED)
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 
@@ -331,6 +334,8 @@ enum row_kind {
 	ROW_PAGE = 'm',
 	ROW_SCO = 's',
 	ROW_CHANGED = 'c',
+	ROW_RESOLVED = 'r',
+	ROW_MOVED = 'v',
 	ROW_MAP_PIECE = 'p', /* only in images of kind ROWS_MAP_INDEX */
 };
 struct row_key row_key_u64(enum row_kind kind, uint64_t id);		 /* kind, BE64 */
@@ -431,6 +436,18 @@ struct pack_row {
 struct changed_row {
 	uint64_t root; /* the first root whose map shows the change */
 };
+/* What a frozen layer shows of a page, its parents included; key as that of the page's row. A copy: the
+ * rows of pages are the truth. Decoded, page points into the value and is not checked inside. */
+#define RESOLVED_PAGE_BYTES_MAX 8200u
+struct resolved_row {
+	uint64_t sequence; /* of the checkpoint that made it: (epoch << 32 | its number), not 0 */
+	size_t page_bytes;
+	const uint8_t *page; /* a PAGE_BASE */
+};
+/* Key 0. The newest checkpoint that moved what frozen layers have; in the commit of the first move. */
+struct moved_row {
+	uint64_t sequence;
+};
 struct object_state_row {
 	uint64_t size_bytes;
 	int64_t mtime_ns;
@@ -483,6 +500,8 @@ DECLARE_ROW(root_row);
 DECLARE_ROW(object_state_row);
 DECLARE_ROW(sco_row);
 DECLARE_ROW(changed_row);
+DECLARE_ROW(resolved_row);
+DECLARE_ROW(moved_row);
 DECLARE_ROW(pack_row);
 
 /* The value of a condemned object's row: its name and nothing more. Appends. Errors: -ENOMEM. */

@@ -20,6 +20,8 @@ ROW(object_row, ROW_OBJECT)
 ROW(layer_row, ROW_LAYER)
 ROW(root_row, ROW_ROOT)
 ROW(changed_row, ROW_CHANGED)
+ROW(resolved_row, ROW_RESOLVED)
+ROW(moved_row, ROW_MOVED)
 ROW(object_state_row, ROW_OBJECT_STATE)
 ROW(sco_row, ROW_SCO)
 ROW(snapshot_row, ROW_SNAPSHOT)
@@ -53,6 +55,8 @@ static const struct codec codecs[] = {
 	CODEC(snapshot_row, snapshot_row_seal, false),
 	CODEC(pack_row, pack_row_seal, false),
 	CODEC(pack_member, pack_member_seal, false),
+	CODEC(resolved_row, resolved_row_seal, false),
+	CODEC(moved_row, moved_row_seal, false),
 	{
 		.golden = golden_condemned_row,
 		.golden_bytes = sizeof(golden_condemned_row),

@@ -50,6 +50,12 @@ static const struct layer_row layer_row = {
 };
 static const struct root_row root_row = { .number = 12, .epoch = 7 };
 static const struct changed_row changed_row = { .root = 13 };
+static const struct resolved_row resolved_row = {
+	.sequence = UINT64_C(0x0000000700000155),
+	.page_bytes = sizeof(golden_page_base),
+	.page = golden_page_base,
+};
+static const struct moved_row moved_row = { .sequence = UINT64_C(0x0000000700000154) };
 static const struct object_state_row object_state_row = {
 	.size_bytes = UINT64_C(0x123456789a),
 	.mtime_ns = -9,
@@ -119,6 +125,8 @@ ROW_CODEC(object_row)
 ROW_CODEC(layer_row)
 ROW_CODEC(root_row)
 ROW_CODEC(changed_row)
+ROW_CODEC(resolved_row)
+ROW_CODEC(moved_row)
 ROW_CODEC(object_state_row)
 ROW_CODEC(sco_row)
 ROW_CODEC(snapshot_row)
@@ -377,6 +385,8 @@ static const struct golden goldens[] = {
 	GOLDEN(layer_row),
 	GOLDEN(root_row),
 	GOLDEN(changed_row),
+	GOLDEN(resolved_row),
+	GOLDEN(moved_row),
 	GOLDEN(object_state_row),
 	GOLDEN(sco_row),
 	GOLDEN(snapshot_row),

@@ -211,9 +211,10 @@ static inline void codec_check_newer_version(const struct codec *c)
 	buf_done(&bytes);
 }
 
-/* Bit 128, the first of incompat, is that of snapshots, the next ones FEATURE_PACKS, FEATURE_COPIES. */
-#define PACKS_BIT  129u
-#define COPIES_BIT 130u
+/* Bit 128, the first of incompat, is that of snapshots. These are those of a pool. */
+#define PACKS_BIT    129u
+#define COPIES_BIT   130u
+#define RESOLVED_BIT 132u
 
 static inline void codec_check_features(const struct codec *c)
 {
@@ -229,7 +230,7 @@ static inline void codec_check_features(const struct codec *c)
 		int r;
 
 		/* Those that these two know. */
-		if ((bit == PACKS_BIT || bit == COPIES_BIT) &&
+		if ((bit == PACKS_BIT || bit == COPIES_BIT || bit == RESOLVED_BIT) &&
 		    (strcmp(c->name, "pool_row") == 0 || strcmp(c->name, "root") == 0))
 			continue;
 		encode_random(c, &rng, &bytes);

@@ -103,6 +103,26 @@ static void changed_row_random(struct rng *rng, void *value)
 	*(struct changed_row *)value = (struct changed_row){ rng_u64(rng) };
 }
 
+static void resolved_row_random(struct rng *rng, void *value)
+{
+	/* A row points to it, and does not look inside. */
+	static uint8_t page[RESOLVED_PAGE_BYTES_MAX];
+	struct resolved_row *row = value;
+
+	*row = (struct resolved_row){
+		.sequence = rng_between(rng, 1, UINT64_MAX),
+		.page_bytes = rng_u32(rng, 0, 300),
+		.page = page,
+	};
+	for (size_t i = 0; i < row->page_bytes; i++)
+		page[i] = (uint8_t)rng_u64(rng);
+}
+
+static void moved_row_random(struct rng *rng, void *value)
+{
+	*(struct moved_row *)value = (struct moved_row){ rng_u64(rng) };
+}
+
 static void object_state_row_random(struct rng *rng, void *value)
 {
 	*(struct object_state_row *)value = (struct object_state_row){
@@ -305,6 +325,8 @@ ROW_CODEC(object_row, ROW_OBJECT)
 ROW_CODEC(layer_row, ROW_LAYER)
 ROW_CODEC(root_row, ROW_ROOT)
 ROW_CODEC(changed_row, ROW_CHANGED)
+ROW_CODEC(resolved_row, ROW_RESOLVED)
+ROW_CODEC(moved_row, ROW_MOVED)
 ROW_CODEC(object_state_row, ROW_OBJECT_STATE)
 ROW_CODEC(sco_row, ROW_SCO)
 ROW_CODEC(snapshot_row, ROW_SNAPSHOT)
@@ -355,6 +377,8 @@ static const struct codec codecs[] = {
 	ROW(layer_row, 0, NULL),
 	ROW(root_row, 0, NULL),
 	ROW(changed_row, 0, NULL),
+	ROW(resolved_row, 0, NULL),
+	ROW(moved_row, 0, NULL),
 	ROW(object_state_row, 0, NULL),
 	ROW(sco_row, 0, NULL),
 	ROW(snapshot_row, 0, NULL),
