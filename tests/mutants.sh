@@ -64,6 +64,7 @@ detectors() {
 40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
 47 sim
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
+50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was
 END
 }
 

@@ -475,6 +475,8 @@ static int check_locked(struct check *k, struct err *e)
 		r = check_files(k, e);
 	if (r == 0)
 		r = check_walk_pages(k, count_page, k, e);
+	if (r == 0)
+		r = check_resolved(k, e);
 	if (r == 0 && k->options->data)
 		r = check_data(k, e);
 	if (r < 0)

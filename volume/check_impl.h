@@ -57,6 +57,9 @@ NODISCARD int check_walk_pages(struct check *k,
 					 const uint8_t *value, size_t value_bytes),
 			       void *arg, struct err *e);
 
+/* check_resolved.c: copies of what frozen layers show. */
+NODISCARD int check_resolved(struct check *k, struct err *e);
+
 /* check_sco.c: headers, footers, slot tables and logs of all SCOs; fills in `holds`. Damage is a
  * problem, not an error. */
 NODISCARD int check_files(struct check *k, struct err *e);

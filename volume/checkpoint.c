@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "volume/freeze.h"
 #include "volume/mutant.h"
+#include "volume/resolved.h"
 #include "volume/upload.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 /* Tallies that there is room for at first. */
 #define TALLIES_MIN	    256u
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
+#define RESOLVE_AGAIN_NS    UINT64_C(100000000)
 #define CHECKPOINT_TROUBLE  "volume: checkpoint failed, trying again"
 
 /* --- what the commit changes ------------------------------------------------------------------- */
@@ -587,7 +589,9 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 	c->batch = meta_batch_new(c->pool->meta, META_STATE);
 	if (!c->batch)
 		return err_set(e, -ENOMEM, "checkpoint");
-	r = stage_dropped(c, e);
+	r = resolved_forget_dropped(c, e);
+	if (r == 0)
+		r = stage_dropped(c, e);
 	if (c->range_count)
 		page_rows_forget(&c->pool->page_rows);
 	for (size_t i = 0; i < c->range_count && r == 0; i++)
@@ -741,5 +745,7 @@ uint64_t checkpointer_step(void *arg)
 	log_trouble_over(&p->checkpoint_trouble, CHECKPOINT_TROUBLE);
 	job_kick(&p->cleaner);
 	job_kick(&p->evictor);
+	if (resolved_step(p))
+		return min_u64(RESOLVE_AGAIN_NS, pool_option(p, checkpoint_interval_ns));
 	return pool_option(p, checkpoint_interval_ns);
 }

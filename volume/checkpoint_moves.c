@@ -8,6 +8,7 @@
  */
 #include "volume/checkpoint_impl.h"
 #include "volume/mutant.h"
+#include "volume/resolved.h"
 
 #include <stdlib.h>
 
@@ -183,8 +184,11 @@ static int commit_moves(struct checkpoint *c, uint64_t layer, const struct froze
 		list[i] = moves[i].move;
 	/* No log tells: the next root needs a map that shows it. */
 	r = checkpoint_note_change(c, layer, AREA_UNLOGGED << AREA_PAGES_SHIFT);
+	if (r == 0)
+		r = resolved_note_moves(c);
 	if (r == 0) {
 		map_chain_hold_alone(map);
+		map_layer_moved(map, layer, resolved_sequence(c->pool));
 		r = checkpoint_commit(c, e);
 		/* Also without a batch for what comes next: the commit is in. */
 		if ((r == 0 || !c->batch) && !MUTANT(MUTANT_FROZEN_CACHED))

@@ -1,5 +1,6 @@
 #include "volume/map_impl.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ int map_open(struct meta *meta, const struct map_options *options, struct map **
 		return -ENOMEM;
 	m->meta = meta;
 	m->shard_bytes = options->cache_bytes / shards;
+	m->rows_max = UINT_MAX;
 	map_layers_init(m);
 	m->shards = calloc(shards, sizeof(*m->shards));
 	while (m->shards && m->shard_count < shards) {
@@ -196,7 +198,7 @@ int map_update(struct map *m, struct layer *l, const struct map_update *u, lsn_t
 
 struct map_usage map_usage(struct map *m)
 {
-	struct map_usage usage = { 0 };
+	struct map_usage usage = { .rows = __atomic_load_n(&m->rows_asked, __ATOMIC_RELAXED) };
 
 	for (unsigned int i = 0; i < m->shard_count; i++) {
 		struct shard *s = &m->shards[i];

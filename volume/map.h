@@ -106,6 +106,44 @@ struct map_move {
  * commit of the rows, so nobody finds an old place in RAM once it is released.
  */
 void map_forget_moved(struct map *m, uint64_t layer, const struct map_move *moves, size_t count);
+/*
+ * Resolved pages (FORMAT.md 10.11): copies of what a frozen layer shows of a page, its parents
+ * included, so that a load need not ask a row of each layer. They hold as long as nothing of the layer
+ * and of those below it was moved behind the checkpoint that made them. Where there is none, or none
+ * that holds, the rows of pages are asked as if there was no such thing.
+ */
+/* Before any layer: more rows than this for one page make it wanted; the newest checkpoint that moved
+ * anything; whether there may be copies. */
+void map_resolved_begin(struct map *m, unsigned int rows_max, uint64_t moved_sequence,
+			bool may_exist);
+/* Clusters of a layer are about to be moved by this checkpoint. Held alone, until the commit. */
+void map_layer_moved(struct map *m, uint64_t layer, uint64_t sequence);
+/* Pages of layers that took too many rows since the last call; at most max. */
+struct map_wish {
+	uint64_t layer, page;
+};
+size_t map_take_wishes(struct map *m, struct map_wish *ret_wishes, size_t max);
+#define RESOLVED_FOUND_MAX 4u
+/* What a copy is made of, and what it replaces. */
+struct map_resolved {
+	struct buf value;   /* of the row; the caller's, initialized; empty: none is needed */
+	unsigned int rows;  /* that were read for it */
+	unsigned int found; /* layers whose copies are not needed any more, or do not hold */
+	uint64_t layers[RESOLVED_FOUND_MAX];
+};
+/*
+ * Make a copy of what a frozen layer shows, out of committed rows. Merges and checkpoints are kept out.
+ * Errors: -EBUSY something of it is in RAM only; those of map_lookup.
+ */
+NODISCARD int map_resolve(struct map *m, struct layer *l, uint64_t page, uint64_t sequence,
+			  struct map_resolved *ret, struct err *e);
+/* From here on copies of the layer are looked for: before the commit of the first one. */
+void map_resolved_exist(struct map *m, struct layer *l);
+/* Whether a copy says what the rows say, or does not hold any more. Errors: -EUCLEAN, -EBADMSG it is
+ * damaged; those of map_lookup. */
+NODISCARD int map_resolved_agrees(struct map *m, struct layer *l, uint64_t page,
+				  const uint8_t *value, size_t value_bytes, bool *ret_agrees,
+				  struct err *e);
 /* The layer of an id, referenced, if it is in use; else NULL. */
 struct layer *map_layer_find(struct map *m, uint64_t id);
 void layer_ref(struct layer *l);
@@ -166,6 +204,7 @@ NODISCARD int map_seek(struct map *m, struct layer *l, uint64_t from, uint64_t e
 /* Bytes of the cache in use, and those of dirty or staged pages, which cannot be evicted. */
 struct map_usage {
 	uint64_t used_bytes, pinned_bytes, pages, hits, misses;
+	uint64_t rows; /* of pages and their resolved copies that were asked for, found or not */
 };
 struct map_usage map_usage(struct map *m);
 

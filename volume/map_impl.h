@@ -76,11 +76,21 @@ struct shard {
 	uint64_t pinned_bytes, hits, misses;
 };
 
+/* Whether a layer has resolved pages. */
+enum resolved_state {
+	RESOLVED_UNKNOWN, /* nobody asked since it is in use */
+	RESOLVED_NONE,
+	RESOLVED_SOME, /* or had some once */
+};
+
 struct map_layer {
 	struct layer pub; /* first: a struct layer of ours is one of these */
 	uint32_t slot;
 	uint64_t cached_pages; /* atomic */
 	uint64_t page_bound;   /* atomic; numbers of pages ever cached are below it */
+	unsigned int resolved; /* enum resolved_state; atomic */
+	/* The newest checkpoint that may have moved clusters of it; changed holding it alone. */
+	uint64_t moved_sequence;
 	/* Guarded by map.layers_lock. */
 	struct map_layer *next_in_bucket;
 	struct map_layer *next_tombstoned;
@@ -111,6 +121,14 @@ struct map {
 	uint32_t *free_slots;
 	/* Layer by slot. Atomic; an entry is constant while pages with its slot are cached. */
 	struct map_layer **chunks[LAYER_SLOTS_MAX / LAYER_CHUNK];
+
+	unsigned int rows_max;	  /* of a page without being wished for; constant */
+	bool resolved_exist;	  /* atomic; perhaps there are resolved pages; rises once */
+	uint64_t moved_sequence;  /* atomic: of all layers; changed as that of a layer */
+	uint64_t rows_asked;	  /* atomic */
+	struct mutex wishes_lock; /* unranked leaf; guards the table */
+	struct map_wish *wishes;  /* MAP_WISHES, by hash; layer 0: free. NULL until there is one */
+	unsigned int wish_count;  /* atomic; changed under the lock */
 
 	/* The checkpoint's thread's own. */
 	struct staged_page *staged;
@@ -250,6 +268,37 @@ void map_tombstones_done(struct map *m);
 NODISCARD int page_get(struct map *m, struct map_layer *ml, uint64_t page, unsigned int first,
 		       unsigned int count, struct shard **ret_shard, struct map_page **ret_page,
 		       struct err *e);
+
+enum assemble_flags {
+	ASSEMBLE_ROWS_ONLY = 1 << 0,  /* neither cached pages nor tombstones */
+	ASSEMBLE_OWN = 1 << 1,	      /* no parents */
+	ASSEMBLE_UNRESOLVED = 1 << 2, /* no resolved pages */
+	ASSEMBLE_SETTLED = 1 << 3,    /* -EBUSY where something is in RAM only */
+};
+/* What putting a page together took. */
+struct assemble_cost {
+	unsigned int rows;  /* of pages */
+	unsigned int found; /* layers with resolved pages; in `layers` as many as fit */
+	uint64_t layers[RESOLVED_FOUND_MAX];
+	uint64_t used; /* layer whose resolved page held; 0: none */
+};
+/* A page out of the rows of a chain, which is held. What no layer says anything of is left absent. */
+NODISCARD int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
+			    struct leaf_table *table, struct assemble_cost *ret_cost,
+			    struct err *e);
+
+/* --- map_resolved.c ---------------------------------------------------------------------------- */
+
+#define MAP_WISHES 4096u
+void map_resolved_done(struct map *m);
+/* A load or a checkpoint read so many rows. */
+void map_wish(struct map *m, uint64_t layer, uint64_t page);
+/*
+ * The resolved page of a layer, if it has one. The chain is held.
+ * Returns 0: there is none. 1: ret_row points into value and holds. -ESTALE: it does not, or is damaged.
+ */
+NODISCARD int map_resolved_get(struct map *m, struct layer *l, uint64_t page, struct buf *value,
+			       struct resolved_row *ret_row);
 
 /* --- map_checkpoint.c -------------------------------------------------------------------------- */
 

@@ -12,11 +12,13 @@ void map_layers_init(struct map *m)
 	rwlock_init(&m->chain_lock, LOCK_MAP_CHAIN);
 	rwlock_init(&m->ranges_lock, LOCK_MAP_RANGES);
 	mutex_init(&m->layers_lock, LOCK_MAP_LAYERS);
+	mutex_init(&m->wishes_lock, 0);
 }
 
 void map_layers_done(struct map *m)
 {
 	ASSERT(m->layer_count == 0);
+	map_resolved_done(m);
 	for (size_t i = 0; i < LAYER_SLOTS_MAX / LAYER_CHUNK; i++)
 		free(m->chunks[i]);
 	free(m->buckets);
@@ -149,6 +151,8 @@ int map_layer_new(struct map *m, uint64_t id, struct layer *parent, uint64_t par
 
 	mutex_lock(&m->layers_lock);
 	living = layer_find_locked(m, id);
+	/* What was moved of it before it was in use is not known: it counts as moved by the last. */
+	ml->moved_sequence = __atomic_load_n(&m->moved_sequence, __ATOMIC_RELAXED);
 	if (!living)
 		r = layer_insert_locked(m, ml);
 	if (!living && r == 0 && parent)
@@ -258,9 +262,11 @@ void map_chain_release_alone(struct map *m)
 void map_layer_relink(struct map *m, struct layer *l, uint64_t limit_clusters)
 {
 	struct layer *gone = l->parent, *below = gone->parent;
+	struct map_layer *ml = map_layer_of(l);
 
 	if (below)
 		layer_ref(below);
+	ml->moved_sequence = max_u64(ml->moved_sequence, map_layer_of(gone)->moved_sequence);
 	mutex_lock(&l->lock);
 	__atomic_store_n(&l->parent, below, __ATOMIC_RELEASE);
 	l->parent_limit_clusters = min_u64(l->parent_limit_clusters, limit_clusters);

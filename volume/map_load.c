@@ -15,6 +15,7 @@
 /* A page that is put together layer by layer. */
 struct assembly {
 	struct leaf_table *table;
+	struct assemble_cost *cost;
 	uint64_t open[LEAF_MASK_WORDS]; /* clusters that no layer said anything of yet */
 	unsigned int open_count;
 	uint64_t origin_add;
@@ -73,6 +74,7 @@ static int assembly_add_row(struct assembly *a, struct map *m, uint64_t layer_id
 	enum page_value_kind kind;
 	int r;
 
+	a->cost->rows++;
 	r = meta_get(m->meta, META_STATE, &key, row, e);
 	if (r == -ENOENT)
 		return 0;
@@ -136,19 +138,66 @@ static struct layer_view layer_view(struct layer *l, uint64_t page)
 	};
 }
 
-enum assemble_flags {
-	ASSEMBLE_ROWS_ONLY = 1 << 0, /* neither cached pages nor tombstones */
-	ASSEMBLE_OWN = 1 << 1,	     /* no parents */
-};
-
-/* What no layer says anything of is left absent in table. */
-static int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
-			 struct leaf_table *table, struct err *e)
+/*
+ * What a layer shows, all at once, where it has a resolved page that holds: 1, and nobody below it is
+ * asked. One that does not decode adds nothing.
+ */
+static int assembly_add_resolved(struct assembly *a, struct map *m, struct layer *l, uint64_t page,
+				 struct buf *row, struct err *e)
 {
-	struct assembly a = { .table = table, .open_count = PAGE_CLUSTERS };
+	struct resolved_row resolved;
+	enum page_value_kind kind;
+	int r = map_resolved_get(m, l, page, row, &resolved);
+
+	if (r == 0)
+		return 0;
+	if (a->cost->found < RESOLVED_FOUND_MAX)
+		a->cost->layers[a->cost->found++] = l->id;
+	if (r < 0 || page_value_decode(resolved.page, resolved.page_bytes, &kind, assembly_put_run,
+				       a, NULL) < 0)
+		return 0;
+	if (a->origin_overflow)
+		return err_set(e, -EUCLEAN,
+			       "resolved page %" PRIu64 " of layer %" PRIu64
+			       " names an origin too many",
+			       page, l->id);
+	a->cost->used = l->id;
+	return 1;
+}
+
+/* Whether something of a page stands in no row yet. */
+static bool page_is_young(struct map *m, struct layer *l, uint64_t page)
+{
+	uint64_t key = page_key(map_layer_of(l), page);
+	struct shard *s = shard_of(m, key);
+	struct map_page *p;
+	bool young;
+
+	mutex_lock(&s->lock);
+	p = page_find(s, key);
+	young = p && page_is(p, PAGE_PINNED);
+	mutex_unlock(&s->lock);
+	if (young)
+		return true;
+	GUARD(&l->lock);
+	return tombstones_find_locked(l, page, false);
+}
+
+/* Asked before its own row, which it has in it, and behind what is young of it. */
+static bool asks_resolved(const struct map *m, const struct layer_view *view, unsigned int flags)
+{
+	return !view->row_hidden && !(flags & (ASSEMBLE_OWN | ASSEMBLE_UNRESOLVED)) &&
+	       __atomic_load_n(&m->resolved_exist, __ATOMIC_ACQUIRE);
+}
+
+int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
+		  struct leaf_table *table, struct assemble_cost *ret_cost, struct err *e)
+{
+	struct assembly a = { .table = table, .cost = ret_cost, .open_count = PAGE_CLUSTERS };
 	AUTO(buf_done) struct buf row;
 	int r;
 
+	*ret_cost = (struct assemble_cost){ 0 };
 	buf_init(&row, PAGE_ROW_BYTES_MAX);
 	leaf_table_clear(table);
 	memset(a.open, 0xff, sizeof(a.open));
@@ -162,11 +211,20 @@ static int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned
 			if (r < 0)
 				return r;
 		}
+		if (flags & ASSEMBLE_SETTLED && page_is_young(m, at, page))
+			return -EBUSY;
 		view = layer_view(at, page);
 		if (flags & ASSEMBLE_ROWS_ONLY)
 			view.row_hidden = view.all_zero = false;
 		if (view.all_zero)
 			assembly_close(&a, 0, LOC_ZERO);
+		if (a.open_count && asks_resolved(m, &view, flags)) {
+			r = assembly_add_resolved(&a, m, at, page, &row, e);
+			if (r < 0)
+				return r;
+			if (r > 0)
+				break;
+		}
 		if (!view.row_hidden && a.open_count) {
 			r = assembly_add_row(&a, m, at->id, page, &row, e);
 			if (r < 0)
@@ -185,13 +243,26 @@ static int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned
 	return 0;
 }
 
+/* A page that took many rows, or has a copy that is of no use, is to get a new one. */
+static int assemble_and_wish(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
+			     struct leaf_table *table, struct err *e)
+{
+	struct assemble_cost cost;
+	int r = page_assemble(m, l, page, flags, table, &cost, e);
+
+	__atomic_add_fetch(&m->rows_asked, cost.rows + cost.found, __ATOMIC_RELAXED);
+	if (r == 0 && (cost.rows > m->rows_max || cost.found > (cost.used != 0)))
+		map_wish(m, l->id, page);
+	return r;
+}
+
 int map_read_rows(struct map *m, struct layer *l, uint64_t page, bool own, loc_t *ret_locs,
 		  struct err *e)
 {
 	struct leaf_table table;
 	int r;
 
-	r = page_assemble(m, l, page, ASSEMBLE_ROWS_ONLY | (own ? ASSEMBLE_OWN : 0), &table, e);
+	r = assemble_and_wish(m, l, page, ASSEMBLE_ROWS_ONLY | (own ? ASSEMBLE_OWN : 0), &table, e);
 	if (r < 0)
 		return r;
 	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)
@@ -233,7 +304,7 @@ static int page_load(struct map *m, struct map_layer *ml, struct shard *s, uint6
 	mutex_unlock(&s->lock);
 
 	map_chain_hold(m);
-	r = page_assemble(m, &ml->pub, page, 0, &table, e);
+	r = assemble_and_wish(m, &ml->pub, page, 0, &table, e);
 	map_chain_release(m);
 
 	mutex_lock(&s->lock);

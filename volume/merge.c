@@ -1,7 +1,7 @@
 #include "volume/merge.h"
 
 #include "common/log.h"
-#include "volume/checkpoint_impl.h"
+#include "volume/resolved.h"
 #include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
@@ -412,6 +412,9 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	r = snapshots_announce(p, e);
 	if (r == 0)
 		r = merge_begin(&m, e);
+	/* First, so that none is left of a layer that has only part of its rows. */
+	if (r == 0)
+		r = resolved_forget_layer(p, from, e);
 	if (r == 0)
 		r = move_rows(&m, e);
 	if (r == 0 && m.page_count < STEP_ROWS) {

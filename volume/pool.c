@@ -7,6 +7,7 @@
 #include "volume/merge.h"
 #include "volume/pool_life.h"
 #include "volume/recovery.h"
+#include "volume/resolved.h"
 #include "volume/restore_impl.h"
 #include "volume/upload.h"
 
@@ -49,6 +50,8 @@ static const struct metric_def pool_metric_defs[] = {
 		       "Clusters moved by cleaning."),
 	METRIC_COUNTER(struct pool_metrics, clean_frozen_clusters, "clusters",
 		       "Of these, what only snapshots and parents of clones have."),
+	METRIC_COUNTER(struct pool_metrics, resolved_pages, "pages",
+		       "Pages of maps with many layers copied, to be looked up in one place."),
 	METRIC_COUNTER(struct pool_metrics, scos_cleaned, "SCOs",
 		       "Partly dead SCOs whose live data was moved."),
 	METRIC_COUNTER(struct pool_metrics, flash_freed_bytes, "bytes", "Of dead SCOs, on flash."),
@@ -427,7 +430,7 @@ void pool_init_locks(struct pool *p)
 	mutex_init(&p->capacity_lock, 0);
 }
 
-static int open_caches(struct pool *p, struct err *e)
+static int open_caches(struct pool *p, const struct pool_row *row, struct err *e)
 {
 	struct map_options mo = { .cache_bytes = p->options.metadata_cache_bytes * 7 / 8 };
 	int r;
@@ -441,6 +444,8 @@ static int open_caches(struct pool *p, struct err *e)
 		clean_reader_init(&p->clean_reader, p->scos, p->index);
 	if (r == 0)
 		r = map_open(p->meta, &mo, &p->map);
+	if (r == 0)
+		r = resolved_open(p, row, e);
 	p->page_rows.bytes_max = p->options.metadata_cache_bytes / 16;
 	return r < 0 ? err_because(e, r, "caches") : 0;
 }
@@ -563,7 +568,7 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 
 	r = pool_open_flash(p, row->sco_bytes, false, e);
 	if (r == 0)
-		r = open_caches(p, e);
+		r = open_caches(p, row, e);
 	if (r < 0)
 		return r;
 	pool_init_world(p, row);

@@ -63,7 +63,7 @@ struct pool_metrics {
 	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed, scos_evicted;
 	struct counter clean_clusters, clean_frozen_clusters, roots, crc_failures;
 	struct counter scos_cleaned, flash_freed_bytes, backend_freed_bytes;
-	struct counter packs_repacked, orphans_removed;
+	struct counter packs_repacked, orphans_removed, resolved_pages;
 	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
 };
 
@@ -144,7 +144,8 @@ struct pool {
 	struct old_file *old_files;   /* guarded by it */
 	struct page_rows page_rows;   /* guarded by it */
 	struct freeze *freezes;	      /* guarded by it: layers that the next checkpoint freezes */
-	bool rows_unflushed; /* guarded by it: rows with counts were committed since a flush */
+	bool resolved_announced; /* guarded by it: the pool's row says that there may be copies */
+	bool rows_unflushed;	 /* guarded by it: rows with counts were committed since a flush */
 
 	struct mutex dropped_lock; /* unranked leaf */
 	struct dropped_layer *dropped;

@@ -72,6 +72,8 @@ struct pool_options {
 	uint32_t failed_dirs;
 	/* For tests: so large a piece of a map on the backend gets; 0: 4 MiB. */
 	size_t map_piece_bytes;
+	/* For tests: a page that took more rows than this gets a resolved copy; 0: 8. */
+	unsigned int resolve_layers;
 	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
 	struct meta *meta;
 	struct backend *backend;

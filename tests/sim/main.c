@@ -192,6 +192,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "ranges fetched", t->fetches },
 		{ "clusters moved", t->clean_clusters },
 		{ "of snapshots", t->clean_frozen_clusters },
+		{ "resolved", t->resolved_pages },
 		{ "merges raced", t->merges_raced },
 	};
 	int missing = 0;

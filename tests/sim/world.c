@@ -1,6 +1,7 @@
 #include "backend/backend_impl.h"
 #include "common/log.h"
 #include "tests/sim/client.h"
+#include "tests/sim/resolved.h"
 #include "tests/sim/rows.h"
 #include "tests/sim/snaps.h"
 
@@ -55,6 +56,7 @@ static void choose_options(struct world *w)
 		o->upload_interval_ns = min_u64(o->upload_interval_ns, 100000000);
 	}
 	o->map_piece_bytes = 100;
+	o->resolve_layers = 1;
 	o->packs = sim_rand(s, 3) ? PACKS_ALWAYS : PACKS_NEVER;
 	o->shm_dir = sim_rand(s, 4) ? "/dev/shm" : "";
 	o->cache[0].path = w->cache;
@@ -324,6 +326,7 @@ static void add_metrics(struct world *w)
 	TOTAL(w, fetches, counter_get(&w->pool->cache_metrics.fetches));
 	TOTAL(w, clean_clusters, counter_get(&m->clean_clusters));
 	TOTAL(w, clean_frozen_clusters, counter_get(&m->clean_frozen_clusters));
+	TOTAL(w, resolved_pages, counter_get(&m->resolved_pages));
 	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
 	TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
 }
@@ -463,6 +466,8 @@ static void process(void *arg)
 		sim_set_faults(w->sim, NULL);
 		if (!rows_agree(sim_env(w->sim), w->options.meta, &w->options))
 			world_fail(w, "rows and files do not agree", 0, NULL);
+		if (!resolved_agree(w->options.meta))
+			world_fail(w, "resolved pages and rows do not agree", 0, NULL);
 		if (!w->faulty && !maps_agree(w->backend, w->options.meta))
 			world_fail(w, "maps and rows do not agree", 0, NULL);
 		if (!w->faulty && !root_before_is_whole(w->backend, w->options.meta))

@@ -253,6 +253,7 @@ ScoRow = namedtuple(
     " footer_crc first_lsn last_lsn",
 )
 SnapshotRow = namedtuple("SnapshotRow", "layer created size root flags name")
+ResolvedRow = namedtuple("ResolvedRow", "sequence page")
 LAYER_LIVE, LAYER_FROZEN, LAYER_DROPPED = 1, 2, 3
 SCO_OPEN, SCO_SEALED = 1, 2
 UPLOADED, LINKED = 1, 2
@@ -264,6 +265,7 @@ _SIMPLE = {
     "C": ("<QQB", namedtuple("CheckpointRow", "lsn replay_sco damaged")),
     "L": ("<BQQQIIQ", LayerRow),
     "R": ("<QQ", namedtuple("RootRow", "number epoch")),
+    "v": ("<Q", namedtuple("MovedRow", "sequence")),
     "o": ("<QqQQ", namedtuple("StateRow", "size mtime_ns mapped lsn")),
     "s": ("<BBIIIIQQQQIQQ", ScoRow),
 }
@@ -278,6 +280,10 @@ def row(kind, data):
     if kind == "c":
         need(len(fields) == 8, what + ": length")
         return None
+    if kind == "r":
+        sequence, size = struct.unpack_from("<QI", fields)
+        need(sequence != 0 and len(fields) == 12 + size, what + ": fields")
+        return ResolvedRow(sequence, fields[12:])
     if kind == "O":
         cls, flags, live, created, count = struct.unpack_from("<IIQqI", fields)
         need(cls in (1, 2) and flags == 0 and 1 <= count <= 4095, what + ": fields")
@@ -395,7 +401,7 @@ Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned pac
 Pack = namedtuple("Pack", "pool epoch number members")
 # Incompat features: of a pool's row; of that and of a root (COPIES: logs may have entries with the flag
 # COPY).
-SNAPSHOTS, PACKS, COPIES = 1, 2, 4
+SNAPSHOTS, PACKS, COPIES, RESOLVED = 1, 2, 4, 16
 
 
 def _ends_with_crc(data, magic, what):

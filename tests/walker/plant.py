@@ -3,7 +3,7 @@
 plant - the walker on a pool whose rows are changed on their way to it, checksums right, so that only what
 rows say about each other is wrong: what no damaged file would show.
 
-usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned|snapshot|size
+usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned|snapshot|size|resolved
 """
 
 import os
@@ -14,6 +14,9 @@ import formats as f
 import rocks
 import walk
 from crc32c import crc, crc_without
+
+
+EMPTY_PAGE = b"\1\1\0\0" + struct.pack("<I", crc(b"\1\1\0\0"))
 
 
 def sealed(kind, value):
@@ -53,6 +56,8 @@ def changed(what, key, value):
         return sealed(b"N", value[:1] + struct.pack("<Q", 12345) + value[9:])
     if what == "size" and kind == "N":
         return sealed(b"N", value[:17] + struct.pack("<Q", 4097) + value[25:])
+    if what == "resolved" and kind == "r":
+        return sealed(b"r", value[:9] + struct.pack("<I", 8) + EMPTY_PAGE + value[-4:])
     if what in ("place", "checksum") and kind == "m":
         return changed_page(value, what)
     gone = {"name": b"Fn", "inode": b"Fi", "object": b"O", "layer": b"L", "condemned": b"X"}

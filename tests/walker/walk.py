@@ -57,6 +57,7 @@ class Walk:
         self.state_rows = {}  # layer -> StateRow
         self.page_refs = []  # (layer, cluster, location, checksum or None)
         self.streams, self.checkpoints = {}, {}
+        self.resolved, self.moved = {}, 0  # (layer, page) -> ResolvedRow; checkpoint of the last move
         self.condemned = {}  # name -> numbers of the roots that say so
         self.pool_row = self.root_row = None
         self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "x": Counter()}
@@ -125,6 +126,8 @@ class Walk:
             self.sco_rows[number] = (stream, f.row(kind, value))
         elif kind == "N":
             self.rows.snapshots[f.key_numbers(key, 2)] = f.row(kind, value)
+        elif kind == "r":
+            self.resolved[f.key_numbers(key, 2)] = f.row(kind, value)
         elif kind == "c":
             f.row(kind, value)
             self.changed.add(f.key_numbers(key, 2))
@@ -144,6 +147,8 @@ class Walk:
             self.checkpoints[number] = row
         elif kind == "o":
             self.state_rows[number] = row
+        elif kind == "v":
+            self.moved = row.sequence
 
     def take_rows(self):
         for family, rows in rocks.rows(os.path.join(self.pool, "meta")).items():
@@ -151,7 +156,7 @@ class Walk:
                 kind = chr(key[0])
                 self.counts["rows"] += 1
                 try:
-                    f.need(kind in {"names": "PKSCOLRXFBN", "state": "omsc"}.get(family, ""), "kind")
+                    f.need(kind in {"names": "PKSCOLRXFBN", "state": "omscrv"}.get(family, ""), "kind")
                     self.take_row(kind, key, value)
                 except f.Bad as bad:
                     self.say(f"row {key.hex()} of {family}: {bad}")
@@ -308,6 +313,7 @@ class Walk:
             state = next((self.state_rows[l] for l in chain if l in self.state_rows), None)
             self.look_at_state(f"object {obj:x}", chain[0], state)
         kept |= self.look_at_snapshots()
+        self.look_at_resolved()
         for layer in sorted(set(self.rows.rows) - kept):
             self.say(f"layer {layer:x}: no object reaches it")
         for layer in sorted(set(self.state_rows) - kept):
@@ -315,6 +321,26 @@ class Walk:
         for stream, row in sorted(self.streams.items()):
             if row.owner and row.owner not in self.rows.objects:
                 self.counts["ending"] += 1  # its last SCO's, or the next, checkpoint removes the row
+
+    def look_at_resolved(self):
+        """10.11: copies of what frozen layers show; those that hold say what the rows say."""
+        shown = {}
+        if self.resolved and not self.pool_row.features[16] & f.RESOLVED:
+            self.say("pool: it has resolved pages, and its row does not say so")
+        for (layer, number), row in sorted(self.resolved.items()):
+            what = f"resolved page {number:x} of layer {layer:x}"
+            known = self.rows.rows.get(layer)
+            self.counts["resolved"] += 1
+            if not known or known.state != f.LAYER_FROZEN:
+                self.say(f"{what}: the layer is not a frozen one")
+                continue
+            if layer not in shown:
+                shown[layer] = self.rows.effective_of(layer)
+            places = {n: loc for n, (loc, _) in maps.page([row.page]).items() if f.is_place(loc)}
+            first = number * f.PAGE
+            there = {n: shown[layer][first + n] for n in range(f.PAGE) if first + n in shown[layer]}
+            if row.sequence >= self.moved and places != there:
+                self.say(f"{what}: it names other places than the rows")
 
     def look_at_snapshots(self):
         """Layers that they keep."""
