@@ -157,6 +157,23 @@ snapshots_and_clones_are_walked() {
 	finds "4097 bytes, its layer has" plant size
 }
 
+# Copies of what many snapshots share; made by the time that the pool is mounted anew and closed.
+resolved_pages_are_walked() {
+	local i
+	fresh
+	write disk.raw 0 2
+	for i in {1..10}; do
+		"$vpool" snapshot create --name "s$i" "$mnt/disk.raw"
+		dd if=/dev/urandom of="$mnt/disk.raw" bs=4k seek="$i" count=1 conv=notrunc status=none
+	done
+	"$vpool" sync "$mnt" >/dev/null
+	has_resolved() { "$vpool" stats "$mnt" 2>&1 | grep -Eq 'resolved_pages[^1-9]*[1-9]'; }
+	wait_for 30 has_resolved
+	closed
+	clean snapshots resolved
+	finds "names other places than the rows" plant resolved
+}
+
 a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount() {
 	local name pid loads=()
 	# So large, and so few writes, that no SCO dies of them.
@@ -364,6 +381,7 @@ tests=(what_is_reachable_is_what_is_there
 	a_pool_that_did_not_upload_is_walked_as_well
 	a_backend_that_has_copies_is_read
 	snapshots_and_clones_are_walked
+	resolved_pages_are_walked
 	a_pool_whose_daemon_was_killed_under_load_is_clean_after_a_mount
 	files_that_are_too_many_missing_or_damaged_are_found
 	leftovers_of_an_older_epoch_are_found_once_they_should_be_gone

@@ -16,7 +16,7 @@ import walk
 from crc32c import crc, crc_without
 
 
-EMPTY_PAGE = b"\1\1\0\0" + struct.pack("<I", crc(b"\1\1\0\0"))
+EMPTY_PAGE = b"\1\1\0\0" + struct.pack("<I", crc_without(b"\1\1" + bytes(6), 4))
 
 
 def sealed(kind, value):

@@ -57,7 +57,7 @@ class Walk:
         self.state_rows = {}  # layer -> StateRow
         self.page_refs = []  # (layer, cluster, location, checksum or None)
         self.streams, self.checkpoints = {}, {}
-        self.resolved, self.moved = {}, 0  # (layer, page) -> ResolvedRow; checkpoint of the last move
+        self.resolved, self.moved = {}, 0  # (layer, page) -> (checkpoint, places); last move's
         self.condemned = {}  # name -> numbers of the roots that say so
         self.pool_row = self.root_row = None
         self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "x": Counter()}
@@ -127,7 +127,9 @@ class Walk:
         elif kind == "N":
             self.rows.snapshots[f.key_numbers(key, 2)] = f.row(kind, value)
         elif kind == "r":
-            self.resolved[f.key_numbers(key, 2)] = f.row(kind, value)
+            row = f.row(kind, value)
+            places = {n: loc for n, (loc, _) in maps.page([row.page]).items() if f.is_place(loc)}
+            self.resolved[f.key_numbers(key, 2)] = (row.sequence, places)
         elif kind == "c":
             f.row(kind, value)
             self.changed.add(f.key_numbers(key, 2))
@@ -327,7 +329,7 @@ class Walk:
         shown = {}
         if self.resolved and not self.pool_row.features[16] & f.RESOLVED:
             self.say("pool: it has resolved pages, and its row does not say so")
-        for (layer, number), row in sorted(self.resolved.items()):
+        for (layer, number), (sequence, places) in sorted(self.resolved.items()):
             what = f"resolved page {number:x} of layer {layer:x}"
             known = self.rows.rows.get(layer)
             self.counts["resolved"] += 1
@@ -336,10 +338,9 @@ class Walk:
                 continue
             if layer not in shown:
                 shown[layer] = self.rows.effective_of(layer)
-            places = {n: loc for n, (loc, _) in maps.page([row.page]).items() if f.is_place(loc)}
             first = number * f.PAGE
             there = {n: shown[layer][first + n] for n in range(f.PAGE) if first + n in shown[layer]}
-            if row.sequence >= self.moved and places != there:
+            if sequence >= self.moved and places != there:
                 self.say(f"{what}: it names other places than the rows")
 
     def look_at_snapshots(self):
@@ -715,7 +716,7 @@ class Walk:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
             "rows inodes objects pages mapped files clusters stored linked copies condemned unswept temporary"
-            " ending compared behind packed snapshots"
+            " ending compared behind packed snapshots resolved"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())
         print(f"walked: {said}; {self.problems} problems")
