@@ -54,8 +54,7 @@ enum mutant {
 	MUTANT_FROZEN_CACHED = 40,	 /* RAM goes on naming what a frozen layer was moved from */
 	MUTANT_FILE_BELIEVED = 47,  /* what no sync covered is read from its file, not the ring */
 	MUTANT_INDEX_BELIEVED = 48, /* an index whose sync may have failed is not written again */
-	MUTANT_RESOLVED_MOVED =
-		50, /* a resolved page is used although its clusters were moved since */
+	MUTANT_RESOLVED_MOVED = 50, /* a resolved page is used though its clusters were moved */
 	MUTANT_COUNT
 };
 
