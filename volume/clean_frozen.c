@@ -90,17 +90,12 @@ static int read_row(struct clean_move *m, uint64_t layer, uint64_t page)
 /* A program of before must not replay them. The cleaner holds nothing. */
 static int announce(struct pool *p, struct err *e)
 {
-	struct pool_row row;
 	int r;
 
 	if (p->frozen_moves.announced)
 		return 0;
 	GUARD(&p->checkpoint_lock);
-	r = pool_get_row(p, &row, e);
-	if (r == 0 && !(row.features.incompat & FEATURE_COPIES)) {
-		row.features.incompat |= FEATURE_COPIES;
-		r = pool_put_row(p, &row, e);
-	}
+	r = pool_add_feature(p, FEATURE_COPIES, e);
 	if (r == 0)
 		p->frozen_moves.announced = true;
 	return r;

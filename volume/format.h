@@ -37,11 +37,13 @@ struct features {
 #define FEATURE_PACKS UINT64_C(2)
 /* The same: logs may have entries with ENTRY_COPY. */
 #define FEATURE_COPIES UINT64_C(4)
+/* The same: among the rows of names some may be of files in the trash. */
+#define FEATURE_TRASH UINT64_C(8)
 /* Of a pool's row: there may be rows ROW_RESOLVED, so commits that move what frozen layers have put
  * ROW_MOVED. */
 #define FEATURE_RESOLVED UINT64_C(16)
 /* ... and these in a pool's row and in a root. */
-#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURE_RESOLVED)
+#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURE_TRASH | FEATURE_RESOLVED)
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 

@@ -7,6 +7,7 @@
 #include "volume/layer_drop.h"
 #include "volume/life_rows.h"
 #include "volume/names.h"
+#include "volume/pool_life.h"
 #include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
@@ -346,6 +347,17 @@ int names_iterate(struct pool *p, const void *from, size_t from_bytes, const voi
 int names_new_number(struct pool *p, uint64_t *ret_number, struct err *e)
 {
 	return pool_new_number(p, COUNTER_OBJECT, ret_number, e);
+}
+
+int names_announce_trash(struct pool *p, struct err *e)
+{
+	struct pool_row row;
+	int r = pool_get_row(p, &row, e);
+
+	if (r < 0 || row.features.incompat & FEATURE_TRASH)
+		return r;
+	GUARD(&p->checkpoint_lock);
+	return pool_add_feature(p, FEATURE_TRASH, e);
 }
 
 /* --- changing class ---------------------------------------------------------------------------- */

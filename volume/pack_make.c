@@ -41,16 +41,11 @@ bool packs_is_small(struct pool *p, uint64_t len_bytes)
 
 int packs_enable(struct pool *p, struct err *e)
 {
-	struct pool_row row;
 	int r;
 
 	if (p->packs.enabled)
 		return 0;
-	r = pool_get_row(p, &row, e);
-	if (r == 0 && !(row.features.incompat & FEATURE_PACKS)) {
-		row.features.incompat |= FEATURE_PACKS;
-		r = pool_put_row(p, &row, e);
-	}
+	r = pool_add_feature(p, FEATURE_PACKS, e);
 	p->packs.enabled = r == 0;
 	return r < 0 ? err_wrap(e, r, "pool row") : 0;
 }

@@ -324,6 +324,17 @@ int pool_get_row(struct pool *p, struct pool_row *ret_row, struct err *e)
 	return r;
 }
 
+int pool_add_feature(struct pool *p, uint64_t incompat, struct err *e)
+{
+	struct pool_row row;
+	int r = pool_get_row(p, &row, e);
+
+	if (r < 0 || row.features.incompat & incompat)
+		return r;
+	row.features.incompat |= incompat;
+	return pool_put_row(p, &row, e);
+}
+
 /* Free space that users' writes leave alone. */
 static uint64_t users_reserve_bytes(struct pool *p, uint32_t sco_bytes)
 {

@@ -19,6 +19,9 @@ NODISCARD int pool_check_sco_bytes(const struct pool_options *o, struct err *e);
 NODISCARD int pool_put_row(struct pool *p, const struct pool_row *row, struct err *e);
 /* -ENOENT: there is none. */
 NODISCARD int pool_get_row(struct pool *p, struct pool_row *ret_row, struct err *e);
+/* From now on the pool may hold what needs this bit of FEATURE_*: the row says so, durably. The lock of
+ * checkpoints is held, or nobody else changes the row. */
+NODISCARD int pool_add_feature(struct pool *p, uint64_t incompat, struct err *e);
 NODISCARD int pool_open_flash(struct pool *p, uint32_t sco_bytes, bool make, struct err *e);
 /* Before pool_open_parts(). */
 void pool_init_locks(struct pool *p);

@@ -521,14 +521,16 @@ static int list_own_packs(struct root_builder *b, struct err *e)
 	return 0;
 }
 
-/* Programs that do not know copies must not replay logs that have some. */
-static int note_copies(struct root_builder *b, struct err *e)
+/* Programs that do not know copies must not replay logs that have some, nor those that do not know the
+ * trash make a pool that has one. */
+static int note_features(struct root_builder *b, struct err *e)
 {
 	struct pool_row row;
 	int r = pool_get_row(b->pool, &row, e);
 
 	if (r == 0)
-		b->new.features.incompat |= FEATURE_COPIES &row.features.incompat;
+		b->new.features.incompat |=
+			(FEATURE_COPIES | FEATURE_TRASH) & row.features.incompat;
 	return r;
 }
 
@@ -552,7 +554,7 @@ int root_put(struct root_builder *b, struct err *e)
 	if (r == 0)
 		r = list_own_packs(b, e);
 	if (r == 0)
-		r = note_copies(b, e);
+		r = note_features(b, e);
 	if (r < 0)
 		return r;
 	buf_init(&bytes, IMAGE_BYTES_MAX);

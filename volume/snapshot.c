@@ -156,13 +156,7 @@ static int prepare(struct pool *p, const struct snapshot_wanted *w, struct freez
 
 int snapshots_announce(struct pool *p, struct err *e)
 {
-	struct pool_row row;
-	int r = pool_get_row(p, &row, e);
-
-	if (r < 0 || row.features.incompat & FEATURE_SNAPSHOTS)
-		return r;
-	row.features.incompat |= FEATURE_SNAPSHOTS;
-	return pool_put_row(p, &row, e);
+	return pool_add_feature(p, FEATURE_SNAPSHOTS, e);
 }
 
 int snapshot_create(struct pool *p, const struct snapshot_wanted *wanted, size_t count,

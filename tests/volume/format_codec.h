@@ -211,10 +211,9 @@ static inline void codec_check_newer_version(const struct codec *c)
 	buf_done(&bytes);
 }
 
-/* Bit 128, the first of incompat, is that of snapshots. These are those of a pool. */
-#define PACKS_BIT    129u
-#define COPIES_BIT   130u
-#define RESOLVED_BIT 132u
+/* Bit 128, the first of incompat, is that of snapshots, the next ones those of FEATURES_OF_POOL. */
+#define POOL_BIT_FIRST 129u
+#define POOL_BIT_LAST  132u
 
 static inline void codec_check_features(const struct codec *c)
 {
@@ -230,7 +229,7 @@ static inline void codec_check_features(const struct codec *c)
 		int r;
 
 		/* Those that these two know. */
-		if ((bit == PACKS_BIT || bit == COPIES_BIT || bit == RESOLVED_BIT) &&
+		if (bit >= POOL_BIT_FIRST && bit <= POOL_BIT_LAST &&
 		    (strcmp(c->name, "pool_row") == 0 || strcmp(c->name, "root") == 0))
 			continue;
 		encode_random(c, &rng, &bytes);
