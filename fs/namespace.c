@@ -17,6 +17,7 @@ static const struct metric_def metric_defs[] = {
 	METRIC_COUNTER(struct ns_metrics, setattrs, "requests", "Changes of attributes."),
 	METRIC_COUNTER(struct ns_metrics, readdirs, "requests", "Readings of directories."),
 	METRIC_COUNTER(struct ns_metrics, xattrs, "requests", "Changes of extended attributes."),
+	METRIC_COUNTER(struct ns_metrics, trashed, "files", "Files that went to the trash."),
 	METRIC_COUNTER(struct ns_metrics, orphans, "inodes",
 		       "Inodes that lost their last name while in use."),
 	METRIC_COUNTER(struct ns_metrics, reclaims, "inodes", "Such inodes that are gone since."),
@@ -33,6 +34,7 @@ void ns_options_default(struct ns_options *o)
 		.disk_patterns = patterns->default_text,
 		.disk_threshold_bytes = 64 * MIB,
 		.link_max = NS_LINK_MAX,
+		.trash = NS_TRASH_SNAPSHOTS,
 		.root_owner = { .uid = geteuid(), .gid = getegid() },
 	};
 }
@@ -170,6 +172,7 @@ int ns_open(struct env *env, struct pool *pool, const struct ns_options *o, stru
 	ns->pool = pool;
 	ns->disk_threshold_bytes = o->disk_threshold_bytes;
 	ns->link_max = o->link_max;
+	ns->trash = o->trash;
 	ns->resumed = o->resumed;
 	mutex_init(&ns->rename_lock, 0);
 	mutex_init(&ns->view.lock, 0);

@@ -77,11 +77,19 @@ struct ns_cred {
 	uint32_t uid, gid;
 };
 
+/* What goes to the trash when it loses its last name, instead of going for good. */
+enum ns_trash_policy {
+	NS_TRASH_OFF,
+	NS_TRASH_SNAPSHOTS, /* files that have snapshots */
+	NS_TRASH_ALL,	    /* these, and disks that hold something */
+};
+
 struct ns_options {
 	const char *disk_patterns;     /* shell patterns, blanks between; "": none. Copied */
 	uint64_t disk_threshold_bytes; /* 0: never */
 	uint32_t link_max;	       /* names of a file, subdirectories of a directory; tests */
-	struct ns_cred root_owner;     /* of a root directory that is made */
+	enum ns_trash_policy trash;
+	struct ns_cred root_owner; /* of a root directory that is made */
 	/* The mount outlived an earlier process: the kernel holds inodes that were looked up and opened
 	 * by requests of that one, and is asked which (ns_resume()). Orphans stay until then. */
 	bool resumed;
@@ -104,6 +112,7 @@ struct ns_attr {
 /* Counters since ns_open(), and gauges; in pool_metrics() as group "fs". */
 struct ns_metrics {
 	struct counter lookups, creates, removes, renames, links, setattrs, readdirs, xattrs;
+	struct counter trashed;	 /* files that went to the trash */
 	struct counter orphans;	 /* names that went while the inode was in use */
 	struct counter reclaims; /* orphans that are gone */
 	struct counter class_changes;
@@ -283,8 +292,8 @@ NODISCARD int ns_symlink(struct ns *ns, uint64_t parent, const char *name, size_
  * no name any more. May wait for the file's data to be durable. */
 NODISCARD int ns_link(struct ns *ns, uint64_t ino, uint64_t parent, const char *name,
 		      size_t name_bytes, struct ns_attr *ret_attr, struct err *e);
-/* Errors: -ENOENT, -EISDIR; -EPERM the last name of a file with a sticky snapshot (others go with
- * it; clones keep what they need). */
+/* The last name of a file: it goes, or goes to the trash, with its snapshots (clones keep what they
+ * need). Errors: -ENOENT, -EISDIR; -EPERM one of them is sticky. */
 NODISCARD int ns_unlink(struct ns *ns, uint64_t parent, const char *name, size_t name_bytes,
 			struct err *e);
 /* Errors: -ENOENT, -ENOTDIR, -ENOTEMPTY, -EINVAL ".". */
@@ -308,6 +317,42 @@ struct ns_name {
  */
 NODISCARD int ns_rename(struct ns *ns, const struct ns_name *from, const struct ns_name *to,
 			unsigned int flags, struct err *e);
+
+/* --- the trash --------------------------------------------------------------------------------- */
+/*
+ * A file in the trash has no name, an inode whose count of links is 0, its object, and a row that says
+ * when it lost its name and where that was. It came there in the commit that took the name. Who has
+ * it open goes on using it; by its number it is not found (-ESTALE).
+ */
+
+/* For what is removed from now on. */
+void ns_set_trash(struct ns *ns, enum ns_trash_policy policy);
+
+struct ns_trash_item {
+	uint64_t ino;
+	int64_t removed_ns; /* since 1970 */
+	uint64_t parent;    /* the directory; it may be gone */
+	const char *path;   /* as it was then, from the root, ends with NUL, too; of an overlong one
+			     * the name alone, without '/' */
+	size_t path_bytes;
+	struct ns_attr attr;
+};
+/* Call fn for each file in the trash, the oldest first; fn != 0 ends it and is returned. */
+NODISCARD int ns_trash_each(struct ns *ns, int (*fn)(void *arg, const struct ns_trash_item *item),
+			    void *arg, struct err *e);
+/*
+ * Give it a name again: a file as it was, with its snapshots. With replace what has the name loses it,
+ * as by a rename over it.
+ * Errors:   -ENOENT it is not in the trash, or the directory was removed; -EEXIST; those of ns_link()
+ *           and, with replace, of ns_rename().
+ */
+NODISCARD int ns_trash_restore(struct ns *ns, uint64_t ino, const struct ns_name *to, bool replace,
+			       struct err *e);
+/* It goes for good, when nobody has it open any more. Errors: -ENOENT it is not in the trash; -EPERM as
+ * ns_unlink(). */
+NODISCARD int ns_trash_remove(struct ns *ns, uint64_t ino, struct err *e);
+/* All that lost its name before that time goes; one that cannot is passed over, and logged. */
+NODISCARD int ns_trash_expire(struct ns *ns, int64_t before_ns, uint64_t *ret_count, struct err *e);
 
 /* --- open files -------------------------------------------------------------------------------- */
 
@@ -388,7 +433,7 @@ struct ns_problem {
 	const char *what; /* one sentence */
 };
 struct ns_check_result {
-	uint64_t inodes, directories, files, entries, xattrs, orphans;
+	uint64_t inodes, directories, files, entries, xattrs, orphans, trashed;
 	uint64_t errors, warnings;
 };
 /*

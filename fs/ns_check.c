@@ -14,7 +14,7 @@
 
 struct node {
 	uint64_t ino;
-	bool has_row, is_orphan;
+	bool has_row, is_orphan, is_trashed;
 	enum { NODE_UNKNOWN, NODE_ON_WAY, NODE_REACHED, NODE_LOST } reach;
 	struct ns_inode_row row; /* target is not kept */
 
@@ -155,6 +155,17 @@ static int gather_orphan(struct check *c, const struct ns_key_parts *parts)
 	return 0;
 }
 
+static int gather_trash(struct check *c, const struct ns_key_parts *parts)
+{
+	struct node *n = get_node(c, parts->ino);
+
+	if (!n)
+		return -ENOMEM;
+	n->is_trashed = true;
+	c->result.trashed++;
+	return 0;
+}
+
 static int gather_xattr(struct check *c, const struct ns_key_parts *parts)
 {
 	struct node *n = get_node(c, parts->ino);
@@ -171,6 +182,7 @@ static int gather_row(struct check *c, const uint8_t *key, size_t key_bytes, con
 {
 	struct ns_entry_row entry;
 	struct ns_inode_row inode;
+	struct ns_trash_row trash;
 	struct ns_name_row name;
 	const uint8_t *data;
 	size_t bytes;
@@ -191,6 +203,9 @@ static int gather_row(struct check *c, const uint8_t *key, size_t key_bytes, con
 	case NS_ROW_ORPHAN:
 		r = ns_orphan_row_decode(key, key_bytes, value, value_bytes, e);
 		return r == 0 ? gather_orphan(c, parts) : r;
+	case NS_ROW_TRASH:
+		r = ns_trash_row_decode(key, key_bytes, value, value_bytes, &trash, e);
+		return r == 0 ? gather_trash(c, parts) : r;
 	case NS_ROW_XATTR:
 		r = ns_xattr_row_decode(key, key_bytes, value, value_bytes, &data, &bytes, e);
 		return r == 0 ? gather_xattr(c, parts) : r;
@@ -225,7 +240,9 @@ static void judge_names(struct check *c, const struct node *n)
 		problem(c, NS_ERROR, n->ino, "entries tell another type than the inode");
 	if (n->is_orphan && n->names > 0)
 		problem(c, NS_ERROR, n->ino, "an orphan with %" PRIu64 " names", n->names);
-	if (!n->is_orphan && names == 0)
+	if (n->is_trashed && (names > 0 || n->is_orphan || !S_ISREG(n->row.mode)))
+		problem(c, NS_ERROR, n->ino, "in the trash, and not a file without a name");
+	if (!n->is_orphan && !n->is_trashed && names == 0)
 		problem(c, NS_ERROR, n->ino, "neither name nor orphan row");
 	if (is_dir && names > 1)
 		problem(c, NS_ERROR, n->ino, "a directory with %" PRIu64 " names", names);
@@ -294,7 +311,9 @@ static void judge(struct check *c)
 				"no inode, but %" PRIu64 " names, %" PRIu64 " entries, %" PRIu64
 				" extended attributes%s",
 				n->names, max_u64(n->by_place, n->by_name), n->xattrs,
-				n->is_orphan ? ", an orphan row" : "");
+				n->is_orphan  ? ", an orphan row" :
+				n->is_trashed ? ", a row in the trash" :
+						"");
 			continue;
 		}
 		judge_names(c, n);

@@ -53,6 +53,10 @@ int ns_lookup(struct ns *ns, uint64_t parent, const char *name, size_t name_byte
 		return ns_view_lookup(ns, parent, name, name_bytes, ret_attr, e);
 	if (ns_name_is_dot(name, name_bytes)) {
 		r = ns_inode_get(ns, parent, &i, e);
+		if (r == 0 && ns_inode_is_put_away(ns, i)) {
+			ns_inode_put(ns, i);
+			r = err_set(e, -ESTALE, "inode %" PRIu64 " is in the trash", parent);
+		}
 	} else {
 		r = ns_peek_row(ns, parent, &row, e);
 		if (r == 0 && !S_ISDIR(row.mode))
@@ -79,8 +83,7 @@ static void touch(struct ns_op *op, struct ns_op_inode *dir)
 	dir->changed = true;
 }
 
-/* A name that can be made in a directory. */
-static int check_new_name(const struct ns_name *name, struct err *e)
+int ns_check_new_name(const struct ns_name *name, struct err *e)
 {
 	int r = ns_name_check(name->name, name->name_bytes, e);
 
@@ -97,7 +100,7 @@ static int check_new_name(const struct ns_name *name, struct err *e)
 static int check_new(const struct ns_name *name, uint32_t type, const struct ns_new *new,
 		     struct err *e)
 {
-	int r = check_new_name(name, e);
+	int r = ns_check_new_name(name, e);
 
 	if (r < 0)
 		return r;
@@ -170,9 +173,8 @@ static int check_free(struct ns *ns, const struct ns_inode_row *dir, const struc
 	return 0;
 }
 
-/* One more entry in a locked directory; the place is the one that new_row() says. */
-static int add_entry(struct ns_op *op, struct ns_op_inode *dir, const struct ns_name *name,
-		     uint64_t ino, uint32_t type, struct err *e)
+int ns_add_entry(struct ns_op *op, struct ns_op_inode *dir, const struct ns_name *name,
+		 uint64_t ino, uint32_t type, struct err *e)
 {
 	int r = ns_put_entry(op->batch, name, dir->row.cookie_next, ino, type, e);
 
@@ -200,7 +202,7 @@ static int create_locked(struct ns_op *op, struct ns_op_inode *dir, const struct
 	op->answer_ino = ino;
 	r = ns_put_inode_row(op->batch, ino, &row, e);
 	if (r == 0)
-		r = add_entry(op, dir, name, ino, type, e);
+		r = ns_add_entry(op, dir, name, ino, type, e);
 	if (r == 0)
 		r = ns_op_commit(op, e);
 	if (r < 0) {
@@ -356,7 +358,7 @@ static int link_locked(struct ns_op *op, struct ns_op_inode *i, struct ns_op_ino
 	i->row.parent_cookie = dir->row.cookie_next;
 	i->changed = true;
 	if (r == 0)
-		r = add_entry(op, dir, name, i->inode->ino, i->inode->type, e);
+		r = ns_add_entry(op, dir, name, i->inode->ino, i->inode->type, e);
 	return r == 0 ? ns_op_commit(op, e) : r;
 }
 
@@ -367,7 +369,7 @@ int ns_link(struct ns *ns, uint64_t ino, uint64_t parent, const char *name, size
 	struct ns_op_inode *i, *dir;
 	bool has_data = false;
 	struct ns_op op;
-	int r = check_new_name(&where, e);
+	int r = ns_check_new_name(&where, e);
 
 	if (r == 0)
 		r = ns_view_refuse(ino, e);
@@ -413,7 +415,7 @@ static int remove_locked(struct ns_op *op, struct ns_op_inode *dir, struct ns_op
 	if (is_dir)
 		dir->row.nlink--;
 	touch(op, dir);
-	r = ns_op_lost_name(op, i, e);
+	r = ns_op_lost_name(op, i, name, e);
 	return r == 0 ? ns_op_commit(op, e) : r;
 }
 
@@ -444,6 +446,8 @@ static int remove_round(struct ns *ns, const struct ns_name *name, bool want_dir
 		if (r == -ESTALE)
 			r = 1;
 	}
+	if (r == 0)
+		r = ns_trash_ready(ns, i->inode, e);
 	if (r != 0)
 		goto out;
 	ns_op_lock(&op, 0);

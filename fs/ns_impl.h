@@ -7,9 +7,9 @@
  * is a leaf.
  *
  * An inode in RAM is LIVE, or DYING while a commit removes it (who finds it so waits on its
- * stripe), or GONE and no longer in the table. Its row changes under stripe and shard lock, so
- * either is enough to read it. It is in the table while it is used: by a pin (one call), by
- * look-ups of the kernel, by handles, by uses of its object (each has a pin).
+ * stripe), or GONE and no longer in the table. Its row, and whether it is in the trash, change under
+ * stripe and shard lock, so either is enough to read them. It is in the table while it is used: by a
+ * pin (one call), by look-ups of the kernel, by handles, by uses of its object (each has a pin).
  */
 #ifndef FS_NS_IMPL_H
 #define FS_NS_IMPL_H
@@ -51,6 +51,7 @@ struct ns_inode {
 	uint64_t object_uses;  /* handles of regular files, and ns_object_get() */
 	bool class_asked;      /* for having grown */
 	bool inherited;	       /* the kernel may hold it from the time of an earlier process */
+	bool trashed;	       /* without a name, but in the trash: it stays */
 	UT_hash_handle hh;
 };
 
@@ -100,7 +101,9 @@ struct ns {
 	unsigned int pattern_count;
 	uint64_t disk_threshold_bytes;
 	uint32_t link_max;
-	struct ns_inode *root; /* pinned */
+	enum ns_trash_policy trash; /* atomic */
+	bool trash_announced;	    /* atomic: rows of the trash may be made */
+	struct ns_inode *root;	    /* pinned */
 	bool resumed;
 	bool handed_over;
 	/* Set before requests, then constant. */
@@ -151,6 +154,9 @@ bool ns_inode_kill(struct ns *ns, struct ns_inode *i);
 /* The commit that removes it is done (GONE) or failed (LIVE again). Stripe held. */
 void ns_inode_died(struct ns *ns, struct ns_inode *i, bool gone);
 void ns_inode_set_row(struct ns *ns, struct ns_inode *i, const struct ns_inode_row *row);
+void ns_inode_set_trashed(struct ns *ns, struct ns_inode *i, bool trashed);
+/* In the trash, and in no use from the time before: for who comes with its number it is gone. */
+bool ns_inode_is_put_away(struct ns *ns, struct ns_inode *i);
 /* Whether the row's mtime holds against the object's. */
 bool ns_row_mtime_rules(const struct ns_inode_row *row, const struct object_stat *stat);
 NODISCARD int ns_inode_attr(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr,
@@ -175,8 +181,9 @@ struct ns_op {
 		struct ns_inode *inode;
 		struct ns_inode_row row; /* from ns_op_lock() on: as it is, then as it shall be */
 		bool changed;
-		bool dying;  /* goes with the commit */
-		bool orphan; /* gets an orphan row */
+		bool dying;		 /* goes with the commit */
+		bool orphan;		 /* gets an orphan row */
+		bool trashed, untrashed; /* comes to the trash, leaves it */
 	} inodes[NS_OP_INODES_MAX];
 	unsigned int lock_count;
 	uint16_t locks[NS_OP_INODES_MAX];
@@ -189,9 +196,12 @@ NODISCARD int ns_op_add(struct ns_op *op, uint64_t ino, struct ns_op_inode **ret
 			struct err *e);
 /* Lock all that were added, and new_ino if it is not 0; read rows and clock. */
 void ns_op_lock(struct ns_op *op, uint64_t new_ino);
-/* The inode has one name less (row.nlink is already lowered): if that was the last, its removal or
- * its orphan row is put into the batch. */
-NODISCARD int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, struct err *e);
+/* The inode has one name less, this (row.nlink is already lowered): if that was the last, its removal or
+ * its orphan row or its row in the trash is put into the batch. 1: start over. */
+NODISCARD int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, const struct ns_name *name,
+			      struct err *e);
+/* An inode without a name goes for good: its removal, or its orphan row, is put into the batch. */
+NODISCARD int ns_op_remove(struct ns_op *op, struct ns_op_inode *i, struct err *e);
 /* Put changed rows, commit, and let others see it. */
 NODISCARD int ns_op_commit(struct ns_op *op, struct err *e);
 /* Unlock, let go of all pins; done or not. */
@@ -234,6 +244,27 @@ NODISCARD int ns_find_name(struct ns *ns, uint64_t parent, const char *name, siz
 NODISCARD int ns_peek_row(struct ns *ns, uint64_t ino, struct ns_inode_row *ret_row, struct err *e);
 /* -ENOTDIR, or -ENOENT for a removed one. */
 NODISCARD int ns_check_parent(const struct ns_inode_row *row, struct err *e);
+
+/* --- ns_create.c ------------------------------------------------------------------------------- */
+
+/* A name that can be made in a directory. Errors: -EEXIST, -EROFS; -ENAMETOOLONG, -EINVAL. */
+NODISCARD int ns_check_new_name(const struct ns_name *name, struct err *e);
+/* One more entry in a locked directory, at the place that its row.cookie_next says. */
+NODISCARD int ns_add_entry(struct ns_op *op, struct ns_op_inode *dir, const struct ns_name *name,
+			   uint64_t ino, uint32_t type, struct err *e);
+
+/* --- ns_trash.c -------------------------------------------------------------------------------- */
+
+/* Whether a file that loses its last name goes to the trash. Errors: of the store. */
+NODISCARD int ns_trash_wants(struct ns *ns, const struct ns_inode *i, bool *ret_wants,
+			     struct err *e);
+/* Before locking: a file that may lose its last name can go there. May wait for a checkpoint. */
+NODISCARD int ns_trash_ready(struct ns *ns, const struct ns_inode *i, struct err *e);
+/* The row of an inode that loses its last name, this one, into the batch. 1: it was not ready. */
+NODISCARD int ns_trash_put(struct ns_op *op, struct ns_op_inode *i, const struct ns_name *name,
+			   struct err *e);
+/* Whether an inode has a row in the trash, as the store says. */
+NODISCARD int ns_trash_has(struct ns *ns, uint64_t ino, bool *ret_has, struct err *e);
 
 /* --- ns_resume.c ------------------------------------------------------------------------------- */
 

@@ -93,6 +93,7 @@ static int load_striped(struct ns *ns, uint64_t ino, struct ns_inode **ret_inode
 	struct ns_shard *s = ns_shard_of(ns, ino);
 	AUTO(ns_buf_donep) struct buf value = { 0 };
 	struct ns_inode_row row;
+	bool trashed = false;
 	struct ns_inode *i;
 	int r;
 
@@ -117,9 +118,13 @@ static int load_striped(struct ns *ns, uint64_t ino, struct ns_inode **ret_inode
 	if (r < 0)
 		return err_wrap(e, r, "inode %" PRIu64, ino);
 	cut_mtime_mark(ns, ino, &row);
+	r = row.nlink == 0 ? ns_trash_has(ns, ino, &trashed, e) : 0;
+	if (r < 0)
+		return r;
 	i = ns_inode_new(ino, &row);
 	if (!i)
 		return err_set(e, -ENOMEM, "inode %" PRIu64, ino);
+	i->trashed = trashed;
 	i->inherited = ns->resumed;
 	ns_inode_publish(ns, i);
 	*ret_inode = i;
@@ -198,7 +203,7 @@ void ns_inode_put(struct ns *ns, struct ns_inode *i)
 
 	mutex_lock(&s->lock);
 	ASSERT(i->pins > 0);
-	while (may_reclaim && i->row.nlink == 0 && only_pinned_locked(i)) {
+	while (may_reclaim && i->row.nlink == 0 && !i->trashed && only_pinned_locked(i)) {
 		mutex_unlock(&s->lock);
 		may_reclaim = reclaim(ns, i) == -EAGAIN;
 		mutex_lock(&s->lock);
@@ -244,6 +249,18 @@ void ns_inode_set_row(struct ns *ns, struct ns_inode *i, const struct ns_inode_r
 {
 	GUARD(&ns_shard_of(ns, i->ino)->lock);
 	i->row = *row;
+}
+
+void ns_inode_set_trashed(struct ns *ns, struct ns_inode *i, bool trashed)
+{
+	GUARD(&ns_shard_of(ns, i->ino)->lock);
+	i->trashed = trashed;
+}
+
+bool ns_inode_is_put_away(struct ns *ns, struct ns_inode *i)
+{
+	GUARD(&ns_shard_of(ns, i->ino)->lock);
+	return i->trashed && i->nlookup == 0 && i->handles == 0 && !i->inherited;
 }
 
 void ns_inode_count_lookup(struct ns *ns, struct ns_inode *i)

@@ -166,15 +166,28 @@ static int check_not_kept(struct ns_op *op, const struct ns_inode *i, struct err
 	return sticky == 0 ? 0 : err_set(e, -EPERM, "%zu sticky snapshots", sticky);
 }
 
-int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, struct err *e)
+int ns_op_lost_name(struct ns_op *op, struct ns_op_inode *i, const struct ns_name *name,
+		    struct err *e)
 {
-	struct ns_key key = ns_key_ino(NS_ROW_ORPHAN, i->inode->ino);
-	AUTO(ns_buf_donep) struct buf value = { 0 };
+	bool wanted;
 	int r;
 
 	if (i->row.nlink > 0)
 		return 0;
-	r = check_not_kept(op, i->inode, e);
+	r = ns_trash_wants(op->ns, i->inode, &wanted, e);
+	if (r == 0 && wanted)
+		r = check_not_kept(op, i->inode, e);
+	if (r < 0)
+		return r;
+	return wanted ? ns_trash_put(op, i, name, e) : ns_op_remove(op, i, e);
+}
+
+int ns_op_remove(struct ns_op *op, struct ns_op_inode *i, struct err *e)
+{
+	struct ns_key key = ns_key_ino(NS_ROW_ORPHAN, i->inode->ino);
+	AUTO(ns_buf_donep) struct buf value = { 0 };
+	int r = check_not_kept(op, i->inode, e);
+
 	if (r < 0)
 		return r;
 	i->dying = ns_inode_kill(op->ns, i->inode);
@@ -200,6 +213,10 @@ int ns_op_commit(struct ns_op *op, struct err *e)
 	if (r < 0)
 		return r;
 	for (i = op->inodes; i < op->inodes + op->count; i++) {
+		if (i->trashed || i->untrashed)
+			ns_inode_set_trashed(op->ns, i->inode, i->trashed);
+		if (i->trashed)
+			counter_inc(&op->ns->metrics.trashed);
 		if (i->changed)
 			ns_inode_set_row(op->ns, i->inode, &i->row);
 		if (i->dying)

@@ -189,7 +189,7 @@ static int replace_locked(struct move *m, struct err *e)
 	if (target_dir)
 		m->to_dir->row.nlink--;
 	m->to_dir->row.entry_count--;
-	r = ns_op_lost_name(&m->op, m->met, e);
+	r = ns_op_lost_name(&m->op, m->met, m->to, e);
 	if (r == 0 && m->has_data)
 		r = names_publish_object(m->op.batch, m->source.ino, e);
 	return r;
@@ -257,8 +257,8 @@ static int add_all(struct move *m, struct err *e)
 	return r == -ESTALE ? 1 : r;
 }
 
-/* What gets the name of something else is made durable before. */
-static int sync_both(struct move *m, struct err *e)
+/* What gets the name of something else is made durable before; what loses it may go to the trash. */
+static int prepare(struct move *m, struct err *e)
 {
 	bool ignored;
 	int r = 0;
@@ -266,7 +266,9 @@ static int sync_both(struct move *m, struct err *e)
 	m->has_data = false;
 	if (!m->has_target || m->source.ino == m->target.ino)
 		return 0;
-	if (S_ISREG(m->source.type))
+	if (!m->exchange)
+		r = ns_trash_ready(m->ns, m->met->inode, e);
+	if (r == 0 && S_ISREG(m->source.type))
 		r = ns_sync_data(m->ns, m->source.ino, &m->has_data, e);
 	if (r == 0 && m->exchange && S_ISREG(m->target.type))
 		r = ns_sync_data(m->ns, m->target.ino, &ignored, e);
@@ -282,7 +284,7 @@ static int rename_found(struct move *m, struct err *e)
 		return r;
 	r = add_all(m, e);
 	if (r == 0)
-		r = sync_both(m, e);
+		r = prepare(m, e);
 	if (r == 0) {
 		ns_op_lock(&m->op, 0);
 		r = check_names(m, e);

@@ -3,6 +3,8 @@
 #include "common/crc32c.h"
 #include "common/endian.h"
 
+#include <string.h>
+
 #define ROW_VERSION   1u
 #define FRAME_BYTES   5u /* version and checksum */
 #define KEY_INO_BYTES 9u
@@ -11,6 +13,7 @@
 #define ENTRY_FIXED_BYTES 10u
 #define NAME_FIXED_BYTES  17u
 #define ANSWER_BYTES	  24u
+#define TRASH_FIXED_BYTES 18u
 
 /* --- keys -------------------------------------------------------------------------------------- */
 
@@ -67,6 +70,7 @@ int ns_key_parse(const uint8_t *key, size_t key_bytes, struct ns_key_parts *ret_
 		break;
 	case NS_ROW_INODE:
 	case NS_ROW_ORPHAN:
+	case NS_ROW_TRASH:
 	case NS_ROW_ANSWER:
 		if (rest != 0)
 			return err_set(e, -EUCLEAN, "key of an inode: %zu bytes long", key_bytes);
@@ -307,6 +311,57 @@ int ns_answer_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in
 		.unique = le64_get(f + 8),
 		.ino = le64_get(f + 16),
 	};
+	return 0;
+}
+
+/* --- trash ------------------------------------------------------------------------------------- */
+
+/* From the root and with a name at its end, or a name alone. */
+static bool trash_path_is_sound(const char *path, size_t path_bytes)
+{
+	const char *slash = memrchr(path, '/', path_bytes);
+
+	if (path_bytes == 0 || path_bytes > NS_TRASH_PATH_MAX || memchr(path, 0, path_bytes))
+		return false;
+	return slash ? path[0] == '/' && slash + 1 < path + path_bytes : path_bytes <= NS_NAME_MAX;
+}
+
+int ns_trash_row_encode(const struct ns_key *key, const struct ns_trash_row *row, struct buf *out)
+{
+	size_t len = TRASH_FIXED_BYTES + row->path_bytes;
+	uint8_t *f = frame_open(out, len);
+
+	ASSERT(trash_path_is_sound(row->path, row->path_bytes));
+	if (!f)
+		return frame_failed(out, len);
+	le64_put(f, (uint64_t)row->removed_ns);
+	le64_put(f + 8, row->parent);
+	le16_put(f + 16, row->path_bytes);
+	memcpy(f + TRASH_FIXED_BYTES, row->path, row->path_bytes);
+	frame_close(key, out);
+	return 0;
+}
+
+int ns_trash_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_t in_bytes,
+			struct ns_trash_row *ret_row, struct err *e)
+{
+	struct ns_trash_row row;
+	const uint8_t *f = in + 1;
+	int r = frame_check(key, key_bytes, in, in_bytes, TRASH_FIXED_BYTES, "trash", e);
+
+	if (r < 0)
+		return r;
+	row = (struct ns_trash_row){
+		.removed_ns = (int64_t)le64_get(f),
+		.parent = le64_get(f + 8),
+		.path = (const char *)f + TRASH_FIXED_BYTES,
+		.path_bytes = le16_get(f + 16),
+	};
+	if (in_bytes != FRAME_BYTES + TRASH_FIXED_BYTES + row.path_bytes)
+		return err_set(e, -EUCLEAN, "trash row: %zu bytes long", in_bytes);
+	if (!trash_path_is_sound(row.path, row.path_bytes))
+		return err_set(e, -EUCLEAN, "trash row: a path of %u bytes", row.path_bytes);
+	*ret_row = row;
 	return 0;
 }
 

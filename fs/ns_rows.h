@@ -7,6 +7,7 @@
  *	'i' ino8		inode
  *	'n' parent8 name	entry: type, inode, cookie	(by name: looking up)
  *	'o' ino8		orphan: nothing more
+ *	't' ino8		in the trash: when it lost its last name, and where that was
  *	'x' ino8 name		extended attribute: its value
  *
  * Numbers in keys are big-endian, so that a directory's rows stand together and in order. A value
@@ -27,6 +28,7 @@ enum ns_row_kind {
 	NS_ROW_INODE = NAMES_KEY_INODE,
 	NS_ROW_NAME = 'n',
 	NS_ROW_ORPHAN = 'o',
+	NS_ROW_TRASH = 't',
 	NS_ROW_XATTR = 'x',
 };
 
@@ -35,8 +37,8 @@ struct ns_key {
 	uint8_t bytes[NAMES_KEY_BYTES_MAX];
 };
 
-/* Keys of kinds INODE, ORPHAN and ANSWER (of its slot); also the first key of all of a directory or
- * inode. */
+/* Keys of kinds INODE, ORPHAN, TRASH and ANSWER (of its slot); also the first key of all of a directory
+ * or inode. */
 struct ns_key ns_key_ino(enum ns_row_kind kind, uint64_t ino);
 struct ns_key ns_key_entry(uint64_t parent, uint64_t cookie);
 /* Kinds NAME and XATTR; name_bytes is at most NS_NAME_MAX. */
@@ -81,6 +83,15 @@ struct ns_entry_row {
 	uint8_t name_bytes;
 };
 
+/* The path is one from the root; where that would be longer, only the name, without a '/'. */
+#define NS_TRASH_PATH_MAX 4095u
+struct ns_trash_row {
+	int64_t removed_ns;
+	uint64_t parent;  /* the directory, which may be gone, or be elsewhere by now */
+	const char *path; /* decoded: into the value, without NUL */
+	uint16_t path_bytes;
+};
+
 struct ns_answer_row {
 	uint64_t session, unique;
 	uint64_t ino;
@@ -102,6 +113,8 @@ NODISCARD int ns_name_row_encode(const struct ns_key *key, const struct ns_name_
 NODISCARD int ns_answer_row_encode(const struct ns_key *key, const struct ns_answer_row *row,
 				   struct buf *out);
 NODISCARD int ns_orphan_row_encode(const struct ns_key *key, struct buf *out);
+NODISCARD int ns_trash_row_encode(const struct ns_key *key, const struct ns_trash_row *row,
+				  struct buf *out);
 NODISCARD int ns_xattr_row_encode(const struct ns_key *key, const void *value, size_t value_bytes,
 				  struct buf *out);
 
@@ -116,6 +129,8 @@ NODISCARD int ns_answer_row_decode(const uint8_t *key, size_t key_bytes, const u
 				   size_t in_bytes, struct ns_answer_row *ret_row, struct err *e);
 NODISCARD int ns_orphan_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
 				   size_t in_bytes, struct err *e);
+NODISCARD int ns_trash_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
+				  size_t in_bytes, struct ns_trash_row *ret_row, struct err *e);
 NODISCARD int ns_xattr_row_decode(const uint8_t *key, size_t key_bytes, const uint8_t *in,
 				  size_t in_bytes, const uint8_t **ret_value,
 				  size_t *ret_value_bytes, struct err *e);

@@ -53,8 +53,8 @@ NODISCARD int names_commit(struct names_batch *b, struct err *e);
 
 /*
  * Among the rows of the namespace are such as a program without a trash would not understand: from now
- * on the pool, and what it puts to the backend, is none for it. Durable on return; takes a lock of
- * checkpoints the first time in a pool's life.
+ * on the pool, and what it puts to the backend, is none for it. Durable on return; waits for a
+ * checkpoint that runs, the first time in a pool's life.
  */
 NODISCARD int names_announce_trash(struct pool *p, struct err *e);
 /* A number that was never given out before, from a durable block: inode numbers of fs/. */

@@ -264,6 +264,40 @@ START_TEST(damage_is_an_error_of_the_call_that_meets_it)
 }
 END_TEST
 
+static void trash(uint64_t ino)
+{
+	struct ns_key key = ns_key_ino(NS_ROW_TRASH, ino);
+	const struct ns_trash_row row = { .parent = d, .path = "/d/f", .path_bytes = 4 };
+	struct buf value;
+
+	buf_init(&value, 8192);
+	must(ns_trash_row_encode(&key, &row, &value));
+	damage(&key, &value);
+	buf_done(&value);
+}
+
+START_TEST(a_name_of_what_is_in_the_trash_is_found)
+{
+	trash(f);
+	finds("in the trash, and not a file without a name");
+	ck_assert_uint_eq(check_all().trashed, 1);
+}
+END_TEST
+
+START_TEST(a_directory_in_the_trash_is_found)
+{
+	trash(e);
+	finds("in the trash, and not a file without a name");
+}
+END_TEST
+
+START_TEST(a_lost_inode_in_the_trash_is_found)
+{
+	trash(f + 1000);
+	finds("a row in the trash");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fs/ns_check");
@@ -283,6 +317,9 @@ int main(void)
 	tcase_add_test(t, a_loop_of_directories_is_found);
 	tcase_add_test(t, another_type_is_found);
 	tcase_add_test(t, an_orphan_with_a_name_is_found);
+	tcase_add_test(t, a_name_of_what_is_in_the_trash_is_found);
+	tcase_add_test(t, a_directory_in_the_trash_is_found);
+	tcase_add_test(t, a_lost_inode_in_the_trash_is_found);
 	tcase_add_test(t, a_file_without_its_object_is_found_and_can_be_removed);
 	tcase_add_test(t, an_object_without_inode_is_found);
 	tcase_add_test(t, damage_is_an_error_of_the_call_that_meets_it);

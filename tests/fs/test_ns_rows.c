@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 /* Room behind a row, so that one byte more can be tried. */
-#define SPARE 1u
+#define SPARE	1u
+#define SAMPLES 9u
 
 struct sample {
 	struct ns_key key;
@@ -49,8 +50,15 @@ static const struct ns_answer_row answer_row = {
 	.ino = 13,
 };
 
+static const struct ns_trash_row trash_row = {
+	.removed_ns = -7,
+	.parent = UINT64_C(0x0123456789abcdef),
+	.path = "/dir\xff/a.raw",
+	.path_bytes = 11,
+};
+
 /* One of each; decode(s) below knows which is which by its key. */
-static unsigned int make_samples(struct sample s[8])
+static unsigned int make_samples(struct sample s[SAMPLES])
 {
 	const struct ns_entry_row entry = {
 		.type = S_IFDIR, .ino = 9, .name = "n\x01", .name_bytes = 2
@@ -58,7 +66,7 @@ static unsigned int make_samples(struct sample s[8])
 	const struct ns_name_row name = { .type = S_IFSOCK, .ino = 10, .cookie = 11 };
 	unsigned int n;
 
-	for (n = 0; n < 8; n++)
+	for (n = 0; n < SAMPLES; n++)
 		buf_init(&s[n].value, 4096);
 	s[0].key = ns_key_ino(NS_ROW_INODE, 5);
 	ck_assert_int_eq(ns_inode_row_encode(&s[0].key, &dir_row, &s[0].value), 0);
@@ -76,7 +84,9 @@ static unsigned int make_samples(struct sample s[8])
 	ck_assert_int_eq(ns_xattr_row_encode(&s[6].key, "val", 3, &s[6].value), 0);
 	s[7].key = ns_key_ino(NS_ROW_ANSWER, 3);
 	ck_assert_int_eq(ns_answer_row_encode(&s[7].key, &answer_row, &s[7].value), 0);
-	return 8;
+	s[8].key = ns_key_ino(NS_ROW_TRASH, 6);
+	ck_assert_int_eq(ns_trash_row_encode(&s[8].key, &trash_row, &s[8].value), 0);
+	return SAMPLES;
 }
 
 static void free_samples(struct sample *s, unsigned int count)
@@ -91,6 +101,7 @@ static int decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_
 	struct ns_inode_row inode;
 	struct ns_entry_row entry;
 	struct ns_answer_row answer;
+	struct ns_trash_row trash;
 	struct ns_name_row name;
 	const uint8_t *value;
 	size_t bytes;
@@ -109,6 +120,8 @@ static int decode(const uint8_t *key, size_t key_bytes, const uint8_t *in, size_
 		return ns_orphan_row_decode(key, key_bytes, in, in_bytes, NULL);
 	case NS_ROW_ANSWER:
 		return ns_answer_row_decode(key, key_bytes, in, in_bytes, &answer, NULL);
+	case NS_ROW_TRASH:
+		return ns_trash_row_decode(key, key_bytes, in, in_bytes, &trash, NULL);
 	case NS_ROW_XATTR:
 		return ns_xattr_row_decode(key, key_bytes, in, in_bytes, &value, &bytes, NULL);
 	}
@@ -130,11 +143,12 @@ static int decode_exact(const struct ns_key *key, const uint8_t *in, size_t in_b
 
 START_TEST(what_is_encoded_comes_back)
 {
-	struct sample s[8];
+	struct sample s[SAMPLES];
 	unsigned int count = make_samples(s);
 	struct ns_inode_row row;
 	struct ns_entry_row entry;
 	struct ns_answer_row answer;
+	struct ns_trash_row trash;
 	struct ns_name_row name;
 
 #define INODE(n)                                                                                   \
@@ -181,13 +195,20 @@ START_TEST(what_is_encoded_comes_back)
 	ck_assert_uint_eq(answer.session, answer_row.session);
 	ck_assert_uint_eq(answer.unique, answer_row.unique);
 	ck_assert_uint_eq(answer.ino, answer_row.ino);
+	ck_assert_int_eq(ns_trash_row_decode(s[8].key.bytes, s[8].key.len_bytes, s[8].value.data,
+					     s[8].value.len_bytes, &trash, NULL),
+			 0);
+	ck_assert_int_eq(trash.removed_ns, trash_row.removed_ns);
+	ck_assert_uint_eq(trash.parent, trash_row.parent);
+	ck_assert_uint_eq(trash.path_bytes, trash_row.path_bytes);
+	ck_assert_mem_eq(trash.path, trash_row.path, trash_row.path_bytes);
 	free_samples(s, count);
 }
 END_TEST
 
 START_TEST(every_truncation_and_one_byte_more_are_refused)
 {
-	struct sample s[8];
+	struct sample s[SAMPLES];
 	unsigned int count = make_samples(s);
 
 	for (unsigned int n = 0; n < count; n++) {
@@ -203,7 +224,7 @@ END_TEST
 
 START_TEST(every_flipped_bit_of_key_and_value_is_refused)
 {
-	struct sample s[8];
+	struct sample s[SAMPLES];
 	unsigned int count = make_samples(s);
 
 	for (unsigned int n = 0; n < count; n++) {
@@ -234,7 +255,7 @@ static void seal(const struct ns_key *key, uint8_t *value, size_t len)
 
 START_TEST(bad_fields_with_a_good_checksum_are_refused)
 {
-	struct sample s[8];
+	struct sample s[SAMPLES];
 	unsigned int count = make_samples(s);
 
 #define TRY(n, at, byte, code)                                                                     \
@@ -258,13 +279,17 @@ START_TEST(bad_fields_with_a_good_checksum_are_refused)
 	TRY(3, 10, 0, -EUCLEAN); /* no name */
 	TRY(3, 10, 3, -EUCLEAN);
 	TRY(4, 1, 0, -EUCLEAN);
+	TRY(8, 17, 10, -EUCLEAN);  /* a path that is longer than is told */
+	TRY(8, 19, 'x', -EUCLEAN); /* from nowhere */
+	TRY(8, 21, 0, -EUCLEAN);
+	TRY(8, 29, '/', -EUCLEAN); /* no name at its end */
 	free_samples(s, count);
 }
 END_TEST
 
 START_TEST(random_bytes_with_a_good_checksum_never_hurt)
 {
-	struct sample s[8];
+	struct sample s[SAMPLES];
 	unsigned int count = make_samples(s);
 	uint8_t bytes[300];
 

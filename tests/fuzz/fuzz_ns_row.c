@@ -1,5 +1,5 @@
-/* Keys and values of the namespace: inodes, entries by place and by name, orphans, attributes,
- * answers. */
+/* Keys and values of the namespace: inodes, entries by place and by name, orphans, the trash,
+ * attributes, answers. */
 #include "common/buf.h"
 #include "common/err.h"
 #include "fs/ns_rows.h"
@@ -41,6 +41,10 @@ void fuzz_seeds(void)
 	const struct ns_answer_row answer = { .session = 0x1122334455667788,
 					      .unique = 6,
 					      .ino = 9 };
+	const struct ns_trash_row trash[] = {
+		{ .removed_ns = 5, .parent = 1, .path = "/a/b.raw", .path_bytes = 8 },
+		{ .removed_ns = 6, .parent = 9, .path = "b.raw", .path_bytes = 5 },
+	};
 	struct ns_key key = ns_key_ino(NS_ROW_INODE, 5);
 	struct buf value;
 
@@ -61,6 +65,11 @@ void fuzz_seeds(void)
 	key = ns_key_ino(NS_ROW_ORPHAN, 9);
 	FUZZ_EXPECT(ns_orphan_row_encode(&key, &value) == 0);
 	seed_row(&key, &value);
+	key = ns_key_ino(NS_ROW_TRASH, 9);
+	for (size_t i = 0; i < ARRAY_SIZE(trash); i++) {
+		FUZZ_EXPECT(ns_trash_row_encode(&key, &trash[i], &value) == 0);
+		seed_row(&key, &value);
+	}
 	key = ns_key_named(NS_ROW_XATTR, 9, "user.a", 6);
 	FUZZ_EXPECT(ns_xattr_row_encode(&key, "value", 5, &value) == 0);
 	seed_row(&key, &value);
@@ -75,6 +84,7 @@ static int recode(const struct ns_key *key, enum ns_row_kind kind, const uint8_t
 	struct ns_entry_row entry;
 	struct ns_name_row name;
 	struct ns_answer_row answer;
+	struct ns_trash_row trash;
 	const uint8_t *value;
 	size_t value_bytes;
 	int r = -EUCLEAN;
@@ -95,6 +105,9 @@ static int recode(const struct ns_key *key, enum ns_row_kind kind, const uint8_t
 	case NS_ROW_ORPHAN:
 		r = ns_orphan_row_decode(key->bytes, key->len_bytes, in, len_bytes, e);
 		return r < 0 ? r : ns_orphan_row_encode(key, out);
+	case NS_ROW_TRASH:
+		r = ns_trash_row_decode(key->bytes, key->len_bytes, in, len_bytes, &trash, e);
+		return r < 0 ? r : ns_trash_row_encode(key, &trash, out);
 	case NS_ROW_XATTR:
 		r = ns_xattr_row_decode(key->bytes, key->len_bytes, in, len_bytes, &value,
 					&value_bytes, e);

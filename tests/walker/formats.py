@@ -352,6 +352,12 @@ def fs_row(key, data):
     if kind == "a":
         need(not rest and len(f) == 24, what + ": length")
         return kind, ino, rest, struct.unpack("<QQQ", f)
+    if kind == "t":
+        when, parent, length = struct.unpack_from("<qQH", f)
+        path = f[18:]
+        need(not rest and len(path) == length and 0 < length < 4096 and b"\0" not in path, what + ": path")
+        need(path[0] == 47 and path[-1] != 47 if b"/" in path else length < 256, what + ": path")
+        return kind, ino, rest, (when, parent, path)
     need(kind in "ox", what + ": kind")
     need(kind == "x" and rest or kind == "o" and not rest and not f, what + ": length")
     return kind, ino, rest, f
@@ -400,8 +406,8 @@ Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
 Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
 Pack = namedtuple("Pack", "pool epoch number members")
 # Incompat features: of a pool's row; of that and of a root (COPIES: logs may have entries with the flag
-# COPY).
-SNAPSHOTS, PACKS, COPIES, RESOLVED = 1, 2, 4, 16
+# COPY; TRASH: there may be rows Ft).
+SNAPSHOTS, PACKS, COPIES, TRASH, RESOLVED = 1, 2, 4, 8, 16
 
 
 def _ends_with_crc(data, magic, what):
@@ -494,7 +500,7 @@ def root(data):
     (packs,) = struct.unpack_from("<I", data, 12)
     compat, ro_compat, incompat = struct.unpack_from("<QQQ", data, 16)
     need(
-        compat == ro_compat == 0 and incompat & ~COPIES == (PACKS if packs else 0),
+        compat == ro_compat == 0 and incompat & ~(COPIES | TRASH) == (PACKS if packs else 0),
         "root: features",
     )
     pool, epoch, number, created, streams, condemned = struct.unpack_from("<16sQQqII", data, 40)

@@ -60,7 +60,7 @@ class Walk:
         self.resolved, self.moved = {}, 0  # (layer, page) -> (checkpoint, places); last move's
         self.condemned = {}  # name -> numbers of the roots that say so
         self.pool_row = self.root_row = None
-        self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "x": Counter()}
+        self.fs = {"i": {}, "d": {}, "n": {}, "o": set(), "t": {}, "x": Counter()}
         self.local, self.remote = {}, {}  # number -> Sco
         self.packs = {}  # name -> {name of a member: (offset, Named)}, as the rows have it
         self.packed = {}  # name of a member -> (name of its pack, offset, size, checksum)
@@ -394,8 +394,12 @@ class Walk:
                         todo.append(ino)
         for ino, i in sorted(inodes.items()):
             self.counts["inodes"] += 1
-            if ino not in reached and ino not in self.fs["o"]:
+            if ino not in reached and ino not in self.fs["o"] and ino not in self.fs["t"]:
                 self.say(f"inode {ino:x}: no name reaches it")
+            if ino in self.fs["t"]:
+                self.counts["trashed"] += 1
+                if ino in reached or ino in self.fs["o"] or not stat.S_ISREG(i.mode):
+                    self.say(f"inode {ino:x}: a file with a name, an orphan or no file in the trash")
             if stat.S_ISDIR(i.mode):
                 below = children.get(ino, [])
                 want = 2 + sum(t == stat.S_IFDIR >> 12 for t, _ in below)
@@ -412,8 +416,10 @@ class Walk:
         for obj in sorted(self.rows.objects):
             if obj not in inodes or not stat.S_ISREG(inodes[obj].mode):
                 self.say(f"object {obj:x}: no file has it")
-        for ino in sorted((set(self.fs["x"]) | self.fs["o"]) - set(inodes)):
-            self.say(f"attribute or orphan row of inode {ino:x}: no such inode")
+        for ino in sorted((set(self.fs["x"]) | self.fs["o"] | set(self.fs["t"])) - set(inodes)):
+            self.say(f"attribute, orphan or trash row of inode {ino:x}: no such inode")
+        if self.fs["t"] and not self.pool_row.features[16] & f.TRASH:
+            self.say("pool: it has a trash, and its row does not say so")
 
     # --- the backend ---
 
@@ -716,7 +722,7 @@ class Walk:
             print(f"... and {self.problems - PROBLEMS_MAX} more")
         order = (
             "rows inodes objects pages mapped files clusters stored linked copies condemned unswept temporary"
-            " ending compared behind packed snapshots resolved"
+            " ending compared behind packed snapshots resolved trashed"
         )
         said = ", ".join(f"{name} {self.counts[name]}" for name in order.split())
         print(f"walked: {said}; {self.problems} problems")
