@@ -28,6 +28,13 @@ enum config_report {
 	CONFIG_REPORT_FULL,
 };
 
+/* Values of fs/namespace.h. */
+enum config_trash {
+	CONFIG_TRASH_OFF,
+	CONFIG_TRASH_SNAPSHOTS,
+	CONFIG_TRASH_ALL,
+};
+
 /* Values of volume/packs.h. */
 enum config_packs {
 	CONFIG_PACKS_AUTO,
@@ -55,6 +62,8 @@ struct config {
 		enum config_report report_blocks;
 		char snapshot_schedule[CONFIG_STRING_BYTES]; /* fs/schedule.h */
 		char keep[CONFIG_STRING_BYTES];		     /* fs/retention.h */
+		enum config_trash trash;
+		uint64_t trash_keep_ns;
 	} pool;
 	struct {
 		uint64_t ring_size_bytes;

@@ -14,11 +14,13 @@
 #define AT(member) .offset = offsetof(struct config, member)
 
 static const char *const report_names[] = { "allocated", "full", NULL };
+static const char *const trash_names[] = { "off", "snapshots", "all", NULL };
 static const char *const copy_names[] = { "link", "reflink", "copy", NULL };
 static const char *const packs_names[] = { "auto", "always", "never", NULL };
 static const char *const level_names[] = { "error", "warning", "info", "debug", NULL };
 
-STATIC_ASSERT(CONFIG_REPORT_FULL == 1 && CONFIG_COPY_COPY == 2 && LOG_LEVEL_DEBUG == 3,
+STATIC_ASSERT(CONFIG_REPORT_FULL == 1 && CONFIG_TRASH_ALL == 2 && CONFIG_COPY_COPY == 2 &&
+		      LOG_LEVEL_DEBUG == 3,
 	      "values index the names above");
 
 static const struct option_def options[] = {
@@ -106,6 +108,31 @@ static const struct option_def options[] = {
 			"of each hour, day, week, month: all:N, hourly:N, daily:N, weekly:N, "
 			"monthly:N, one or several. N is a number of days, or 4w, 2y, forever. The "
 			"youngest stays whatever its age.",
+	},
+	{
+		.section = "pool",
+		.key = "trash",
+		.type = OPTION_ENUM,
+		AT(pool.trash),
+		.live = true,
+		.enum_names = trash_names,
+		.default_text = "snapshots",
+		.prose = "What is kept for trash_keep when its last name is removed, or another "
+			 "file is renamed over it, and can be brought back by `vpool trash "
+			 "restore`. off: nothing; snapshots: files that have snapshots, and "
+			 "templates; all: these and every disk that is not empty. It takes space "
+			 "as before.",
+	},
+	{
+		.section = "pool",
+		.key = "trash_keep",
+		.type = OPTION_TIME,
+		AT(pool.trash_keep_ns),
+		.live = true,
+		.min = NS_PER_SEC,
+		.max = 3650 * NS_PER_DAY,
+		.default_text = "7d",
+		.prose = "How long the trash keeps what was removed.",
 	},
 	{
 		.section = "cache",

@@ -50,6 +50,8 @@ enum cli_key {
 	CLI_KEY_KEEP,
 	CLI_KEY_CLEAR,
 	CLI_KEY_CANCEL,
+	CLI_KEY_ALL,
+	CLI_KEY_OLDER_THAN,
 };
 
 /* One call of the command. */
@@ -73,7 +75,8 @@ struct cli {
 	const char *worker;	    /* of a mount: its holder; NULL: a user calls */
 	const char *name, *comment; /* NULL: not given */
 	const char *every, *keep;   /* the same */
-	bool sticky, wait, force, dry_run, clear, cancel;
+	const char *older_than;	    /* the same */
+	bool sticky, wait, force, dry_run, clear, cancel, all;
 };
 
 struct cli_verb {
@@ -89,7 +92,7 @@ struct cli_verb {
 extern const struct cli_verb cli_verb_create, cli_verb_mount, cli_verb_umount, cli_verb_status,
 	cli_verb_list, cli_verb_info, cli_verb_sync, cli_verb_check, cli_verb_stats,
 	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade, cli_verb_snapshot,
-	cli_verb_clone, cli_verb_scrub;
+	cli_verb_clone, cli_verb_scrub, cli_verb_trash;
 
 /* --- errors (cli_output.c) --------------------------------------------------------------------- */
 

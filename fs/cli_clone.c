@@ -39,39 +39,6 @@ static int parse_origin(const char *arg, struct origin *ret_origin)
 	return 0;
 }
 
-/* The directory of the new file, and its name there (into path). */
-static int find_place(const struct cli *c, const char *path, struct target *ret_target,
-		      uint64_t *ret_parent, const char **ret_name)
-{
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
-	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	struct target t = { 0 };
-	struct err e = { 0 };
-	struct stat st;
-	int r = dir ? 0 : -ENOMEM;
-
-	if (!name[0] || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-		free(dir);
-		return cli_fail(c, CLI_USAGE, NULL, "clone: '%s' is no name for a new file", path);
-	}
-	if (r == 0)
-		r = target_find(dir, &t, &e);
-	if (r == 0 && t.kind == TARGET_POOL)
-		r = err_set(&e, -ENOENT, "'%s' is not in a mount", path);
-	if (r == 0 && stat(t.path, &st) < 0)
-		r = err_set(&e, -errno, "'%s': %s", dir, err_name(-errno));
-	free(dir);
-	if (r < 0) {
-		target_done(&t);
-		return cli_fail_err(c, r, &e, NULL, "clone");
-	}
-	*ret_target = t;
-	*ret_parent = st.st_ino;
-	*ret_name = name;
-	return CLI_DONE;
-}
-
 static json_t *request_of(uint64_t ino, const char *snapshot, uint64_t parent, const char *name)
 {
 	json_t *request = json_pack("{s:s, s:I, s:I}", "verb", "clone", "ino", (json_int_t)ino,
@@ -95,7 +62,7 @@ static int clone_from(const struct cli *c, const struct origin *o)
 	int r = query_file(c, o->file, NULL, &from, &ino);
 
 	if (r == CLI_DONE)
-		r = find_place(c, c->args[1], &to, &parent, &name);
+		r = query_place(c, c->args[1], &to, &parent, &name);
 	if (r == CLI_DONE && strcmp(from.pool_dir, to.pool_dir) != 0)
 		r = cli_fail(c, CLI_USAGE, "'cp' makes a copy",
 			     "clone: '%s' and '%s' are in different pools", c->args[0], c->args[1]);

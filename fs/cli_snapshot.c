@@ -484,8 +484,8 @@ const struct cli_verb cli_verb_snapshot = {
 	       "A snapshot takes no time, whatever the size of the disk, and writes go on meanwhile. "
 	       "What is in it is what a machine would find that lost its power then. It can be read "
 	       "as a file, MOUNT/.snapshots/PATH/NAME; ls of the mount does not show that directory. "
-	       "Removing a disk removes its snapshots, unless one is sticky: then it is refused. "
-	       "Clones keep what they need.",
+	       "A disk that is removed goes to the trash with its snapshots ('vpool trash'), unless one "
+	       "is sticky: then it is refused. Clones keep what they need.",
 	.args_min = 1,
 	.args_max = CLI_ARGS_MAX,
 	.options = snapshot_options,

@@ -44,6 +44,19 @@ static void print_schedule(const json_t *schedule)
 			     trouble[0] ? "; failed: " : "", trouble);
 }
 
+/* Nothing where it is empty. */
+static void print_trash(const json_t *trash)
+{
+	const char *hint = cli_json_string(trash, "hint");
+	uint64_t files = cli_json_u64(trash, "files");
+	char held[CLI_SIZE_BYTES];
+
+	if (files > 0)
+		(void)printf("%-12s%" PRIu64 " files, %s%s%s\n", "trash", files,
+			     cli_size(cli_json_u64(trash, "allocated_bytes"), held),
+			     hint[0] ? "; " : "", hint);
+}
+
 static int print_status(const struct cli *c, const json_t *document)
 {
 	const json_t *cache = json_object_get(document, "cache");
@@ -62,6 +75,7 @@ static int print_status(const struct cli *c, const json_t *document)
 		(void)printf("%-12s%" PRIu64 " disks, %" PRIu64 " other files, %s\n", "content",
 			     cli_json_u64(document, "disks"), cli_json_u64(document, "files"),
 			     cli_size(cli_json_u64(document, "used_bytes"), a));
+	print_trash(json_object_get(document, "trash"));
 	if (json_object_get(document, "dirty_bytes"))
 		(void)printf("%-12s%s, %" PRIu64 " containers wait for upload\n", "dirty",
 			     cli_size(cli_json_u64(document, "dirty_bytes"), a),

@@ -13,6 +13,7 @@
 #include "fs/resume.h"
 #include "fs/scheduler.h"
 #include "fs/service.h"
+#include "fs/trash_keeper.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -32,6 +33,7 @@ struct daemon {
 	struct fs_session *session;
 	struct service *service;
 	struct control *control;
+	struct trash_keeper *trash; /* NULL: nothing may be removed */
 	struct reload *reload;
 	struct restart *restart;
 	struct scheduler *scheduler;	/* NULL: read-only */
@@ -186,6 +188,11 @@ static int open_session(struct daemon *d, struct err *e)
 	return r == 0 ? fs_session_open(d->ns, d->pool, &mo, &d->session, e) : r;
 }
 
+static int start_trash(struct daemon *d, struct err *e)
+{
+	return d->o->read_only ? 0 : trash_keeper_start(d->ns, &d->o->setup->config, &d->trash, e);
+}
+
 static int start(struct daemon *d, struct err *e)
 {
 	struct service_options so = { .pool_dir = d->o->setup->dir,
@@ -212,7 +219,11 @@ static int start(struct daemon *d, struct err *e)
 		r = scheduler_new(d->pool, d->ns, &so.policy, &d->scheduler, e);
 	so.scheduler = d->scheduler;
 	if (r == 0)
-		r = reload_new(d->o->setup, d->pool, d->session, d->scheduler, &d->reload, e);
+		r = start_trash(d, e);
+	so.trash = d->trash;
+	if (r == 0)
+		r = reload_new(d->o->setup, d->pool, d->session, d->scheduler, d->trash, &d->reload,
+			       e);
 	so.reload = d->reload;
 	if (r == 0 && d->o->resume)
 		r = restart_start(d->o->resume->header, d->pool, d->session, &d->restart, e);
@@ -270,6 +281,7 @@ static int stop(struct daemon *d, struct err *e)
 		log_error("mount: not all reached the disk: %s", flushing.message);
 	if (d->service)
 		service_unmounted(d->service);
+	trash_keeper_stop(d->trash);
 	fs_session_close(d->session);
 	/* Of one that could not start the mount goes on: another one is tried. */
 	if (d->o->resume && d->ended && !handed_over)

@@ -17,6 +17,7 @@ static const struct cli_verb *const verbs[] = {
 	&cli_verb_list,	   &cli_verb_info,     &cli_verb_sync,	  &cli_verb_check,
 	&cli_verb_stats,   &cli_verb_config,   &cli_verb_backend, &cli_verb_restore,
 	&cli_verb_upgrade, &cli_verb_snapshot, &cli_verb_clone,	  &cli_verb_scrub,
+	&cli_verb_trash,
 };
 
 static const struct argp_option common_options[] = {
@@ -92,6 +93,9 @@ static error_t take_value(struct parse *p, int key, const char *arg)
 	case CLI_KEY_KEEP:
 		c->keep = arg;
 		return 0;
+	case CLI_KEY_OLDER_THAN:
+		c->older_than = arg;
+		return 0;
 	case 'o':
 		return take_mount_options(p, arg);
 	default:
@@ -137,6 +141,9 @@ static error_t take_flag(struct cli *c, int key)
 		return 0;
 	case CLI_KEY_CANCEL:
 		c->cancel = true;
+		return 0;
+	case CLI_KEY_ALL:
+		c->all = true;
 		return 0;
 	case 'f':
 		c->foreground = true;

@@ -284,6 +284,11 @@ int pool_setup_tell_busy(const char *dir, struct err *e)
 	return -EBUSY;
 }
 
+STATIC_ASSERT(CONFIG_TRASH_OFF == (int)NS_TRASH_OFF &&
+		      CONFIG_TRASH_SNAPSHOTS == (int)NS_TRASH_SNAPSHOTS &&
+		      CONFIG_TRASH_ALL == (int)NS_TRASH_ALL,
+	      "one is cast to the other");
+
 int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct ns **ret_ns,
 		    struct err *e)
 {
@@ -300,6 +305,7 @@ int pool_setup_open(const struct pool_setup *s, struct pool **ret_pool, struct n
 	ns_options_default(&no);
 	no.disk_patterns = s->config.pool.disk_patterns;
 	no.disk_threshold_bytes = s->config.pool.disk_threshold_bytes;
+	no.trash = (enum ns_trash_policy)s->config.pool.trash;
 	no.resumed = s->resumed;
 	r = ns_open(env_posix(), pool, &no, ret_ns, e);
 	if (r < 0) {

@@ -4,6 +4,7 @@
 #include "fs/pool_setup.h"
 #include "fs/service.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -37,6 +38,39 @@ int query_file(const struct cli *c, const char *path, const char *hint, struct t
 	}
 	*ret_target = t;
 	*ret_ino = st.st_ino;
+	return CLI_DONE;
+}
+
+int query_place(const struct cli *c, const char *path, struct target *ret_target,
+		uint64_t *ret_parent, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	struct target t = { 0 };
+	struct err e = { 0 };
+	struct stat st;
+	int r = dir ? 0 : -ENOMEM;
+
+	if (!name[0] || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+		free(dir);
+		return cli_fail(c, CLI_USAGE, NULL, "%s: '%s' is no name for a new file",
+				c->verb->name, path);
+	}
+	if (r == 0)
+		r = target_find(dir, &t, &e);
+	if (r == 0 && t.kind == TARGET_POOL)
+		r = err_set(&e, -ENOENT, "'%s' is not in a mount", path);
+	if (r == 0 && stat(t.path, &st) < 0)
+		r = err_set(&e, -errno, "'%s': %s", dir, err_name(-errno));
+	free(dir);
+	if (r < 0) {
+		target_done(&t);
+		return cli_fail_err(c, r, &e, NULL, c->verb->name);
+	}
+	*ret_target = t;
+	*ret_parent = st.st_ino;
+	*ret_name = name;
 	return CLI_DONE;
 }
 

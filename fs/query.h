@@ -23,6 +23,11 @@ NODISCARD int query_target(const struct cli *c, const struct target *target, jso
 NODISCARD int query_file(const struct cli *c, const char *path, const char *hint,
 			 struct target *ret_target, uint64_t *ret_ino);
 
+/* Find the directory, in a mount, of a file that is to be made, and the name there (into path). Returns
+ * as above. */
+NODISCARD int query_place(const struct cli *c, const char *path, struct target *ret_target,
+			  uint64_t *ret_parent, const char **ret_name);
+
 /* Find what c->args[0] names, and tell if there is none. Returns as above. */
 NODISCARD int query_find(const struct cli *c, struct target *ret_target);
 

@@ -5,20 +5,23 @@
 #include "fs/fuse_session.h"
 #include "fs/pool_setup.h"
 #include "fs/scheduler.h"
+#include "fs/trash_keeper.h"
 
 #include <stdlib.h>
 
 struct reload {
 	const char *dir;
 	struct pool *pool;
-	struct fs_session *session; /* may be NULL, as the next */
+	struct fs_session *session; /* may be NULL, as the next two */
 	struct scheduler *scheduler;
+	struct trash_keeper *trash;
 	struct mutex lock;    /* one reload at a time; guards config */
 	struct config config; /* what holds now */
 };
 
 int reload_new(const struct pool_setup *setup, struct pool *pool, struct fs_session *session,
-	       struct scheduler *scheduler, struct reload **ret_reload, struct err *e)
+	       struct scheduler *scheduler, struct trash_keeper *trash, struct reload **ret_reload,
+	       struct err *e)
 {
 	struct reload *r = calloc(1, sizeof(*r));
 
@@ -28,6 +31,7 @@ int reload_new(const struct pool_setup *setup, struct pool *pool, struct fs_sess
 	r->pool = pool;
 	r->session = session;
 	r->scheduler = scheduler;
+	r->trash = trash;
 	r->config = setup->config;
 	mutex_init(&r->lock, 0);
 	*ret_reload = r;
@@ -114,6 +118,8 @@ static void apply(struct reload *r, const struct pool_setup *s)
 				       s->config.pool.report_blocks == CONFIG_REPORT_FULL);
 	if (r->scheduler)
 		scheduler_change(r->scheduler, &s->policy);
+	if (r->trash)
+		trash_keeper_change(r->trash, &s->config);
 }
 
 int reload_run(struct reload *r, json_t **ret_changes, struct err *e)

@@ -17,14 +17,16 @@ struct pool;
 struct pool_setup;
 struct reload;
 struct scheduler;
+struct trash_keeper;
 
 /*
- * Owns:     all but the result is borrowed until reload_free(); session and scheduler may be NULL.
+ * Owns:     all but the result is borrowed until reload_free(); session, scheduler and trash may be
+ *           NULL.
  * Errors:   -ENOMEM.
  */
 NODISCARD int reload_new(const struct pool_setup *setup, struct pool *pool,
 			 struct fs_session *session, struct scheduler *scheduler,
-			 struct reload **ret_reload, struct err *e);
+			 struct trash_keeper *trash, struct reload **ret_reload, struct err *e);
 void reload_free(struct reload *r);
 
 /*

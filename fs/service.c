@@ -21,6 +21,8 @@
 
 /* Files are counted by walking the tree, so not for each of many questions. */
 #define COUNT_AGE_NS (5 * NS_PER_SEC)
+/* Of the capacity: from here on status tells what the trash holds of it. */
+#define NEARLY_FULL_PERCENT 90u
 /* Workers that are left for quick questions while others wait for uploads. */
 #define QUICK_WORKERS 2u
 
@@ -48,6 +50,7 @@ struct service {
 	json_t *last_words;
 	uint64_t counted_ns; /* 0: never */
 	uint64_t disks, files;
+	json_t *trash; /* its summary */
 };
 
 json_t *service_no_memory(void)
@@ -61,6 +64,11 @@ json_t *service_failed(int code, const struct err *e, const char *hint)
 			      hint);
 }
 
+json_t *service_read_only(void)
+{
+	return json_out_error("the pool is mounted read-only", CLI_FAILED, NULL);
+}
+
 /* --- status ------------------------------------------------------------------------------------ */
 
 static int count_file(void *arg, const struct ns_file *file)
@@ -71,9 +79,11 @@ static int count_file(void *arg, const struct ns_file *file)
 	return 0;
 }
 
-static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_files)
+static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_files,
+			json_t **ret_trash)
 {
 	uint64_t counts[2] = { 0, 0 };
+	json_t *trash = NULL;
 	uint64_t now_ns = clock_mono_ns();
 	struct err e = { 0 };
 	bool fresh;
@@ -84,14 +94,27 @@ static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_fi
 	mutex_unlock(&s->lock);
 	if (!fresh && ns_for_each_file(s->o.ns, NS_ROOT_INO, count_file, counts, &e) < 0)
 		log_warning("control: counting files: %s", e.message);
+	if (!fresh)
+		trash = service_trash_summary(&s->o);
 	GUARD(&s->lock);
 	if (!fresh) {
+		json_decref(s->trash);
+		s->trash = trash;
 		s->disks = counts[0];
 		s->files = counts[1];
 		s->counted_ns = clock_mono_ns();
 	}
 	*ret_disks = s->disks;
 	*ret_files = s->files;
+	*ret_trash = json_copy(s->trash);
+}
+
+/* Whether what is in the trash is in the way. */
+static bool trash_is_wanted(const struct pool_status *st, const struct pool_description *d)
+{
+	return d->flash_full || st->state == POOL_BLOCKED ||
+	       (st->capacity_bytes > 0 &&
+		st->used_bytes >= st->capacity_bytes / 100 * NEARLY_FULL_PERCENT);
 }
 
 /* The engine's state, and what it means for who uses the mount. */
@@ -156,12 +179,17 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	char reason[256];
 	const char *state = state_of(s, st, d, reason);
 	json_t *cache = json_object(), *upload = json_object(), *backend = json_object();
+	json_t *trash = NULL;
 	uint64_t disks, files;
 	char program[4096];
 	ssize_t n;
 	int r = 0;
 
-	count_files(s, &disks, &files);
+	count_files(s, &disks, &files, &trash);
+	if (trash && trash_is_wanted(st, d))
+		r |= set_string(trash, "hint",
+				"space is running out: 'vpool trash empty' gives this back");
+	r |= json_object_set_new(document, "trash", trash ? trash : json_null());
 	r |= json_object_set_new(document, "cache", cache);
 	r |= json_object_set_new(document, "upload", upload);
 	r |= json_object_set_new(document, "backend", backend);
@@ -565,6 +593,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return service_scrub(&s->o, request);
 	if (strcmp(verb, "clone") == 0)
 		return service_clone(&s->o, request);
+	if (strcmp(verb, "trash") == 0)
+		return service_trash(&s->o, request);
 	if (strcmp(verb, "reload") == 0)
 		return answer_reload(s);
 	if (strcmp(verb, "upgrade") == 0)
@@ -620,5 +650,6 @@ void service_free(struct service *s)
 	mutex_done(&s->lock);
 	mutex_done(&s->holder_lock);
 	json_decref(s->last_words);
+	json_decref(s->trash);
 	free(s);
 }

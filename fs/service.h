@@ -17,6 +17,7 @@ struct reload;
 struct restart;
 struct scheduler;
 struct service;
+struct trash_keeper;
 
 struct service_options {
 	struct pool *pool;
@@ -26,6 +27,7 @@ struct service_options {
 	struct fs_session *session;  /* NULL: the kernel knows nothing of it */
 	struct reload *reload;	     /* NULL: no settings to read again */
 	struct scheduler *scheduler; /* NULL: no snapshots by schedule, nothing of it changes */
+	struct trash_keeper *trash;  /* NULL: nothing of the trash expires meanwhile */
 	struct policy policy;	     /* of snapshots, where there is no scheduler that knows it */
 	bool read_only;
 	pid_t holder;		       /* who owns the mount; 0: this process */
@@ -40,7 +42,7 @@ NODISCARD int service_new(const struct service_options *options, struct service 
 void service_free(struct service *s);
 
 /*
- * Answer {"verb": ...}: status, list, info (ino), snapshot, clone, scrub (service_impl.h), sync, stats,
+ * Answer {"verb": ...}: status, list, info (ino), snapshot, clone, trash, scrub (service_impl.h), sync, stats,
  * reload, upgrade (program), and of a daemon that is about to
  * be unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
  * -1: none.

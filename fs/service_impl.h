@@ -10,6 +10,7 @@
 /* Documents of errors. Owns: the result. */
 json_t *service_no_memory(void);
 json_t *service_failed(int code, const struct err *e, const char *hint);
+json_t *service_read_only(void);
 
 /* {"path", "size_bytes", "allocated_bytes", "snapshots", "parent", "parent_snapshot"}. NULL: no memory. */
 json_t *service_file_document(const struct service_options *o, const char *path, size_t path_bytes,
@@ -41,5 +42,15 @@ json_t *service_scrub_status(const struct service_options *o);
 
 /* {"verb":"clone", ino, snapshot (may be missing), parent (of the new file), name}. */
 json_t *service_clone(const struct service_options *o, const json_t *request);
+
+/* --- service_trash.c --------------------------------------------------------------------------- */
+
+/*
+ * {"verb":"trash", "do": list; restore (item: a path or a number as text; parent, name: another place;
+ * force); empty (all, older_seconds, or items [{name}]; dry_run)}.
+ */
+json_t *service_trash(const struct service_options *o, const json_t *request);
+/* {"files", "allocated_bytes"} of what is in the trash. NULL: no memory. */
+json_t *service_trash_summary(const struct service_options *o);
 
 #endif

@@ -46,11 +46,6 @@ static int open_file(const struct service_options *o, uint64_t ino, struct file 
 	return r;
 }
 
-static json_t *read_only(void)
-{
-	return json_out_error("the pool is mounted read-only", CLI_FAILED, NULL);
-}
-
 static void close_file(const struct service_options *o, struct file *f)
 {
 	if (f->object)
@@ -413,7 +408,7 @@ json_t *service_snapshot(const struct service_options *o, const json_t *request)
 
 	if (o->read_only && strcmp(verb, "list") != 0 && strcmp(verb, "info") != 0 &&
 	    strcmp(verb, "schedule") != 0)
-		return read_only();
+		return service_read_only();
 	if (strcmp(verb, "create") == 0)
 		return answer_create(o, request);
 	if (strcmp(verb, "prune") == 0)
@@ -489,7 +484,7 @@ json_t *service_clone(const struct service_options *o, const json_t *request)
 
 	buf_init(&path, PATH_BYTES_MAX);
 	if (o->read_only)
-		return read_only();
+		return service_read_only();
 	if (r < 0)
 		(void)err_set(&e, r, "the name of the new file: %s", err_name(r));
 	if (r == 0 && named)

@@ -104,6 +104,7 @@ delete_all() {
 		find . -mindepth 1 ! -type d -printf 'f%p\0'
 	} | shuf -z --random-source=<(yes "${VPOOL_SEED:-0}"))
 	find . -mindepth 1 -delete
+	"$vpool" trash empty "$mnt" --all >/dev/null
 	cd "$work" || return 1
 }
 
