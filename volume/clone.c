@@ -4,6 +4,8 @@
  */
 #include "volume/freeze.h"
 #include "volume/layer_drop.h"
+#include "volume/life_rows.h"
+#include "volume/pool_life.h"
 #include "volume/snapshot_impl.h"
 
 #include <stdio.h>
@@ -43,7 +45,7 @@ static int switch_rows(struct layer_switch *s, struct meta_batch *names, struct 
 	int r = layer_drop_rows(&s->drop, o, s->until, names, e);
 
 	if (r == 0)
-		r = life_put_live_layer(o->pool, names, o->id, s->live->id, e);
+		r = life_put_live_layer(o->pool, names, o->id, s->live->id, false, e);
 	if (r == 0)
 		r = life_put_layer(o->pool, names, s->live->id, &row);
 	return r;
@@ -131,6 +133,8 @@ static int switch_layer(struct layer_switch *s, bool must_be_empty, struct err *
 		done = o->deleted || o->last_lsn <= stream_durable_lsn(o->stream);
 		if (o->deleted)
 			r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+		else if (o->template)
+			r = err_set(e, -EPERM, "object %" PRIu64 " is a template", o->id);
 		else if (done && must_be_empty && !may_become(o, s->onto->id))
 			r = err_set(e, -EBUSY, "object %" PRIu64 " is not empty", o->id);
 		else if (done)
@@ -302,6 +306,27 @@ static int pin_snapshot(struct pool *p, struct object *o, const char *name, stru
 	return 0;
 }
 
+/*
+ * All that a template has is in the layer below its live one, and stays there. False: it is none, or
+ * perhaps not quite (a commit that failed, and came back after a crash): freezing is right always.
+ */
+static bool pin_template(struct pool *p, struct object *o, struct clone_source *c)
+{
+	bool pinned = false;
+
+	rwlock_read_lock(&o->gate);
+	map_chain_hold(p->map);
+	if (o->template && !o->deleted && o->layer->parent &&
+	    __atomic_load_n(&o->last_lsn, __ATOMIC_ACQUIRE) == o->since_lsn) {
+		c->layer = o->layer->parent->id;
+		c->size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE);
+		pinned = family_pin(&p->family, c->layer);
+	}
+	map_chain_release(p->map);
+	rwlock_read_unlock(&o->gate);
+	return pinned;
+}
+
 int clone_source_open(struct pool *p, struct object *source, const char *snapshot,
 		      struct clone_source **ret_source, struct err *e)
 {
@@ -311,7 +336,10 @@ int clone_source_open(struct pool *p, struct object *source, const char *snapsho
 	if (!c)
 		return err_set(e, -ENOMEM, "cloning");
 	c->pool = p;
-	r = snapshot ? pin_snapshot(p, source, snapshot, c, e) : freeze_now(p, source, c, e);
+	if (snapshot)
+		r = pin_snapshot(p, source, snapshot, c, e);
+	else
+		r = pin_template(p, source, c) ? 0 : freeze_now(p, source, c, e);
 	if (r < 0)
 		free(c);
 	else
@@ -394,4 +422,61 @@ int object_parent(struct object *o, uint64_t *ret_object, char ret_name[SNAPSHOT
 	memcpy(ret_name, info.name, sizeof(info.name));
 	snapshot_info_done(&info);
 	return 0;
+}
+
+/* --- templates --------------------------------------------------------------------------------- */
+
+static int become_template(struct object *o, struct err *e)
+{
+	struct pool *p = o->pool;
+	struct freeze *f;
+	int r = pool_add_feature(p, FEATURE_TEMPLATES, e);
+
+	if (r == 0)
+		r = snapshots_announce(p, e);
+	if (r == 0)
+		r = freeze_settle(p, o, e);
+	if (r == 0)
+		r = freeze_new(o, &f, e);
+	if (r < 0)
+		return r;
+	f->template = true;
+	return freeze_objects(p, f, e);
+}
+
+static int end_template(struct object *o, struct err *e)
+{
+	struct pool *p = o->pool;
+	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
+	int r = names ? 0 : err_set(e, -ENOMEM, "template");
+
+	rwlock_write_lock(&o->gate);
+	if (r == 0 && o->deleted)
+		r = err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id);
+	if (r == 0)
+		r = life_put_no_template(p, names, o->id, e);
+	if (r == 0)
+		r = meta_commit(p->meta, names, META_SYNC, e);
+	if (r == 0)
+		o->template = false;
+	rwlock_write_unlock(&o->gate);
+	if (names)
+		meta_batch_free(p->meta, names);
+	job_kick(&p->merger); /* nothing keeps the layer below it apart any more */
+	return r;
+}
+
+int object_set_template(struct object *o, bool on, struct err *e)
+{
+	bool is;
+
+	if (o->read_only)
+		return err_set(e, -EROFS, "a snapshot does not change");
+	GUARD(&o->pool->checkpoint_lock);
+	rwlock_read_lock(&o->gate);
+	is = o->template;
+	rwlock_read_unlock(&o->gate);
+	if (is == on)
+		return 0;
+	return on ? become_template(o, e) : end_template(o, e);
 }

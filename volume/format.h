@@ -42,8 +42,12 @@ struct features {
 /* Of a pool's row: there may be rows ROW_RESOLVED, so commits that move what frozen layers have put
  * ROW_MOVED. */
 #define FEATURE_RESOLVED UINT64_C(16)
+/* Of a pool's row and a root: objects may be templates. */
+#define FEATURE_TEMPLATES UINT64_C(32)
 /* ... and these in a pool's row and in a root. */
-#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURE_TRASH | FEATURE_RESOLVED)
+#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURES_OF_NAMES | FEATURE_RESOLVED)
+/* Of those such as the rows of names that a root shows may need. */
+#define FEATURES_OF_NAMES (FEATURE_TRASH | FEATURE_TEMPLATES)
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
 
@@ -382,9 +386,12 @@ struct object_origin {
 	uint32_t stream;
 	lsn_t mark;
 };
+enum object_row_flags {
+	OBJECT_TEMPLATE = 1 << 0, /* its bytes and its length do not change */
+};
 struct object_row {
 	uint32_t class;
-	uint32_t flags; /* 0 */
+	uint32_t flags;
 	uint64_t live_layer;
 	int64_t created_ns;
 	/* Streams whose layers it inherits, number 0 its own, each with the mark that it inherits

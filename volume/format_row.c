@@ -264,7 +264,7 @@ static const char *object_row_flaw(const struct object_row *row)
 {
 	if (!class_is_sound(row->class))
 		return "unknown class";
-	if (row->flags != 0)
+	if ((row->flags & ~(uint32_t)OBJECT_TEMPLATE) != 0)
 		return "unknown flags";
 	if (row->origin_count < 1 || row->origin_count > OBJECT_ORIGINS_MAX)
 		return "number of origins out of range";

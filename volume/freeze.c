@@ -92,6 +92,7 @@ static void switch_one(struct freeze *f)
 	layer_unref(o->pool->map, f->old);
 	f->saved_parent_limit = o->saved_parent_limit;
 	o->saved_parent_limit = CLUSTER_MAX;
+	o->template |= f->template;
 	f->switched = true;
 }
 
@@ -200,7 +201,7 @@ static int put_rows(struct pool *p, struct meta_batch *names, const struct freez
 	};
 	int r;
 
-	r = life_put_live_layer(p, names, f->object->id, f->new->id, e);
+	r = life_put_live_layer(p, names, f->object->id, f->new->id, f->object->template, e);
 	if (r == 0)
 		r = life_put_layer(p, names, f->old->id, &old);
 	if (r == 0)
@@ -276,6 +277,15 @@ static bool is_pending(const struct pool *p, const struct object *o)
 	return false;
 }
 
+/* Its row does not say so, and will not. */
+static void template_given_up(struct freeze *f)
+{
+	rwlock_write_lock(&f->object->gate);
+	f->object->template = false;
+	rwlock_write_unlock(&f->object->gate);
+	f->template = false;
+}
+
 static void drop_unswitched(struct pool *p)
 {
 	struct freeze **link = &p->freezes, *f;
@@ -284,6 +294,8 @@ static void drop_unswitched(struct pool *p)
 		if (f->switched) {
 			/* Nobody waits for a name any more. */
 			f->waited_for = false;
+			if (f->template)
+				template_given_up(f);
 			f->snapshot = 0;
 			f->name = f->comment = NULL;
 			link = &f->next;

@@ -20,7 +20,8 @@ struct freeze {
 	bool deleted;	  /* the object was, meanwhile */
 	bool gate_held;
 	bool waited_for;
-	bool pinned; /* once it is born, the old layer is pinned by whoever waits */
+	bool pinned;   /* once it is born, the old layer is pinned by whoever waits */
+	bool template; /* the object is one from the switch on, its row with the freeze */
 	uint64_t *ret_layer, *ret_size_bytes; /* then; NULL: nobody asks */
 	uint32_t stream;
 	lsn_t mark;

@@ -100,7 +100,7 @@ static int apply_change(struct object *o, struct stream *stream, const struct io
 		(uint32_t)(c->before_bytes + (c->partial_bytes ? c->partial_bytes :
 								 (size_t)u.count << CLUSTER_SHIFT));
 	rwlock_read_lock(&o->gate);
-	if (o->deleted || o->stream != stream) /* class changed meanwhile: try in the new one */
+	if (io_has_left(o, stream)) /* class changed meanwhile: try in the new one */
 		r = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
 				 -EXDEV;
 	else
@@ -119,7 +119,7 @@ int io_stream_of(struct object *o, struct stream **ret_stream)
 
 	rwlock_read_lock(&o->gate);
 	*ret_stream = o->stream;
-	r = o->read_only ? -EROFS : o->frozen ? -EAGAIN : 0;
+	r = o->read_only ? -EROFS : o->template ? -EPERM : o->frozen ? -EAGAIN : 0;
 	rwlock_read_unlock(&o->gate);
 	return r;
 }

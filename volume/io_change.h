@@ -64,9 +64,15 @@ NODISCARD int io_write_partial(struct object *o, uint64_t offset, const uint8_t 
 NODISCARD int io_merge_source(struct object *o, uint64_t cluster, struct io_fetched *fetched,
 			      uint8_t *dst, loc_t *ret_loc, struct err *e);
 
-/* The stream to write to now. -EROFS: a snapshot has none. -EAGAIN: its class is being changed; nothing
- * may be reserved. */
+/* The stream to write to now. -EROFS: a snapshot has none; -EPERM: nor has a template. -EAGAIN: its
+ * class is being changed; nothing may be reserved. */
 NODISCARD int io_stream_of(struct object *o, struct stream **ret_stream);
+/* What was reserved in a stream cannot be published there any more: the object is gone, changed its
+ * class or became a template. Gate held. */
+static inline bool io_has_left(const struct object *o, const struct stream *stream)
+{
+	return o->deleted || o->template || o->stream != stream;
+}
 
 /* -EFBIG: objects do not reach that far. */
 NODISCARD int io_check_range(uint64_t offset, uint64_t len, struct err *e);

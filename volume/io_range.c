@@ -53,7 +53,7 @@ static int zero_range(struct object *o, uint64_t first, uint64_t end, uint64_t s
 		.kind = ENTRY_ZERO,
 	};
 	rwlock_write_lock(&o->gate);
-	if (o->deleted || o->stream != stream) {
+	if (io_has_left(o, stream)) {
 		r = o->deleted ? -ESTALE : -EXDEV;
 	} else if (end << CLUSTER_SHIFT > size_seen && o->size_bytes > size_seen) {
 		r = -ERESTART;
@@ -80,7 +80,7 @@ static int grow(struct object *o, uint64_t size, struct err *e)
 	if (r < 0)
 		return r == -ESTALE ? -EBADF : r; /* the stream of a deleted disk */
 	rwlock_write_lock(&o->gate);
-	if (o->deleted || o->stream != stream) {
+	if (io_has_left(o, stream)) {
 		r = o->deleted ? -EBADF : -EXDEV;
 	} else if (size < o->size_bytes) {
 		r = -ESTALE; /* a write made it longer than that meanwhile: now it is a cut */
@@ -288,7 +288,7 @@ static int try_truncate(struct object *o, uint64_t size, struct bounce *b,
 		stream_set_crc(&res, 0, crc);
 	}
 	rwlock_write_lock(&o->gate);
-	if (o->deleted || o->stream != stream) {
+	if (io_has_left(o, stream)) {
 		r = o->deleted ? -EBADF : -EXDEV;
 	} else {
 		uint32_t unused_crc;

@@ -85,7 +85,7 @@ int life_get_layer(struct pool *p, uint64_t id, struct layer_row *ret_row, struc
 }
 
 int life_put_live_layer(struct pool *p, struct meta_batch *batch, uint64_t object, uint64_t layer,
-			struct err *e)
+			bool template, struct err *e)
 {
 	struct object_row row = { 0 };
 	int r = life_get_object(p, object, &row, e);
@@ -93,6 +93,20 @@ int life_put_live_layer(struct pool *p, struct meta_batch *batch, uint64_t objec
 	if (r < 0)
 		return r;
 	row.live_layer = layer;
+	row.flags = template ? OBJECT_TEMPLATE : 0;
+	r = life_put_object(p, batch, object, &row);
+	object_row_done(&row);
+	return r < 0 ? err_set(e, r, "object %" PRIu64, object) : 0;
+}
+
+int life_put_no_template(struct pool *p, struct meta_batch *batch, uint64_t object, struct err *e)
+{
+	struct object_row row = { 0 };
+	int r = life_get_object(p, object, &row, e);
+
+	if (r < 0)
+		return r;
+	row.flags = 0;
 	r = life_put_object(p, batch, object, &row);
 	object_row_done(&row);
 	return r < 0 ? err_because(e, r, "object %" PRIu64, object) : 0;

@@ -11,6 +11,7 @@
 #define STEP_ROWS      256u
 #define MERGE_RETRY_NS UINT64_C(1000000000)
 #define PAGE_BYTES_MAX 65536u
+#define MERGE_STAYS    2 /* until something kicks the merger */
 #define MERGE_TROUBLE  "volume: merging layers stopped, trying again"
 
 struct merge {
@@ -18,6 +19,7 @@ struct merge {
 	uint64_t from, into; /* layers */
 	struct layer_row from_row, into_row;
 	uint32_t into_stream; /* whose map has the rows of the upper one */
+	bool stays;	      /* the upper one is a template's: clones are made on the lower one */
 	uint64_t *pages;      /* of this step */
 	size_t page_count;
 	struct buf base;
@@ -305,6 +307,7 @@ static int find_stream(struct merge *m, struct err *e)
 	if (r < 0)
 		return r == -ENOENT ? -EAGAIN : r; /* deleted meanwhile */
 	m->into_stream = row.origins[0].stream;
+	m->stays = row.flags & OBJECT_TEMPLATE;
 	object_row_done(&row);
 	return 0;
 }
@@ -319,7 +322,7 @@ static int merge_begin(struct merge *m, struct err *e)
 	if (!may_merge(m))
 		return -EAGAIN;
 	r = find_stream(m, e);
-	if (r < 0)
+	if (r < 0 || m->stays)
 		return r;
 	buf_init(&m->c.value, 1u << 20);
 	buf_init(&m->c.old, 1u << 20);
@@ -399,7 +402,7 @@ out:
 	return r;
 }
 
-/* Returns 1: it is gone; 0: there is more; -EAGAIN: not now. */
+/* Returns 1: it is gone; 0: there is more; MERGE_STAYS; -EAGAIN: not now. */
 static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *e)
 {
 	struct merge m = { .c.pool = p, .from = from, .into = into };
@@ -412,6 +415,8 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	r = snapshots_announce(p, e);
 	if (r == 0)
 		r = merge_begin(&m, e);
+	if (r == 0 && m.stays)
+		r = MERGE_STAYS;
 	/* First, so that none is left of a layer that has only part of its rows. */
 	if (r == 0)
 		r = resolved_forget_layer(p, from, e);
@@ -476,6 +481,8 @@ uint64_t merger_step(void *arg)
 	}
 	r = child ? merge_some(p, id, child, &e) : drop_layer(p, id, &e);
 	family_stop_merging(&p->family, id);
+	if (r == MERGE_STAYS)
+		p->merge_hand = id;
 	if (r < 0) {
 		p->merge_hand = id; /* others first */
 		p->merge_later = true;

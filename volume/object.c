@@ -227,6 +227,7 @@ static int object_load(struct pool *p, uint64_t id, struct object **ret_object, 
 	o->pool = p;
 	o->id = id;
 	o->class = (enum object_class)row.class;
+	o->template = row.flags & OBJECT_TEMPLATE;
 	o->origin_count = row.origin_count;
 	o->origins = row.origins; /* taken over */
 	rwlock_init(&o->gate, 0); /* unranked: a batch of names closes several, by number */
@@ -418,6 +419,7 @@ void object_stat(struct object *o, struct object_stat *ret_stat)
 	*ret_stat = (struct object_stat){
 		.id = o->id,
 		.class = o->class,
+		.template = o->template,
 		.size_bytes = __atomic_load_n(&o->size_bytes, __ATOMIC_ACQUIRE),
 		.allocated_bytes =
 			__atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED) * CLUSTER_BYTES,

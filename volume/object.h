@@ -18,12 +18,13 @@ struct object {
 	UT_hash_handle hh;
 	uint32_t refs; /* guarded by pool.objects_lock */
 
-	struct rwlock gate; /* guards the five below: changed alone, read shared */
+	struct rwlock gate; /* guards the six below: changed alone, read shared */
 	enum object_class class;
 	struct stream *stream;
 	struct layer *layer; /* live; referenced */
 	bool deleted;
 	bool frozen;	/* its class is being changed: nobody reserves places for it */
+	bool template;	/* its live layer holds nothing, and nothing is written to it */
 	bool read_only; /* constant: a snapshot that somebody has open; not in the pool's table */
 	uint32_t origin_count;
 	struct object_origin *origins; /* streams of its parents with their marks */

@@ -396,6 +396,7 @@ static int change_class(struct object *o, enum object_class class, struct err *e
 	struct object_origin *origins = calloc(o->origin_count + 1, sizeof(*origins));
 	struct object_row row = {
 		.class = class,
+		.flags = o->template ? OBJECT_TEMPLATE : 0,
 		.created_ns = env_now_real_ns(p->env),
 		.origin_count = o->origin_count + 1,
 		.origins = origins,

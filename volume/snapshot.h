@@ -84,7 +84,7 @@ NODISCARD int snapshot_delete(struct pool *p, uint64_t object, const char *name,
  * The object is again what it was then; what was written since is given up. Younger snapshots of it
  * have to be deleted along: without force -ENOTEMPTY, and the text names them. Clones of them keep
  * what they need.
- * Errors:   -ENOENT, -ENOTEMPTY, -ESTALE.
+ * Errors:   -ENOENT, -ENOTEMPTY, -ESTALE; -EPERM a template.
  * Durable:  on return.
  */
 NODISCARD int snapshot_rollback(struct object *o, const char *name, bool force, struct err *e);
@@ -97,8 +97,19 @@ NODISCARD int snapshot_open(struct pool *p, uint64_t object, const char *name,
 			    struct object **ret_object, struct err *e);
 
 /*
- * What clones begin as: a snapshot by its name, or, with NULL, the object as it is now (it is frozen at
- * once, without a name). It stays until it is closed, and as long as clones of it are there.
+ * A template's bytes and its length do not change: what would change them fails with -EPERM, from the
+ * moment on that this call shows what it is. All of it lies in one frozen layer, on which its clones are
+ * made without another one. It can be deleted like any object, and be none again, whatever clones it
+ * has: they keep what they need.
+ * Errors:   -ESTALE; those of snapshot_create(): it is what it was.
+ * Durable:  on return, with all that it shows.
+ */
+NODISCARD int object_set_template(struct object *o, bool on, struct err *e);
+
+/*
+ * What clones begin as: a snapshot by its name, or, with NULL, the object as it is now (but for a
+ * template it is frozen at once, without a name). It stays until it is closed, and as long as clones of
+ * it are there.
  * Errors:   -ENOENT; those of snapshot_create().
  */
 struct clone_source;

@@ -187,6 +187,7 @@ bool object_is_near(struct object *o, uint64_t offset_bytes, uint64_t len_bytes)
 struct object_stat {
 	uint64_t id;
 	enum object_class class;
+	bool template; /* it does not change: snapshot.h */
 	uint64_t size_bytes;
 	uint64_t allocated_bytes; /* exact at a checkpoint, at most one behind */
 	int64_t mtime_ns;

@@ -69,6 +69,7 @@ static void object_row_random(struct rng *rng, void *value)
 
 	*row = (struct object_row){
 		.class = rng_u32(rng, OBJECT_DISK, OBJECT_FILE),
+		.flags = rng_u64(rng) % 2 == 0 ? OBJECT_TEMPLATE : 0,
 		.live_layer = rng_u64(rng),
 		.created_ns = (int64_t)rng_u64(rng),
 		.origin_count = rng_u32(rng, 1, OBJECT_ORIGINS_MAX),

@@ -336,6 +336,201 @@ START_TEST(a_long_chain_is_merged_in_any_order)
 }
 END_TEST
 
+/* --- templates --------------------------------------------------------------------------------- */
+
+static bool is_template(struct object *o)
+{
+	struct object_stat stat;
+
+	object_stat(o, &stat);
+	return stat.template;
+}
+
+static void set_template(struct object *o, bool on)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(object_set_template(o, on, &e) == 0, "%s", e.message);
+	ck_assert(is_template(o) == on);
+}
+
+START_TEST(a_template_does_not_change)
+{
+	struct object *o = make_object(OBJECT_DISK), *empty;
+	uint64_t id = id_of(o);
+	struct clone_source *source;
+
+	write_pattern(o, 1);
+	take(o, "one");
+	write_pattern(o, 2);
+	set_template(o, true);
+	for (unsigned int restarts = 0; restarts < 2; restarts++) {
+		ck_assert_int_eq(object_write(o, 0, "x", 1, NULL), -EPERM);
+		ck_assert_int_eq(object_zero(o, 0, DISK_BYTES, false, NULL), -EPERM);
+		ck_assert_int_eq(object_zero(o, DISK_BYTES, 4096, true, NULL), -EPERM);
+		ck_assert_int_eq(object_truncate(o, 1, NULL), -EPERM);
+		ck_assert_int_eq(object_truncate(o, 2 * DISK_BYTES, NULL), -EPERM);
+		ck_assert_int_eq(snapshot_rollback(o, "one", true, NULL), -EPERM);
+		expect_pattern(o, 2);
+		expect_snapshot(id, "one", 1);
+		set_template(o, true); /* nothing happens */
+		object_close(o);
+		pool_fixture_restart();
+		o = get_object(id);
+		ck_assert(is_template(o));
+	}
+	empty = make_object(OBJECT_DISK);
+	set_template(empty, true);
+	ck_assert_int_eq(clone_source_open(pf.pool, o, NULL, &source, NULL), 0);
+	ck_assert_int_eq(object_become_clone(empty, source, DISK_BYTES, NULL), -EPERM);
+	clone_source_close(source);
+	object_close(empty);
+	set_template(o, false);
+	write_pattern(o, 3);
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(id);
+	expect_pattern(o, 3);
+	ck_assert(!is_template(o));
+	object_close(o);
+}
+END_TEST
+
+START_TEST(all_clones_of_a_template_stand_on_its_one_layer)
+{
+	struct object *o = make_object(OBJECT_DISK), *c;
+	uint64_t id = id_of(o), clones[5];
+	size_t layers = 2;
+
+	write_pattern(o, 1);
+	set_template(o, true);
+	for (unsigned int i = 0; i < 5; i++) {
+		/* Also after a start. */
+		if (i == 2) {
+			object_close(o);
+			pool_fixture_restart();
+			o = get_object(id);
+		}
+		clones[i] = clone_of(o, NULL);
+		layers = 3 + i;
+		ck_assert(layers_are_left(&layers));
+	}
+	for (unsigned int i = 0; i < 5; i++) {
+		c = get_object(clones[i]);
+		expect_pattern(c, 1);
+		write_pattern(c, 2 + i);
+		object_close(c);
+	}
+	for (unsigned int i = 0; i < 5; i++)
+		ck_assert_int_eq(object_delete(pf.pool, clones[i], NULL), 0);
+	/* Its own stays, for the next clones. */
+	layers = 2;
+	wait_until(layers_are_left, &layers, 30, "the clones' layers are gone");
+	ck_assert_int_eq(object_delete(pf.pool, clone_of(o, NULL), NULL), 0);
+	wait_until(layers_are_left, &layers, 30, "one more clone's layer is gone");
+	expect_pattern(o, 1);
+	set_template(o, false);
+	layers = 1;
+	wait_until(layers_are_left, &layers, 30, "what is no template is one layer");
+	expect_pattern(o, 1);
+	object_close(o);
+}
+END_TEST
+
+START_TEST(clones_outlive_their_template)
+{
+	struct object *o = make_object(OBJECT_DISK), *c;
+	uint64_t first, second, parent;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	size_t layers = 1;
+
+	write_pattern(o, 1);
+	set_template(o, true);
+	first = clone_of(o, NULL);
+	second = clone_of(o, NULL);
+	c = get_object(second);
+	ck_assert_int_eq(object_parent(c, &parent, name, NULL), 0);
+	ck_assert_uint_eq(parent, id_of(o));
+	ck_assert_str_eq(name, "");
+	object_close(c);
+	ck_assert_int_eq(object_delete(pf.pool, id_of(o), NULL), 0);
+	object_close(o);
+	ck_assert_int_eq(object_delete(pf.pool, first, NULL), 0);
+	wait_until(layers_are_left, &layers, 30, "the last clone has a layer of its own");
+	pool_fixture_restart();
+	c = get_object(second);
+	expect_pattern(c, 1);
+	write_pattern(c, 2);
+	expect_pattern(c, 2);
+	object_close(c);
+}
+END_TEST
+
+START_TEST(a_template_may_change_its_class)
+{
+	struct object *o = make_object(OBJECT_FILE), *c;
+	uint64_t id = id_of(o);
+
+	write_pattern(o, 1);
+	set_template(o, true);
+	ck_assert_int_eq(object_set_class(o, OBJECT_DISK, NULL), 0);
+	ck_assert(is_template(o));
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(id);
+	ck_assert(is_template(o));
+	ck_assert_int_eq(object_write(o, 0, "x", 1, NULL), -EPERM);
+	c = get_object(clone_of(o, NULL));
+	expect_pattern(c, 1);
+	object_close(c);
+	object_close(o);
+}
+END_TEST
+
+struct counting {
+	struct object *o;
+	uint64_t done; /* atomic: writes that were answered */
+	int result;
+};
+
+static void count_main(void *arg)
+{
+	struct counting *c = arg;
+
+	while (c->result == 0) {
+		uint64_t next = c->done + 1;
+
+		c->result = object_write(c->o, 8192, &next, sizeof(next), NULL);
+		if (c->result == 0)
+			__atomic_store_n(&c->done, next, __ATOMIC_RELEASE);
+	}
+}
+
+static bool has_counted(void *arg)
+{
+	return __atomic_load_n(&((struct counting *)arg)->done, __ATOMIC_ACQUIRE) > 100;
+}
+
+START_TEST(a_writer_is_stopped_at_one_moment)
+{
+	struct counting count = { .o = make_object(OBJECT_DISK) };
+	struct thread *writer;
+	struct object *c;
+
+	write_pattern(count.o, 1);
+	ck_assert_int_eq(thread_start("writer", count_main, &count, &writer), 0);
+	wait_until(has_counted, &count, 60, "some writes");
+	set_template(count.o, true);
+	thread_join(writer);
+	ck_assert_int_eq(count.result, -EPERM);
+	expect_bytes(count.o, 8192, &count.done, sizeof(count.done));
+	c = get_object(clone_of(count.o, NULL));
+	expect_bytes(c, 8192, &count.done, sizeof(count.done));
+	object_close(c);
+	object_close(count.o);
+}
+END_TEST
+
 /* --- after a start ----------------------------------------------------------------------------- */
 
 static lsn_t last_lsn_of(struct object *o)
@@ -557,6 +752,11 @@ int main(void)
 	tcase_add_test(t, it_is_known_whether_a_disk_was_written_since);
 	tcase_add_test(t, what_others_write_to_a_shared_log_does_not_count);
 	tcase_add_test(t, a_long_chain_is_merged_in_any_order);
+	tcase_add_test(t, a_template_does_not_change);
+	tcase_add_test(t, all_clones_of_a_template_stand_on_its_one_layer);
+	tcase_add_test(t, clones_outlive_their_template);
+	tcase_add_test(t, a_template_may_change_its_class);
+	tcase_add_test(t, a_writer_is_stopped_at_one_moment);
 	pool_fixture_add(killed, NULL);
 	tcase_add_test(killed, a_start_forgets_no_mark_of_a_disk_that_was_not_written_since);
 	suite_add_tcase(s, t);
