@@ -52,6 +52,7 @@ enum cli_key {
 	CLI_KEY_CANCEL,
 	CLI_KEY_ALL,
 	CLI_KEY_OLDER_THAN,
+	CLI_KEY_UNDO,
 };
 
 /* One call of the command. */
@@ -76,7 +77,7 @@ struct cli {
 	const char *name, *comment; /* NULL: not given */
 	const char *every, *keep;   /* the same */
 	const char *older_than;	    /* the same */
-	bool sticky, wait, force, dry_run, clear, cancel, all;
+	bool sticky, wait, force, dry_run, clear, cancel, all, undo;
 };
 
 struct cli_verb {
@@ -92,7 +93,7 @@ struct cli_verb {
 extern const struct cli_verb cli_verb_create, cli_verb_mount, cli_verb_umount, cli_verb_status,
 	cli_verb_list, cli_verb_info, cli_verb_sync, cli_verb_check, cli_verb_stats,
 	cli_verb_config, cli_verb_backend, cli_verb_restore, cli_verb_upgrade, cli_verb_snapshot,
-	cli_verb_clone, cli_verb_scrub, cli_verb_trash;
+	cli_verb_clone, cli_verb_scrub, cli_verb_trash, cli_verb_template;
 
 /* --- errors (cli_output.c) --------------------------------------------------------------------- */
 

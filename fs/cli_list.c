@@ -17,10 +17,11 @@ static int print_disks(const struct cli *c, const json_t *answer)
 		char *shown = cli_json_printable(disk, "path");
 		char size[CLI_SIZE_BYTES], used[CLI_SIZE_BYTES];
 
-		(void)printf("%10s %10s %9" PRIu64 "  %s\n",
+		(void)printf("%10s %10s %9" PRIu64 "  %s%s\n",
 			     cli_size(cli_json_u64(disk, "size_bytes"), size),
 			     cli_size(cli_json_u64(disk, "allocated_bytes"), used),
-			     cli_json_u64(disk, "snapshots"), shown ? shown : "?");
+			     cli_json_u64(disk, "snapshots"), shown ? shown : "?",
+			     json_is_true(json_object_get(disk, "template")) ? "  (template)" : "");
 		free(shown);
 	}
 	return cli_finish_output(c);
@@ -83,7 +84,8 @@ static int print_info(const struct cli *c, const json_t *answer)
 
 	(void)printf("%-14s%s\n", "path", shown ? shown : "?");
 	free(shown);
-	(void)printf("%-14s%s\n", "class", cli_json_string(answer, "class"));
+	(void)printf("%-14s%s%s\n", "class", cli_json_string(answer, "class"),
+		     json_is_true(json_object_get(answer, "template")) ? ", a template" : "");
 	(void)printf("%-14s%s (%" PRIu64 " bytes)\n", "size",
 		     cli_size(cli_json_u64(answer, "size_bytes"), size),
 		     cli_json_u64(answer, "size_bytes"));

@@ -44,6 +44,18 @@ static void print_schedule(const json_t *schedule)
 			     trouble[0] ? "; failed: " : "", trouble);
 }
 
+static void print_content(const json_t *document)
+{
+	uint64_t templates = cli_json_u64(document, "templates");
+	char used[CLI_SIZE_BYTES], of_them[48] = "";
+
+	if (templates > 0)
+		(void)snprintf(of_them, sizeof(of_them), " (%" PRIu64 " templates)", templates);
+	(void)printf("%-12s%" PRIu64 " disks, %" PRIu64 " other files%s, %s\n", "content",
+		     cli_json_u64(document, "disks"), cli_json_u64(document, "files"), of_them,
+		     cli_size(cli_json_u64(document, "used_bytes"), used));
+}
+
 /* Nothing where it is empty. */
 static void print_trash(const json_t *trash)
 {
@@ -72,9 +84,7 @@ static int print_status(const struct cli *c, const json_t *document)
 	if (json_object_get(document, "pid"))
 		(void)printf("%-12s%" PRIu64 "\n", "process", cli_json_u64(document, "pid"));
 	if (json_object_get(document, "disks"))
-		(void)printf("%-12s%" PRIu64 " disks, %" PRIu64 " other files, %s\n", "content",
-			     cli_json_u64(document, "disks"), cli_json_u64(document, "files"),
-			     cli_size(cli_json_u64(document, "used_bytes"), a));
+		print_content(document);
 	print_trash(json_object_get(document, "trash"));
 	if (json_object_get(document, "dirty_bytes"))
 		(void)printf("%-12s%s, %" PRIu64 " containers wait for upload\n", "dirty",

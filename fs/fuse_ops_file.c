@@ -27,6 +27,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (r == 0)
 		r = ns_handle_open(s->ns, ino, &attr, &e);
+	if (r == 0 && attr.template && (fi->flags & O_ACCMODE) != O_RDONLY) {
+		ns_handle_release(s->ns, ino);
+		r = -EPERM;
+	}
 	if (r < 0) {
 		fs_reply_code(req, "open", ino, r, &e);
 		return;

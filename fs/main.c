@@ -17,7 +17,7 @@ static const struct cli_verb *const verbs[] = {
 	&cli_verb_list,	   &cli_verb_info,     &cli_verb_sync,	  &cli_verb_check,
 	&cli_verb_stats,   &cli_verb_config,   &cli_verb_backend, &cli_verb_restore,
 	&cli_verb_upgrade, &cli_verb_snapshot, &cli_verb_clone,	  &cli_verb_scrub,
-	&cli_verb_trash,
+	&cli_verb_trash,   &cli_verb_template,
 };
 
 static const struct argp_option common_options[] = {
@@ -141,6 +141,9 @@ static error_t take_flag(struct cli *c, int key)
 		return 0;
 	case CLI_KEY_CANCEL:
 		c->cancel = true;
+		return 0;
+	case CLI_KEY_UNDO:
+		c->undo = true;
 		return 0;
 	case CLI_KEY_ALL:
 		c->all = true;

@@ -80,7 +80,7 @@ struct ns_cred {
 /* What goes to the trash when it loses its last name, instead of going for good. */
 enum ns_trash_policy {
 	NS_TRASH_OFF,
-	NS_TRASH_SNAPSHOTS, /* files that have snapshots */
+	NS_TRASH_SNAPSHOTS, /* files that have snapshots, and templates */
 	NS_TRASH_ALL,	    /* these, and disks that hold something */
 };
 
@@ -106,6 +106,7 @@ struct ns_attr {
 	uint64_t allocated_bytes; /* regular files */
 	int64_t atime_ns, mtime_ns, ctime_ns, crtime_ns; /* since 1970 */
 	enum object_class class;			 /* regular files, else 0 */
+	bool template;					 /* a regular file that does not change */
 	uint64_t entries;				 /* directories: without "." and ".." */
 };
 

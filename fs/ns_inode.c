@@ -306,6 +306,7 @@ static int add_object(struct ns *ns, const struct ns_inode_row *row, struct ns_a
 	attr->size_bytes = stat.size_bytes;
 	attr->allocated_bytes = stat.allocated_bytes;
 	attr->class = stat.class;
+	attr->template = stat.template;
 	if (!ns_row_mtime_rules(row, &stat)) {
 		attr->mtime_ns = stat.mtime_ns;
 		if (attr->ctime_ns < stat.mtime_ns)

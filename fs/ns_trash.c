@@ -16,7 +16,9 @@ void ns_set_trash(struct ns *ns, enum ns_trash_policy policy)
 
 /* --- coming ------------------------------------------------------------------------------------ */
 
-static int is_disk_with_data(struct ns *ns, uint64_t ino, bool *ret_is, struct err *e)
+/* By what it holds, whatever its snapshots. */
+static int is_worth_keeping(struct ns *ns, uint64_t ino, enum ns_trash_policy policy, bool *ret_is,
+			    struct err *e)
 {
 	struct object_stat stat;
 	struct object *o;
@@ -26,7 +28,8 @@ static int is_disk_with_data(struct ns *ns, uint64_t ino, bool *ret_is, struct e
 		return r;
 	object_stat(o, &stat);
 	object_close(o);
-	*ret_is = stat.class == OBJECT_DISK && stat.size_bytes > 0;
+	*ret_is = stat.template ||
+		  (policy == NS_TRASH_ALL && stat.class == OBJECT_DISK && stat.size_bytes > 0);
 	return 0;
 }
 
@@ -40,8 +43,8 @@ int ns_trash_wants(struct ns *ns, const struct ns_inode *i, bool *ret_wants, str
 		return 0;
 	if (snapshot_count(ns->pool, i->ino) > 0)
 		*ret_wants = true;
-	else if (policy == NS_TRASH_ALL)
-		r = is_disk_with_data(ns, i->ino, ret_wants, e);
+	else
+		r = is_worth_keeping(ns, i->ino, policy, ret_wants, e);
 	return r == -ENOENT ? 0 : r; /* its object is lost: damage that ns_check() tells */
 }
 

@@ -49,7 +49,9 @@ struct service {
 	uint64_t left_dirty_bytes;
 	json_t *last_words;
 	uint64_t counted_ns; /* 0: never */
-	uint64_t disks, files;
+	struct file_counts {
+		uint64_t disks, files, templates;
+	} counts;
 	json_t *trash; /* its summary */
 };
 
@@ -73,16 +75,18 @@ json_t *service_read_only(void)
 
 static int count_file(void *arg, const struct ns_file *file)
 {
-	uint64_t *counts = arg;
+	struct file_counts *counts = arg;
 
-	counts[file->attr.class == OBJECT_DISK ? 0 : 1]++;
+	counts->disks += file->attr.class == OBJECT_DISK;
+	counts->files += file->attr.class != OBJECT_DISK;
+	counts->templates += file->attr.template;
 	return 0;
 }
 
-static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_files,
-			json_t **ret_trash)
+/* *ret_trash is the caller's; NULL: no memory. */
+static void count_files(struct service *s, struct file_counts *ret_counts, json_t **ret_trash)
 {
-	uint64_t counts[2] = { 0, 0 };
+	struct file_counts counts = { 0 };
 	json_t *trash = NULL;
 	uint64_t now_ns = clock_mono_ns();
 	struct err e = { 0 };
@@ -92,7 +96,7 @@ static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_fi
 	fresh = s->phase != PHASE_SERVING ||
 		(s->counted_ns != 0 && now_ns - s->counted_ns < COUNT_AGE_NS);
 	mutex_unlock(&s->lock);
-	if (!fresh && ns_for_each_file(s->o.ns, NS_ROOT_INO, count_file, counts, &e) < 0)
+	if (!fresh && ns_for_each_file(s->o.ns, NS_ROOT_INO, count_file, &counts, &e) < 0)
 		log_warning("control: counting files: %s", e.message);
 	if (!fresh)
 		trash = service_trash_summary(&s->o);
@@ -100,12 +104,10 @@ static void count_files(struct service *s, uint64_t *ret_disks, uint64_t *ret_fi
 	if (!fresh) {
 		json_decref(s->trash);
 		s->trash = trash;
-		s->disks = counts[0];
-		s->files = counts[1];
+		s->counts = counts;
 		s->counted_ns = clock_mono_ns();
 	}
-	*ret_disks = s->disks;
-	*ret_files = s->files;
+	*ret_counts = s->counts;
 	*ret_trash = json_copy(s->trash);
 }
 
@@ -180,12 +182,12 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	const char *state = state_of(s, st, d, reason);
 	json_t *cache = json_object(), *upload = json_object(), *backend = json_object();
 	json_t *trash = NULL;
-	uint64_t disks, files;
+	struct file_counts counts;
 	char program[4096];
 	ssize_t n;
 	int r = 0;
 
-	count_files(s, &disks, &files, &trash);
+	count_files(s, &counts, &trash);
 	if (trash && trash_is_wanted(st, d))
 		r |= set_string(trash, "hint",
 				"space is running out: 'vpool trash empty' gives this back");
@@ -212,8 +214,9 @@ static int fill_status(struct service *s, json_t *document, const struct pool_st
 	r |= json_out_u64(document, "dirty_bytes", st->dirty_bytes);
 	r |= json_out_u64(document, "used_bytes", st->used_bytes);
 	r |= json_out_u64(document, "capacity_bytes", st->capacity_bytes);
-	r |= json_out_u64(document, "disks", disks);
-	r |= json_out_u64(document, "files", files);
+	r |= json_out_u64(document, "disks", counts.disks);
+	r |= json_out_u64(document, "files", counts.files);
+	r |= json_out_u64(document, "templates", counts.templates);
 	r |= json_out_u64(document, "scos", st->scos);
 	r |= json_out_u64(document, "waiting_requests", st->parked);
 	r |= json_out_u64(cache, "size_bytes", st->flash_size_bytes);
@@ -287,6 +290,7 @@ json_t *service_file_document(const struct service_options *o, const char *path,
 		r |= json_out_u64(document, "size_bytes", attr->size_bytes);
 		r |= json_out_u64(document, "allocated_bytes", attr->allocated_bytes);
 		r |= json_out_u64(document, "snapshots", snapshot_count(o->pool, attr->ino));
+		r |= json_object_set_new(document, "template", json_boolean(attr->template));
 		r |= set_parent(o, document, attr->ino);
 	}
 	if (r) {
@@ -593,6 +597,8 @@ static json_t *answer_verb(struct service *s, const char *verb, const json_t *re
 		return service_scrub(&s->o, request);
 	if (strcmp(verb, "clone") == 0)
 		return service_clone(&s->o, request);
+	if (strcmp(verb, "template") == 0)
+		return service_template(&s->o, request);
 	if (strcmp(verb, "trash") == 0)
 		return service_trash(&s->o, request);
 	if (strcmp(verb, "reload") == 0)

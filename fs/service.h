@@ -42,7 +42,8 @@ NODISCARD int service_new(const struct service_options *options, struct service 
 void service_free(struct service *s);
 
 /*
- * Answer {"verb": ...}: status, list, info (ino), snapshot, clone, trash, scrub (service_impl.h), sync, stats,
+ * Answer {"verb": ...}: status, list, info (ino), snapshot, clone, template, trash, scrub (service_impl.h),
+ * sync, stats,
  * reload, upgrade (program), and of a daemon that is about to
  * be unmounted leave (mountpoint, upload, cancel) and end. A control_handler: fd is the connection,
  * -1: none.

@@ -12,9 +12,12 @@ json_t *service_no_memory(void);
 json_t *service_failed(int code, const struct err *e, const char *hint);
 json_t *service_read_only(void);
 
-/* {"path", "size_bytes", "allocated_bytes", "snapshots", "parent", "parent_snapshot"}. NULL: no memory. */
+/* {"path", "size_bytes", "allocated_bytes", "snapshots", "template", "parent", "parent_snapshot"}. NULL: no memory. */
 json_t *service_file_document(const struct service_options *o, const char *path, size_t path_bytes,
 			      const struct ns_attr *attr);
+
+/* The same of a file by its number, with "inode"; or of an error. */
+json_t *service_tell_file(const struct service_options *o, const struct ns_attr *attr);
 
 /* --- service_snapshot.c ------------------------------------------------------------------------ */
 
@@ -42,6 +45,8 @@ json_t *service_scrub_status(const struct service_options *o);
 
 /* {"verb":"clone", ino, snapshot (may be missing), parent (of the new file), name}. */
 json_t *service_clone(const struct service_options *o, const json_t *request);
+/* {"verb":"template", ino, on, force}. */
+json_t *service_template(const struct service_options *o, const json_t *request);
 
 /* --- service_trash.c --------------------------------------------------------------------------- */
 

@@ -19,6 +19,9 @@
 #define HINT_FORCE_OPEN                                                                            \
 	"close it, shut the virtual machine down; or --force: whoever has it open finds other data"
 
+#define HINT_FORCE_TEMPLATE                                                                        \
+	"close it, shut the virtual machine down; or --force: whoever writes gets an error"
+
 /* A regular file that a request is about. */
 struct file {
 	uint64_t ino;
@@ -472,17 +475,33 @@ static int make_clone(const struct service_options *o, const json_t *request, co
 	return 0;
 }
 
+json_t *service_tell_file(const struct service_options *o, const struct ns_attr *attr)
+{
+	AUTO(buf_done) struct buf path;
+	json_t *document;
+	struct err e = { 0 };
+	int r;
+
+	buf_init(&path, PATH_BYTES_MAX);
+	r = ns_path_of(o->ns, attr->ino, &path, &e);
+	if (r < 0)
+		return service_failed(r == -ESTALE ? -ENOENT : r, &e, NULL);
+	document = service_file_document(o, (const char *)path.data, path.len_bytes, attr);
+	if (!document || json_out_u64(document, "inode", attr->ino) < 0) {
+		json_decref(document);
+		return service_no_memory();
+	}
+	return document;
+}
+
 json_t *service_clone(const struct service_options *o, const json_t *request)
 {
 	char snapshot[SNAPSHOT_NAME_MAX + 1], name[NS_NAME_MAX + 1];
 	bool named = json_object_get(request, "snapshot");
-	AUTO(buf_done) struct buf path;
 	struct ns_attr attr;
 	struct err e = { 0 };
-	json_t *document;
 	int r = json_out_name_back(request, "name", name, sizeof(name));
 
-	buf_init(&path, PATH_BYTES_MAX);
 	if (o->read_only)
 		return service_read_only();
 	if (r < 0)
@@ -491,14 +510,36 @@ json_t *service_clone(const struct service_options *o, const json_t *request)
 		r = name_of(request, "snapshot", snapshot, &e);
 	if (r == 0)
 		r = make_clone(o, request, named ? snapshot : NULL, name, &attr, &e);
-	if (r == 0)
-		r = ns_path_of(o->ns, attr.ino, &path, &e);
 	if (r < 0)
 		return service_failed(r == -ESTALE ? -ENOENT : r, &e, NULL);
-	document = service_file_document(o, (const char *)path.data, path.len_bytes, &attr);
-	if (!document || json_out_u64(document, "inode", attr.ino) < 0) {
-		json_decref(document);
-		return service_no_memory();
+	return service_tell_file(o, &attr);
+}
+
+/* --- templates --------------------------------------------------------------------------------- */
+
+json_t *service_template(const struct service_options *o, const json_t *request)
+{
+	bool on = json_is_true(json_object_get(request, "on"));
+	bool force = json_is_true(json_object_get(request, "force"));
+	uint64_t ino = cli_json_u64(request, "ino"), handles = ns_handle_count(o->ns, ino);
+	struct file f = { 0 };
+	struct ns_attr attr;
+	struct err e = { 0 };
+	json_t *answer;
+	int r;
+
+	if (o->read_only)
+		return service_read_only();
+	if (on && handles > 0 && !force) {
+		(void)err_set(&e, -EBUSY, "the disk is open (%" PRIu64 " times)", handles);
+		return service_failed(-EBUSY, &e, HINT_FORCE_TEMPLATE);
 	}
-	return document;
+	r = open_file(o, ino, &f, &e);
+	if (r == 0)
+		r = object_set_template(f.object, on, &e);
+	if (r == 0)
+		r = ns_getattr(o->ns, ino, &attr, &e);
+	answer = r == 0 ? service_tell_file(o, &attr) : service_failed(r, &e, NULL);
+	close_file(o, &f);
+	return answer;
 }

@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATH_BYTES_MAX (1u << 20)
-#define ITEM_BYTES     4096u /* a path, or a number */
+#define ITEM_BYTES 4096u /* a path, or a number */
 
 /* --- documents --------------------------------------------------------------------------------- */
 
@@ -194,32 +193,12 @@ static const char *hint_of(int r)
 	}
 }
 
-static json_t *tell_restored(const struct service_options *o, uint64_t ino)
-{
-	AUTO(buf_done) struct buf path;
-	struct ns_attr attr;
-	json_t *document;
-	struct err e = { 0 };
-	int r = ns_getattr(o->ns, ino, &attr, &e);
-
-	buf_init(&path, PATH_BYTES_MAX);
-	if (r == 0)
-		r = ns_path_of(o->ns, ino, &path, &e);
-	if (r < 0)
-		return service_failed(r, &e, NULL);
-	document = service_file_document(o, (const char *)path.data, path.len_bytes, &attr);
-	if (!document || json_out_u64(document, "inode", ino) < 0) {
-		json_decref(document);
-		return service_no_memory();
-	}
-	return document;
-}
-
 static json_t *answer_restore(const struct service_options *o, const json_t *request)
 {
 	bool force = json_is_true(json_object_get(request, "force"));
 	char item[ITEM_BYTES], name[NS_NAME_MAX + 1];
 	struct wanted w = { 0 };
+	struct ns_attr attr;
 	struct ns_name to;
 	struct err e = { 0 };
 	int r = json_out_name_back(request, "item", item, sizeof(item));
@@ -239,8 +218,10 @@ static json_t *answer_restore(const struct service_options *o, const json_t *req
 		memcpy(text, to.name, to.name_bytes + 1);
 		fs_session_forget_name(o->session, to.parent, text);
 	}
+	if (r == 0)
+		r = ns_getattr(o->ns, w.ino, &attr, &e);
 	free(w.path);
-	return r == 0 ? tell_restored(o, w.ino) : service_failed(r, &e, hint_of(r));
+	return r == 0 ? service_tell_file(o, &attr) : service_failed(r, &e, hint_of(r));
 }
 
 /* --- empty ------------------------------------------------------------------------------------- */

@@ -85,6 +85,8 @@ it_survives_a_stop_and_a_kill() {
 	said=$("$vpool" check --data "$pool")
 	says "0 errors, 0 warnings"
 	"$root/tests/walker/walk.py" "$pool" >/dev/null
+	said=$("$root/tests/walker/plant.py" "$pool" trash) && return 1
+	says "no name reaches it"
 	same "$(trash restore "$pool" /k.raw)" /k.raw
 	mount_it
 	same "$(head -c 5 k.raw)" later
@@ -226,7 +228,7 @@ a_restore_from_the_backend_brings_the_trash_along() {
 }
 
 "$vpool" create "$pool" >/dev/null
-mount_it
+(mount_it)
 test_it a_removed_disk_comes_back_with_its_snapshots
 test_it it_survives_a_stop_and_a_kill
 test_it a_taken_name_is_not_taken_away_unless_forced

@@ -155,6 +155,7 @@ snapshots_and_clones_are_walked() {
 	says "snapshots 2"
 	finds "is not a frozen one of it" plant snapshot
 	finds "4097 bytes, its layer has" plant size
+	finds "it has a template, and its row does not say so" plant template
 }
 
 # Copies of what many snapshots share; made by the time that the pool is mounted anew and closed.

@@ -245,7 +245,7 @@ def chunk_map(data, pool, index):
 
 # --- 7: rows -----------------------------------------------------------------------------------
 
-ObjectRow = namedtuple("ObjectRow", "cls live_layer created_ns origins")
+ObjectRow = namedtuple("ObjectRow", "cls template live_layer created_ns origins")
 LayerRow = namedtuple("LayerRow", "state object parent limit origin_base mark_stream mark")
 ScoRow = namedtuple(
     "ScoRow",
@@ -286,11 +286,11 @@ def row(kind, data):
         return ResolvedRow(sequence, fields[12:])
     if kind == "O":
         cls, flags, live, created, count = struct.unpack_from("<IIQqI", fields)
-        need(cls in (1, 2) and flags == 0 and 1 <= count <= 4095, what + ": fields")
+        need(cls in (1, 2) and flags < 2 and 1 <= count <= 4095, what + ": fields")
         need(len(fields) == 28 + 12 * count, what + ": length")
         origins = [struct.unpack_from("<IQ", fields, 28 + 12 * i) for i in range(count)]
         need(all(stream for stream, _ in origins), what + ": a stream 0")
-        return ObjectRow(cls, live, created, origins)
+        return ObjectRow(cls, flags == 1, live, created, origins)
     if kind == "N":
         layer, created, size, root, flags, name, comment = struct.unpack_from("<QqQQIBI", fields)
         need(len(fields) == 41 + name + comment and name > 0, what + ": length")
@@ -406,8 +406,8 @@ Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
 Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
 Pack = namedtuple("Pack", "pool epoch number members")
 # Incompat features: of a pool's row; of that and of a root (COPIES: logs may have entries with the flag
-# COPY; TRASH: there may be rows Ft).
-SNAPSHOTS, PACKS, COPIES, TRASH, RESOLVED = 1, 2, 4, 8, 16
+# COPY; TRASH: there may be rows Ft; TEMPLATES: objects may have the flag).
+SNAPSHOTS, PACKS, COPIES, TRASH, RESOLVED, TEMPLATES = 1, 2, 4, 8, 16, 32
 
 
 def _ends_with_crc(data, magic, what):
@@ -500,7 +500,7 @@ def root(data):
     (packs,) = struct.unpack_from("<I", data, 12)
     compat, ro_compat, incompat = struct.unpack_from("<QQQ", data, 16)
     need(
-        compat == ro_compat == 0 and incompat & ~(COPIES | TRASH) == (PACKS if packs else 0),
+        compat == ro_compat == 0 and incompat & ~(COPIES | TRASH | TEMPLATES) == (PACKS if packs else 0),
         "root: features",
     )
     pool, epoch, number, created, streams, condemned = struct.unpack_from("<16sQQqII", data, 40)

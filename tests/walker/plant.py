@@ -3,7 +3,8 @@
 plant - the walker on a pool whose rows are changed on their way to it, checksums right, so that only what
 rows say about each other is wrong: what no damaged file would show.
 
-usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned|snapshot|size|resolved
+usage: plant.py POOL live|place|checksum|name|inode|object|layer|uploaded|condemned|snapshot|size|resolved|
+                     template|trash
 """
 
 import os
@@ -54,13 +55,15 @@ def changed(what, key, value):
         return sealed(b"s", value[:2] + b"\0" + value[3:])
     if what == "snapshot" and kind == "N":
         return sealed(b"N", value[:1] + struct.pack("<Q", 12345) + value[9:])
+    if what == "template" and kind == "O":
+        return sealed(b"O", value[:5] + b"\1" + value[6:])
     if what == "size" and kind == "N":
         return sealed(b"N", value[:17] + struct.pack("<Q", 4097) + value[25:])
     if what == "resolved" and kind == "r":
         return sealed(b"r", value[:9] + struct.pack("<I", 8) + EMPTY_PAGE + value[-4:])
     if what in ("place", "checksum") and kind == "m":
         return changed_page(value, what)
-    gone = {"name": b"Fn", "inode": b"Fi", "object": b"O", "layer": b"L", "condemned": b"X"}
+    gone = {"trash": b"Ft", "name": b"Fn", "inode": b"Fi", "object": b"O", "layer": b"L", "condemned": b"X"}
     return b"" if what in gone and key.startswith(gone[what]) else None
 
 

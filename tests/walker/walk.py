@@ -311,6 +311,10 @@ class Walk:
             # What is frozen may be another's: then it is a clone.
             if any(self.rows.rows[layer].state != f.LAYER_FROZEN for layer in chain[1:]):
                 self.say(f"object {obj:x}: a layer below its live one is not frozen")
+            if row.template and (self.rows.places.get(chain[0]) or self.rows.zeros.get(chain[0])):
+                self.say(f"object {obj:x}: a template, and its live layer holds something")
+            if row.template and not self.pool_row.features[16] & f.TEMPLATES:
+                self.say("pool: it has a template, and its row does not say so")
             # A layer that a change of class has just made has none of its own yet.
             state = next((self.state_rows[l] for l in chain if l in self.state_rows), None)
             self.look_at_state(f"object {obj:x}", chain[0], state)
