@@ -180,6 +180,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "snapshots", t->snapshots },
 		{ "rollbacks", t->rollbacks },
 		{ "clones", t->clones },
+		{ "templates", t->templates },
 		{ "scrubs", t->scrubs },
 		{ "done before the next", t->scrubs_done },
 		{ "deletions", t->deletes },

@@ -168,6 +168,23 @@ static void do_clone(struct world *w, struct world_object *o, const struct world
 	TOTAL(w, clones, 1);
 }
 
+/* It refuses what would change it, is cloned without a freeze, and is a disk again. */
+static void do_template(struct world *w, struct world_object *o)
+{
+	struct err e = { 0 };
+	int r;
+
+	sim_note(w->sim, "template %u", o->model.number);
+	world_outcome(w, NULL, "template", object_set_template(o->open, true, &e), &e);
+	all_is_synced(o);
+	r = object_write(o->open, 0, "x", 1, &e);
+	if (r != -EPERM)
+		world_fail(w, "a template was written", r, NULL);
+	do_clone(w, o, NULL);
+	world_outcome(w, NULL, "no template", object_set_template(o->open, false, &e), &e);
+	TOTAL(w, templates, 1);
+}
+
 void snaps_step(struct world *w, struct world_object *o)
 {
 	uint64_t dice = sim_rand(w->sim, 100);
@@ -175,8 +192,10 @@ void snaps_step(struct world *w, struct world_object *o)
 
 	if (dice < 45 || o->snap_count == 0)
 		do_make(w, o);
-	else if (dice < 52)
+	else if (dice < 48)
 		do_clone(w, o, NULL);
+	else if (dice < 52)
+		do_template(w, o);
 	else if (dice < 70)
 		do_delete(w, o, i);
 	else if (dice < 80)
@@ -216,12 +235,27 @@ static void check_listed(struct world *w, struct world_object *o, const struct s
 		      snapshot_delete(w->pool, o->id, info->name, &e), &e);
 }
 
+/* The crash came before it was none again. */
+static void undo_template(struct world *w, const struct world_object *o)
+{
+	struct object_stat stat;
+	struct object *open;
+	struct err e = { 0 };
+
+	world_outcome(w, NULL, "open", object_open(w->pool, o->id, &open, &e), &e);
+	object_stat(open, &stat);
+	if (stat.template)
+		world_outcome(w, NULL, "no template", object_set_template(open, false, &e), &e);
+	object_close(open);
+}
+
 void snaps_check(struct world *w, struct world_object *o)
 {
 	struct snapshot_info *list;
 	struct err e = { 0 };
 	size_t count;
 
+	undo_template(w, o);
 	world_outcome(w, NULL, "listing snapshots",
 		      snapshot_list(w->pool, o->id, &list, &count, &e), &e);
 	for (unsigned int i = 0; i < o->snap_count; i++)

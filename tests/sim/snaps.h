@@ -4,7 +4,7 @@
 
 #include "tests/sim/world_impl.h"
 
-/* One of: make, delete, roll back to, clone, read. */
+/* One of: make, delete, roll back to, clone, make a template and none again, read. */
 void snaps_step(struct world *w, struct world_object *o);
 /* Behind a crash: those that were acknowledged are there, and show what they did; others may be. */
 void snaps_check(struct world *w, struct world_object *o);

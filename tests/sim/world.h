@@ -22,7 +22,7 @@ struct world_totals {
 	uint64_t kept, dropped, torn, reordered, late;
 	uint64_t eio, enospc, backend_faults;
 	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;
-	uint64_t snapshots, rollbacks, clones, scrubs, scrubs_done;
+	uint64_t snapshots, rollbacks, clones, templates, scrubs, scrubs_done;
 	uint64_t checkpoints, roots, scos_deleted, scos_uploaded, scos_resealed;
 	uint64_t scos_evicted, fetches;
 	uint64_t clean_clusters, clean_frozen_clusters, resolved_pages, merges_raced;
