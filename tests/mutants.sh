@@ -62,6 +62,8 @@ detectors() {
 38 sim
 39 unit volume_test_upload_verify what_a_damaged_stream_has_on_the_backend_is_no_orphan
 40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
+41 unit volume_test_snapshot all_clones_of_a_template_stand_on_its_one_layer
+42 unit volume_test_snapshot a_template_does_not_change
 47 sim
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
 50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was

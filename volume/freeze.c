@@ -201,7 +201,8 @@ static int put_rows(struct pool *p, struct meta_batch *names, const struct freez
 	};
 	int r;
 
-	r = life_put_live_layer(p, names, f->object->id, f->new->id, f->object->template, e);
+	r = life_put_live_layer(p, names, f->object->id, f->new->id,
+				f->object->template && !MUTANT(MUTANT_TEMPLATE_UNSAID), e);
 	if (r == 0)
 		r = life_put_layer(p, names, f->old->id, &old);
 	if (r == 0)

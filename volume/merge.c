@@ -307,7 +307,7 @@ static int find_stream(struct merge *m, struct err *e)
 	if (r < 0)
 		return r == -ENOENT ? -EAGAIN : r; /* deleted meanwhile */
 	m->into_stream = row.origins[0].stream;
-	m->stays = row.flags & OBJECT_TEMPLATE;
+	m->stays = row.flags & OBJECT_TEMPLATE && !MUTANT(MUTANT_TEMPLATE_MERGED);
 	object_row_done(&row);
 	return 0;
 }

@@ -52,9 +52,11 @@ enum mutant {
 	MUTANT_MERGE_UNMARKED = 38,	 /* roots do not know that rows moved between layers */
 	MUTANT_SWEEP_DAMAGED = 39,	 /* what no root names of a damaged stream is an orphan */
 	MUTANT_FROZEN_CACHED = 40,	 /* RAM goes on naming what a frozen layer was moved from */
-	MUTANT_FILE_BELIEVED = 47,  /* what no sync covered is read from its file, not the ring */
-	MUTANT_INDEX_BELIEVED = 48, /* an index whose sync may have failed is not written again */
-	MUTANT_RESOLVED_MOVED = 50, /* a resolved page is used though its clusters were moved */
+	MUTANT_TEMPLATE_MERGED = 41, /* what a template stands on is merged into its live layer */
+	MUTANT_TEMPLATE_UNSAID = 42, /* its row does not say that it is one */
+	MUTANT_FILE_BELIEVED = 47,   /* what no sync covered is read from its file, not the ring */
+	MUTANT_INDEX_BELIEVED = 48,  /* an index whose sync may have failed is not written again */
+	MUTANT_RESOLVED_MOVED = 50,  /* a resolved page is used though its clusters were moved */
 	MUTANT_COUNT
 };
 
