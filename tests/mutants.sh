@@ -21,7 +21,7 @@ powercut_cuts=20
 powercut_limit_s=90
 powercut_programs=(vpool tool_cutfs tool_fsload tool_fsmount tool_fsprobe tool_ringlook)
 
-# Number, then `sim`, or `unit`, program, test.
+# Number, then `sim` (and the first seed, if it is not 1), or `unit`, program, test, and its case, if the others take long.
 detectors() {
 	cat <<'END'
 1  sim
@@ -64,9 +64,9 @@ detectors() {
 40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
 41 unit volume_test_snapshot all_clones_of_a_template_stand_on_its_one_layer
 42 unit volume_test_snapshot a_template_does_not_change
-47 sim
+47 sim 1101
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
-50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was
+50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was moves
 END
 }
 
@@ -127,17 +127,18 @@ finish() {
 }
 
 # ---- the planted bugs --------------------------------------------------------------------------
-declare -A name_of kind_of program_of test_of
+declare -A name_of kind_of program_of test_of case_of
 numbers=()
 while read -r name number; do
 	numbers+=("$number")
 	name_of[$number]=$name
 done < <(sed -nE 's/^\s*MUTANT_([A-Z_]+) = ([0-9]+),.*/\L\1\E \2/p' "$header")
-while read -r number kind program test; do
+while read -r number kind program test case; do
 	[[ -n ${name_of[$number]:-} ]] || die_usage "the table has $number, volume/mutant.h has not"
 	kind_of[$number]=$kind
 	program_of[$number]=$program
 	test_of[$number]=$test
+	case_of[$number]=$case
 done < <(detectors)
 ((${#only[@]} > 0)) || only=("${numbers[@]}")
 targets=()
@@ -159,7 +160,7 @@ done
 # what_finds NUMBER: for people.
 what_finds() {
 	case ${kind_of[$1]} in
-	sim) echo "the first $sim_seeds seeds of vpool_sim" ;;
+	sim) echo "$sim_seeds seeds of vpool_sim from ${program_of[$1]:-1} on" ;;
 	unit) echo "${program_of[$1]}: ${test_of[$1]}" ;;
 	none) echo "any test: the table has none" ;;
 	esac
@@ -217,12 +218,12 @@ run() {
 	return $r
 }
 
-# run_unit MUTANT PROGRAM: every test's result in $out/PROGRAM.MUTANT.tap. Returns as the program does.
+# run_unit MUTANT PROGRAM [CASE]: every test's result in $out/PROGRAM.MUTANT.tap. Returns as the program does.
 run_unit() {
 	local tap=$out/$2.$1.tap
 	rm -f "$tap"
 	CK_TAP_LOG_FILE_NAME=$tap CK_DEFAULT_TIMEOUT=30 \
-		run "$unit_limit_s" "$1" "$out/$2.$1.log" "$out/build/tests/$2"
+		run "$unit_limit_s" "$1" "$out/$2.$1.log" env ${3:+"CK_RUN_CASE=$3"} "$out/build/tests/$2"
 }
 
 # tap_has RESULT MUTANT NUMBER: whether the test of this bug came to "ok" or "not ok" (in a loop: once).
@@ -239,13 +240,13 @@ declare -A ran_clean
 find_by_unit() {
 	local program=${program_of[$1]} r
 	if [[ -z ${ran_clean[$program]:-} ]]; then
-		run_unit 0 "$program"
+		run_unit 0 "$program" "${case_of[$1]}"
 		ran_clean[$program]=1
 	fi
 	if tap_has "not ok" 0 "$1" || ! tap_has ok 0 "$1"; then
 		return 2
 	fi
-	run_unit "$1" "$program"
+	run_unit "$1" "$program" "${case_of[$1]}"
 	r=$?
 	found="$program: ${test_of[$1]}"
 	tap_has "not ok" "$1" "$1" && return 0
@@ -254,9 +255,9 @@ find_by_unit() {
 }
 
 find_by_sim() {
-	local log=$out/sim.$1.log seed
+	local log=$out/sim.$1.log first=${program_of[$1]:-1} seed
 	((sim_clean)) || return 2
-	sim "$1" "$log" --fail-fast --seeds "$sim_seeds" && return 1
+	sim "$1" "$log" --fail-fast --first "$first" --seeds "$sim_seeds" && return 1
 	seed=$(sed -n 's/^FAILED: seed \([0-9]*\) .*/\1/p' "$log" | sort -n | head -n 1)
 	[[ -n $seed ]] || return 1 # stopped for its time: that tells nothing
 	sim 0 "$log.clean" --first "$seed" --seeds 1 || return 2

@@ -13,7 +13,7 @@
 #define CLUSTERS    (4 * MIB / CLUSTER_BYTES)
 #define PAGES	    (CLUSTERS / PAGE_CLUSTERS)
 #define SNAPS_MAX   48u
-#define SNAPS	    24u
+#define SNAPS	    18u
 #define MOVED_SNAPS 10u
 #define FEW	    40u /* clusters written between two snapshots */
 #define FEW_LAYERS  8u
@@ -532,20 +532,22 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("resolved");
-	TCase *t = tcase_create("resolved");
+	TCase *t = tcase_create("resolved"), *moves = tcase_create("moves");
 	SRunner *runner;
 	int failed;
 
 	pool_fixture_add(t, begin);
+	pool_fixture_add(moves, begin);
 	tcase_add_test(t, a_long_chain_takes_few_rows_once_it_was_read);
 	tcase_add_test(t, a_growing_chain_keeps_one_copy_of_a_page);
 	tcase_add_test(t, a_disk_that_is_only_written_has_copies_too);
-	tcase_add_test(t, what_was_moved_since_is_not_found_where_it_was);
+	tcase_add_test(moves, what_was_moved_since_is_not_found_where_it_was);
 	tcase_add_test(t, copies_go_with_their_layers_and_the_others_stay_right);
 	tcase_add_test(t, clones_and_rollbacks_see_what_they_saw);
 	tcase_add_test(t, a_damaged_copy_is_passed_over_and_made_anew);
 	tcase_add_test(t, check_finds_a_copy_that_says_something_else_and_takes_it_out);
 	suite_add_tcase(s, t);
+	suite_add_tcase(s, moves);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
