@@ -396,14 +396,43 @@ START_TEST(a_template_does_not_change)
 }
 END_TEST
 
+/* The merger has passed by all layers of before: it goes by their numbers, round and round. */
+static void let_merge(size_t layers_besides)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	size_t layers = layers_besides + 1;
+
+	write_pattern(o, 1);
+	take(o, "merged");
+	write_pattern(o, 2);
+	ck_assert_int_eq(snapshot_delete(pf.pool, id, "merged", NULL), 0);
+	wait_until(layers_are_left, &layers, 30, "another disk's layers are merged");
+	object_close(o);
+	ck_assert_int_eq(object_delete(pf.pool, id, NULL), 0);
+	layers = layers_besides;
+	wait_until(layers_are_left, &layers, 30, "another disk's layer is gone");
+}
+
+static uint64_t layer_below(struct object *o)
+{
+	uint64_t id;
+
+	map_chain_hold(pf.pool->map);
+	id = o->layer->parent ? o->layer->parent->id : 0;
+	map_chain_release(pf.pool->map);
+	return id;
+}
+
 START_TEST(all_clones_of_a_template_stand_on_its_one_layer)
 {
 	struct object *o = make_object(OBJECT_DISK), *c;
-	uint64_t id = id_of(o), clones[5];
+	uint64_t id = id_of(o), clones[5], base;
 	size_t layers = 2;
 
 	write_pattern(o, 1);
 	set_template(o, true);
+	base = layer_below(o);
 	for (unsigned int i = 0; i < 5; i++) {
 		/* Also after a start. */
 		if (i == 2) {
@@ -426,6 +455,8 @@ START_TEST(all_clones_of_a_template_stand_on_its_one_layer)
 	/* Its own stays, for the next clones. */
 	layers = 2;
 	wait_until(layers_are_left, &layers, 30, "the clones' layers are gone");
+	let_merge(layers);
+	ck_assert_uint_eq(layer_below(o), base);
 	ck_assert_int_eq(object_delete(pf.pool, clone_of(o, NULL), NULL), 0);
 	wait_until(layers_are_left, &layers, 30, "one more clone's layer is gone");
 	expect_pattern(o, 1);
