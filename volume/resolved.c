@@ -47,18 +47,9 @@ int resolved_open(struct pool *p, const struct pool_row *pool_row, struct err *e
 /* Before the first one: a program of before would move clusters and not say so. */
 static int announce(struct pool *p, struct err *e)
 {
-	struct pool_row row;
-	int r;
+	int r = p->resolved_announced ? 0 : pool_add_feature(p, FEATURE_RESOLVED, e);
 
-	if (p->resolved_announced)
-		return 0;
-	r = pool_get_row(p, &row, e);
-	if (r == 0 && !(row.features.incompat & FEATURE_RESOLVED)) {
-		row.features.incompat |= FEATURE_RESOLVED;
-		r = pool_put_row(p, &row, e);
-	}
-	if (r == 0)
-		p->resolved_announced = true;
+	p->resolved_announced |= r == 0;
 	return r;
 }
 

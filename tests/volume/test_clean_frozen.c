@@ -1,5 +1,5 @@
 /* What only snapshots have of a SCO is moved, too: space follows what lives, and every byte stays. */
-#include "support_pool.h"
+#include "support_snapshot.h"
 
 #include "volume/checkpoint_impl.h"
 #include "volume/snapshot.h"
@@ -119,24 +119,6 @@ static void take(struct object *o, unsigned int number)
 	*s = live;
 	(void)snprintf(s->name, sizeof(s->name), "s%u", number);
 	ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
-}
-
-struct space {
-	uint64_t used_slots, live_slots;
-};
-
-static int count_sco(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		     size_t value_bytes)
-{
-	struct space *s = arg;
-	struct sco_row row;
-
-	(void)key;
-	(void)key_bytes;
-	ck_assert_int_eq(sco_row_decode(value, value_bytes, &row, NULL), 0);
-	s->used_slots += row.slot_count;
-	s->live_slots += row.live_slots;
-	return 0;
 }
 
 static struct space space_now(void)

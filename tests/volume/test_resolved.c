@@ -1,5 +1,5 @@
 /* Copies of what frozen layers show: they save look-ups, follow what moves, and leave nothing. */
-#include "support_pool.h"
+#include "support_snapshot.h"
 
 #include "volume/pool_impl.h"
 #include "volume/resolved.h"
@@ -275,24 +275,6 @@ END_TEST
 
 /* --- places move -------------------------------------------------------------------------------- */
 
-struct space {
-	uint64_t used_slots, live_slots;
-};
-
-static int count_sco(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		     size_t value_bytes)
-{
-	struct space *s = arg;
-	struct sco_row row;
-
-	(void)key;
-	(void)key_bytes;
-	ck_assert_int_eq(sco_row_decode(value, value_bytes, &row, NULL), 0);
-	s->used_slots += row.slot_count;
-	s->live_slots += row.live_slots;
-	return 0;
-}
-
 static bool space_is_bounded(UNUSED void *arg)
 {
 	struct row_key from = row_key_2u64(ROW_SCO, 0, 0);
@@ -377,20 +359,6 @@ START_TEST(copies_go_with_their_layers_and_the_others_stay_right)
 	ck_assert_int_eq(object_delete(pf.pool, disk, NULL), 0);
 }
 END_TEST
-
-static uint64_t clone_of(struct object *o, const char *name)
-{
-	struct clone_source *source;
-	struct names_batch *b = names_batch_new(pf.pool);
-	uint64_t id;
-
-	ck_assert_int_eq(clone_source_open(pf.pool, o, name, &source, NULL), 0);
-	ck_assert_int_eq(names_clone_object(b, source, OBJECT_DISK, &id, NULL), 0);
-	ck_assert_int_eq(names_commit(b, NULL), 0);
-	names_batch_free(b);
-	clone_source_close(source);
-	return id;
-}
 
 START_TEST(clones_and_rollbacks_see_what_they_saw)
 {

@@ -1,5 +1,5 @@
 /* Snapshots, clones and rollbacks: what they show and refuse, and that nothing of them is left. */
-#include "support_pool.h"
+#include "support_snapshot.h"
 
 #include "volume/life_rows.h"
 #include "volume/pool_impl.h"
@@ -53,20 +53,6 @@ static void expect_snapshot(uint64_t id, const char *name, uint64_t seed)
 	ck_assert_msg(snapshot_open(pf.pool, id, name, &o, &e) == 0, "%s", e.message);
 	expect_pattern(o, seed);
 	object_close(o);
-}
-
-static uint64_t clone_of(struct object *o, const char *name)
-{
-	struct clone_source *source;
-	struct names_batch *b = names_batch_new(pf.pool);
-	uint64_t id;
-
-	ck_assert_int_eq(clone_source_open(pf.pool, o, name, &source, NULL), 0);
-	ck_assert_int_eq(names_clone_object(b, source, OBJECT_DISK, &id, NULL), 0);
-	ck_assert_int_eq(names_commit(b, NULL), 0);
-	names_batch_free(b);
-	clone_source_close(source);
-	return id;
 }
 
 static int count_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
