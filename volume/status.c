@@ -2,19 +2,28 @@
 #include "volume/pool_impl.h"
 
 #include <stdio.h>
+#include <string.h>
+
+/* As much of a path as a reason has room for: its end, which tells directories apart. */
+#define PATH_SHOWN 76
 
 static void failed_dirs(struct pool *p, struct pool_status *s)
 {
 	uint32_t failed = flash_failed_dirs(p->flash);
 
 	for (unsigned int i = 0; i < p->flash->dir_count; i++) {
+		const char *path = p->flash->dirs[i].path;
+		size_t length = strlen(path);
+		bool cut = length > PATH_SHOWN;
+
 		if (!(failed & 1u << i))
 			continue;
 		s->state = POOL_DEGRADED;
 		(void)snprintf(s->reason, sizeof(s->reason),
-			       "cache directory '%.80s' failed: nothing new is put there until the "
-			       "next mount",
-			       p->flash->dirs[i].path);
+			       "cache directory '%s%.*s' failed: nothing new is put there until "
+			       "the next mount",
+			       cut ? "..." : "", PATH_SHOWN,
+			       path + (cut ? length - PATH_SHOWN : 0));
 	}
 }
 
