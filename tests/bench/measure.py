@@ -112,6 +112,12 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def children_of(pid):
+    """Processes that a process started, oldest first."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(x) for x in file.read().split()]
+
+
 def status_bytes(pid, key):
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
         for line in file:
@@ -281,13 +287,15 @@ class MemoryGroup:
 # --- fio ---
 
 
-def fio(path, **options):
-    """Run one job on a file; the job's part of fio's report."""
-    argv = ["fio", "--name=bench", "--filename=" + path.replace(":", "\\:")]
+def fio(*paths, **options):
+    """Run one job on each file, at the same time; their part of fio's report."""
+    argv = ["fio", "--output-format=json"]
     options = {"ioengine": "libaio", "direct": 1, "group_reporting": None, **options}
     for key, value in options.items():
         argv.append(f"--{key}" if value is None else f"--{key}={value}")
-    argv.append("--output-format=json")
+    for i, name in enumerate(paths):
+        argv += [f"--name=bench{i}", "--filename=" + name.replace(":", "\\:")]
+    path = paths[0]
     text = call(argv, f"fio on '{path}'")
     try:  # what fio notes stands before the report
         job = json.loads(text[text.index("{") :])["jobs"][0]

@@ -1,8 +1,8 @@
 /*
- * bench_nullfuse - the most that a FUSE mount can do: one file whose reads are answered from memory
+ * bench_nullfuse - the most that a FUSE mount can do: files whose reads are answered from memory
  * and whose writes are dropped once received. A peer of tests/bench/run.
  *
- * usage: bench_nullfuse [--size SIZE] [--threads N] MOUNTPOINT
+ * usage: bench_nullfuse [--size SIZE] [--disks N] [--threads N] MOUNTPOINT
  */
 #include "common/units.h"
 #include "onefile.h"
@@ -62,7 +62,8 @@ static void serve(struct onefile *f, int fd)
 
 static NORETURN void wrong_usage(void)
 {
-	(void)fputs("usage: bench_nullfuse [--size SIZE] [--threads N] MOUNTPOINT\n", stderr);
+	(void)fputs("usage: bench_nullfuse [--size SIZE] [--disks N] [--threads N] MOUNTPOINT\n",
+		    stderr);
 	exit(2);
 }
 
@@ -70,15 +71,18 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "size", 1, NULL, 's' },
+		{ "disks", 1, NULL, 'd' },
 		{ "threads", 1, NULL, 't' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct onefile f = { .program = "bench_nullfuse", .size_bytes = 4 * GIB, .serve = serve };
-	uint64_t threads = 4;
+	uint64_t disks = 1, threads = 4;
 	int id;
 
 	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (id == 's' && size_parse(optarg, &f.size_bytes) == 0)
+			continue;
+		if (id == 'd' && u64_parse(optarg, &disks) == 0 && disks > 0 && disks <= 1000)
 			continue;
 		if (id == 't' && u64_parse(optarg, &threads) == 0 && threads > 0 &&
 		    threads <= ONEFILE_THREADS_MAX)
@@ -89,6 +93,7 @@ int main(int argc, char **argv)
 		wrong_usage();
 	f.mountpoint = argv[optind];
 	f.threads = (unsigned int)threads;
+	f.disks = (unsigned int)disks;
 	answer = onefile_memory(&f, FS_IO_BYTES_MAX);
 	onefile_run(&f, &ops);
 	return 0;

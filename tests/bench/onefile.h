@@ -1,6 +1,6 @@
 /*
  * onefile - what the peers of the benchmarks share (nullfuse.c, passfuse.c): a mount with one file,
- * "disk.raw", of a fixed size. Every thread has a clone of the FUSE channel; reads and writes pass
+ * "disk.raw", of a fixed size, or with some more ("disk1.raw" and on) where nothing is behind them. Every thread has a clone of the FUSE channel; reads and writes pass
  * by the page cache and writes don't exclude each other, as on a mount of ours. libfuse answers
  * what is not data, with the functions below.
  */
@@ -20,7 +20,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ONEFILE_NAME	    "disk.raw"
 #define ONEFILE_INO	    2u
 #define ONEFILE_TIMEOUT_S   3600.0
 #define ONEFILE_THREADS_MAX 64u
@@ -31,6 +30,7 @@ struct onefile {
 	const char *mountpoint;
 	uint64_t size_bytes;
 	unsigned int threads;
+	unsigned int disks; /* inodes from ONEFILE_INO on */
 	/* Answers requests that come on fd, which is the thread's own, until -ENODEV. */
 	void (*serve)(struct onefile *f, int fd);
 	struct fuse_session *session;
@@ -55,14 +55,19 @@ static struct onefile *onefile_of(fuse_req_t req)
 
 /* --- what is not data -------------------------------------------------------------------------- */
 
+static bool onefile_is_disk(const struct onefile *f, fuse_ino_t ino)
+{
+	return ino >= ONEFILE_INO && ino - ONEFILE_INO < f->disks;
+}
+
 static bool onefile_attr(const struct onefile *f, fuse_ino_t ino, struct stat *ret_attr)
 {
-	if (ino != FUSE_ROOT_ID && ino != ONEFILE_INO)
+	if (ino != FUSE_ROOT_ID && !onefile_is_disk(f, ino))
 		return false;
 	*ret_attr = (struct stat){
 		.st_ino = ino, .st_mode = S_IFDIR | 0755, .st_nlink = 2, .st_blksize = 4096
 	};
-	if (ino == ONEFILE_INO) {
+	if (ino != FUSE_ROOT_ID) {
 		ret_attr->st_mode = S_IFREG | 0600;
 		ret_attr->st_nlink = 1;
 		ret_attr->st_size = (off_t)f->size_bytes;
@@ -85,16 +90,21 @@ static void onefile_init(void *userdata, struct fuse_conn_info *conn)
 
 static void onefile_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fuse_entry_param e = { .ino = ONEFILE_INO,
-				      .attr_timeout = ONEFILE_TIMEOUT_S,
+	struct fuse_entry_param e = { .attr_timeout = ONEFILE_TIMEOUT_S,
 				      .entry_timeout = ONEFILE_TIMEOUT_S };
+	const struct onefile *f = onefile_of(req);
+	char known[32] = "disk.raw";
 
-	if (parent != FUSE_ROOT_ID || strcmp(name, ONEFILE_NAME) != 0) {
-		(void)fuse_reply_err(req, ENOENT);
-		return;
+	for (unsigned int i = 0; i < f->disks && parent == FUSE_ROOT_ID; i++) {
+		if (i > 0)
+			(void)snprintf(known, sizeof(known), "disk%u.raw", i);
+		if (strcmp(name, known) == 0)
+			e.ino = ONEFILE_INO + i;
 	}
-	(void)onefile_attr(onefile_of(req), ONEFILE_INO, &e.attr);
-	(void)fuse_reply_entry(req, &e);
+	if (!onefile_attr(f, e.ino, &e.attr))
+		(void)fuse_reply_err(req, ENOENT);
+	else
+		(void)fuse_reply_entry(req, &e);
 }
 
 static void onefile_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -121,7 +131,7 @@ static void onefile_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, i
 /* proto_io adds that writes need not exclude each other. */
 static void onefile_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (ino != ONEFILE_INO) {
+	if (!onefile_is_disk(onefile_of(req), ino)) {
 		(void)fuse_reply_err(req, EISDIR);
 		return;
 	}

@@ -239,7 +239,7 @@ int main(int argc, char **argv)
 		{ "depth", 1, NULL, 'd' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct onefile f = { .program = "bench_passfuse", .serve = serve };
+	struct onefile f = { .program = "bench_passfuse", .disks = 1, .serve = serve };
 	uint64_t threads = 4, wanted_depth = depth;
 	struct stat st;
 	int id;

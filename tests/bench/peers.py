@@ -12,8 +12,12 @@ import subprocess
 import measure as m
 
 WRITE, READ = "write", "read"
-DISK = "disk.raw"
+DISKS_MAX = 16
 RING = re.compile(rb"/[^\x00-\x1f]*/vpool-[0-9a-f]{32}-[0-9a-f]+-[0-9a-f]+-[0-9a-f]{16}")
+
+
+def disk_name(number):
+    return f"disk{number or ''}.raw"
 
 
 class Peer:
@@ -38,15 +42,20 @@ class Peer:
         """The command of the server, which stays in the foreground."""
         raise NotImplementedError
 
-    def path(self, kind):
-        """What fio opens while kind is served."""
-        return f"{self.mountpoint}/{DISK}"
+    many = True  # it can serve several disks
+
+    def path(self, kind, number=0):
+        """What fio opens while kind is served; of several disks the one with this number."""
+        return f"{self.mountpoint}/{disk_name(number)}"
 
     def prepare(self):
         """Make both disks, once."""
 
-    def before(self, kind):
-        """Bring the disk to the state that every job starts from."""
+    def before(self, kind, count=1):
+        """Bring the disk, or so many of them, to the state that every job starts from."""
+
+    def scrub(self):
+        """Give it the time, and the word, to put its disk in order."""
 
     def covered(self):
         return self.mountpoint
@@ -103,13 +112,18 @@ class Plain(Peer):
 
     id, name = "b", "plain file"
 
-    def path(self, kind):
-        return f"{self.work}/plain.{kind}"
+    def path(self, kind, number=0):
+        return f"{self.work}/plain.{kind}{number or ''}"
 
     def prepare(self):
         for kind, size in self.sizes.items():
             if not os.path.exists(self.path(kind)):
                 m.prewrite(self.path(kind), size)
+
+    def before(self, kind, count=1):
+        for number in range(1, count):
+            if not os.path.exists(self.path(kind, number)):
+                m.prewrite(self.path(kind, number), self.sizes[kind] // count)
 
     def serve(self, kind, memory_bytes=0):
         self.kind = kind
@@ -121,14 +135,14 @@ class Null(Peer):
     id, name = "a", "null FUSE"
 
     def argv(self, kind):
-        size = str(self.sizes[kind])
-        return [self.program("bench_nullfuse"), "--size", size, self.mountpoint]
+        sizes = ["--size", str(self.sizes[kind]), "--disks", str(DISKS_MAX)]
+        return [self.program("bench_nullfuse"), *sizes, self.mountpoint]
 
 
 class Pass(Peer):
     """(p) FUSE and the plain file behind it."""
 
-    id, name = "p", "pass-through"
+    id, name, many = "p", "pass-through", False
 
     def __init__(self, work, bin_dir, sizes):
         super().__init__(work, bin_dir, sizes)
@@ -144,9 +158,9 @@ class Pass(Peer):
 class Qcow2(Peer):
     """(c) what one would use otherwise: qcow2 behind the storage daemon of QEMU."""
 
-    id, name = "c", "qcow2"
+    id, name, many = "c", "qcow2", False
 
-    def path(self, kind):
+    def path(self, kind, number=0):
         return f"{self.work}/qcow2.{kind}.raw"
 
     def image(self, kind):
@@ -199,6 +213,14 @@ class Vpool(Peer):
             [vpool, "umount", "--no-upload", self.mountpoint], check=False, capture_output=True
         )
 
+    @property
+    def pid(self):
+        """Of the worker: the process that was started holds the mount, and does nothing else."""
+        workers = m.children_of(self.server.pid) if self.server else []
+        if self.server and len(workers) != 1:
+            raise m.Failed(f"{self.name} has {len(workers)} workers")
+        return workers[0] if workers else None
+
     def stop(self):
         if super().stop():
             return True
@@ -209,13 +231,17 @@ class Vpool(Peer):
             os.unlink(ring.group())
         return False
 
-    def make(self, kind):
-        """A pool with a disk of random data, all of it on the backend."""
+    def scrub(self):
+        m.call([self.program("vpool"), "scrub", "--wait", self.mountpoint])
+
+    def make(self, kind, count=1):
+        """A pool with a disk of random data, or so many, all of it on the backend."""
         shutil.rmtree(self.pool(kind), ignore_errors=True)
         m.call([self.program("vpool"), "create", self.pool(kind)])
         try:
             self.serve(kind)
-            m.prewrite(self.path(kind), self.sizes[kind])
+            for number in range(count):
+                m.prewrite(self.path(kind, number), self.sizes[kind] // count)
             m.call([self.program("vpool"), "sync", self.mountpoint])
         finally:
             self.stop()
@@ -224,10 +250,10 @@ class Vpool(Peer):
         if READ in self.sizes:
             self.make(READ)
 
-    def before(self, kind):
+    def before(self, kind, count=1):
         """Each job that writes starts in a pool of its own: what others left would decide."""
         if kind == WRITE:
-            self.make(WRITE)
+            self.make(WRITE, count)
 
 
 PEERS = {peer.id: peer for peer in (Vpool, Null, Pass, Plain, Qcow2)}

@@ -100,6 +100,8 @@ elif ! command -v fio >/dev/null || ! command -v qemu-storage-daemon >/dev/null;
 else
 	check "the pass-through passes" '^same$' pass_through
 	check "a mount among its peers" '"verified": true' figures --only randwrite4k,randread4k
+	check "several disks, and copies" '"verified": true' figures --only randwrite4k8,copy_in \
+		--peers V,b
 	check "with syncs, and 1 MiB" '"verified": true' figures --quick --only sync4k,read1m
 	check "memory of a daemon with a map" '"reached": true' figures --map-size 1G rss
 	check "the time of a mount" '"files": 200' figures --files 200 mount
