@@ -675,61 +675,6 @@ START_TEST(a_source_file_that_is_too_short_is_told)
 }
 END_TEST
 
-/* ---- text ---------------------------------------------------------------------------------- */
-
-START_TEST(escapes_leave_only_what_is_safe)
-{
-	struct buf out;
-
-	buf_init(&out, 1000);
-	ck_assert_int_eq(http_escape(&out, "a/B-._~ +%\"\x7f\xff", true), 0);
-	ck_assert_int_eq(http_escape(&out, "/", false), 0);
-	ck_assert_int_eq(buf_append(&out, "", 1), 0);
-	ck_assert_str_eq((char *)out.data, "a/B-._~%20%2B%25%22%7F%FF%2F");
-	buf_done(&out);
-	buf_init(&out, 2);
-	ck_assert_int_eq(http_escape(&out, "   ", true), -ENOMEM);
-	buf_done(&out);
-}
-END_TEST
-
-START_TEST(escapes_are_undone)
-{
-	static const char *const bad[] = { "%", "%4", "%4g", "%g4", "a%00b", "%%" };
-	char good[] = "a+b%2Bc%2f%7E%41", blanks[] = "a+b%2B";
-
-	ck_assert_int_eq(http_unescape(good, false), 0);
-	ck_assert_str_eq(good, "a+b+c/~A");
-	ck_assert_int_eq(http_unescape(blanks, true), 0);
-	ck_assert_str_eq(blanks, "a b+");
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		char text[8];
-
-		(void)snprintf(text, sizeof(text), "%s", bad[i]);
-		ck_assert_int_eq(http_unescape(text, false), -EINVAL);
-	}
-}
-END_TEST
-
-START_TEST(dates_are_read_in_all_three_forms)
-{
-	static const char *const good[] = { "Sun, 06 Nov 1994 08:49:37 GMT",
-					    "Sunday, 06-Nov-94 08:49:37 GMT",
-					    "Sun Nov  6 08:49:37 1994" };
-	char padded[80];
-	const char *const bad[] = { "", "yesterday", "Sun, 99 Nov 1994 08:49:37 GMT", padded };
-	int64_t seconds;
-
-	(void)snprintf(padded, sizeof(padded), "%-70s", good[0]);
-	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
-		ck_assert_int_eq(http_date_parse(good[i], &seconds), 0);
-		ck_assert_int_eq(seconds, 784111777);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		ck_assert_int_eq(http_date_parse(bad[i], &seconds), -EINVAL);
-}
-END_TEST
-
 START_TEST(a_busy_server_says_for_how_long)
 {
 	static const struct {
@@ -797,10 +742,7 @@ int main(void)
 	tcase_add_test(tc, sources_are_sent_whole_and_in_parts);
 	tcase_add_test(tc, a_source_with_a_wrong_checksum_never_arrives_whole);
 	tcase_add_test(tc, a_source_file_that_is_too_short_is_told);
-	tcase_add_test(tc, escapes_leave_only_what_is_safe);
-	tcase_add_test(tc, escapes_are_undone);
 	tcase_add_test(tc, a_busy_server_says_for_how_long);
-	tcase_add_test(tc, dates_are_read_in_all_three_forms);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
