@@ -104,6 +104,7 @@ else
 		--peers V,b
 	check "with syncs, and 1 MiB" '"verified": true' figures --quick --only sync4k,read1m
 	check "memory of a daemon with a map" '"reached": true' figures --map-size 1G rss
+	check "random overwriting second by second" '"slow_seconds": ' figures --seconds 4 steady
 	check "the time of a mount" '"files": 200' figures --files 200 mount
 fi
 
