@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The mount outlives its daemon: workers are killed under load, and who uses the mount notices a pause,
-# no more.
+# The mount outlives its daemon: what is asked of a worker that dies is done once, and answered. (Kills under load
+# of data: torture.sh.)
 # shellcheck disable=SC2012,SC2016,SC2119,SC2317 # tests are called by name; ls is what is tested
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -26,78 +26,6 @@ unmounted() {
 	exits 0 "$vpool" umount "$mnt"
 	not_mounted "$mnt"
 	same "$(own_daemons)" ""
-}
-
-# kill_timed: and wait until the next one serves. How long that took, in ms, goes to $work/pauses.
-kill_timed() {
-	local dead start_ms
-	dead=$(worker_of)
-	start_ms=$(now_ms)
-	kill -KILL "$dead"
-	# A request that came after the death.
-	stat -f "$mnt" >/dev/null
-	echo $(($(now_ms) - start_ms)) >>"$work/pauses"
-	wait_for 60 worker_is_not "$dead"
-}
-
-# Who dies right at its start is not followed at once.
-some_time() { sleep "0.$((3 + RANDOM % 6))$((RANDOM % 10))"; }
-
-fio_load() {
-	local name=$1
-	shift
-	fio --name="$name" --filename="$mnt/$name" --time_based --runtime=100000 --group_reporting \
-		--verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 "$@" \
-		>"$work/fio-$name" 2>&1 &
-	loads+=($!)
-}
-
-fio_ends_well() {
-	local pid=$1 name=$2 r=0
-	kill -INT "$pid"
-	wait "$pid" || r=$?
-	# 128: it was told to end.
-	if ((r != 0 && r != 128)) || grep -qE 'verify:|error=|Input/output|err=[^ 0]' "$work/fio-$name"; then
-		echo "fio of $name: exit code $r"
-		grep -E 'verify|error|err=' "$work/fio-$name" | head
-		return 1
-	fi
-}
-
-kills_under_load_are_a_pause_and_no_more() {
-	local dev i holder
-	fresh
-	dev=$(stat -c %d "$mnt")
-	holder=$(daemon_of "$mnt")
-	echo kept >"$mnt/kept"
-	exec 8<"$mnt/kept"
-	: >"$work/pauses"
-	loads=()
-	fio_load disk.raw --size=64M --rw=randwrite --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
-		--verify_backlog=1500
-	fio_load large.raw --size=64M --rw=write --bs=1M --iodepth=4 --ioengine=libaio --direct=1 \
-		--verify_backlog=40
-	fio_load file --size=16M --rw=randwrite --bs=3k --ioengine=psync --fsync=40 --verify_backlog=300
-	for ((i = 0; i < kills; i++)); do
-		some_time
-		kill_timed
-		same "$(stat -c %d "$mnt")" "$dev" "device number"
-	done
-	some_time
-	fio_ends_well "${loads[0]}" disk.raw
-	fio_ends_well "${loads[1]}" large.raw
-	fio_ends_well "${loads[2]}" file
-	same "$(cat <&8)" kept
-	exec 8<&-
-	same "$(daemon_of "$mnt")" "$holder" "holder"
-	unmounted
-	exits 0 "$vpool" check --data "$pool"
-	sort -n "$work/pauses" | awk '{ p[NR] = $1 } END {
-		print NR " kills; pause in ms: p50 " p[int((NR + 1) / 2)] ", p99 " p[int(NR * 0.99 + 0.5)] ", max " p[NR]
-	}' >"$work/summary"
-	# A busy machine may take its time; alone it must not.
-	[[ ${VPOOL_LONG:-0} == 1 ]] || return 0
-	(($(sed 's/.*p99 \([0-9]*\).*/\1/' "$work/summary") < 2000))
 }
 
 # A disk that can be stopped: what must reach it waits.
@@ -336,8 +264,6 @@ the_death_of_the_holder_is_the_end() {
 }
 
 cd "$work" || exit 1
-test_with fio kills_under_load_are_a_pause_and_no_more
-[[ -s $work/summary ]] && cat "$work/summary"
 if [[ -n $store ]] || ! command -v fsfreeze >/dev/null; then
 	skip_it a_write_that_was_seen_is_not_done_again_over_a_later_one "a disk that can be stopped"
 else

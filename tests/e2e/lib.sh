@@ -340,6 +340,92 @@ make_initrd() {
 	(cd "$top" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd.img"
 }
 
+# --- kills under load ------------------------------------------------------------------------------
+
+# kill_timed: and wait until the next one serves. How long that took, in ms, goes to $work/pauses.
+kill_timed() {
+	local dead start_ms
+	dead=$(worker_of)
+	start_ms=$(now_ms)
+	kill -KILL "$dead"
+	# A request that came after the death.
+	stat -f "$mnt" >/dev/null
+	echo $(($(now_ms) - start_ms)) >>"$work/pauses"
+	wait_for 60 worker_is_not "$dead"
+}
+
+# Who dies right at its start is not followed at once.
+some_time() { sleep "0.$((3 + RANDOM % 6))$((RANDOM % 10))"; }
+
+# pauses_of: what kill_timed noted, as a line
+pauses_of() {
+	sort -n "$work/pauses" | awk '{ p[NR] = $1 } END {
+		print NR " kills; pause in ms: p50 " p[int((NR + 1) / 2)] ", p99 " p[int(NR * 0.99 + 0.5)] ", max " p[NR]
+	}'
+}
+
+fio_load() {
+	local name=$1
+	shift
+	fio --name="$name" --filename="$mnt/$name" --time_based --runtime=100000 --group_reporting \
+		--verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 "$@" \
+		>"$work/fio-$name" 2>&1 &
+	loads+=($!)
+}
+
+fio_ends_well() {
+	local pid=$1 name=$2 r=0
+	kill -INT "$pid"
+	wait "$pid" || r=$?
+	# 128: it was told to end.
+	if ((r != 0 && r != 128)) || grep -qE 'verify:|error=|Input/output|err=[^ 0]' "$work/fio-$name"; then
+		echo "fio of $name: exit code $r"
+		grep -E 'verify|error|err=' "$work/fio-$name" | head
+		return 1
+	fi
+}
+
+# --- NFS-Ganesha on $mnt, in namespaces of its own: rpcbind for clients that ask where NFS is, and the server --
+
+listens() { (: </dev/tcp/127.0.0.1/"$1"); }
+
+start_rpcbind() {
+	ip link set lo up && mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/ganesha || return 1
+	mount -t tmpfs tmpfs /dev/shm && cat /proc/sys/kernel/random/boot_id >"$work/boot_id" || return 1
+	mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || return 1
+	rpcbind -w -f 2>>"$log" &
+	wait_for 20 listens 111
+}
+
+# The shipped file, but for where things are here, and for the time in which clients of version 4 could
+# claim what they held before.
+make_config() {
+	sed -e "s|Path = /srv/vm;|Path = $mnt;|" \
+		-e "s|RecoveryBackend = fs;|& RecoveryRoot = \"$work/ganesha\"; Graceless = true;|" \
+		"$root/packaging/nfs/ganesha.conf" >"$work/ganesha.conf"
+	mkdir "$work/ganesha" "$work/placeholder"
+	grep -q "Path = $mnt;" "$work/ganesha.conf" && grep -q Graceless "$work/ganesha.conf"
+}
+
+start_server() {
+	: >"$work/ganesha.log"
+	ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/ganesha.pid" -N NIV_EVENT &
+	echo $! >"$work/server"
+	disown "$!"
+	wait_for 60 grep -q 'NFS SERVER INITIALIZED' "$work/ganesha.log" || {
+		tail -n 5 "$work/ganesha.log"
+		return 1
+	}
+}
+
+# stop_server SIGNAL
+stop_server() {
+	kill "-$1" "$(<"$work/server")"
+	wait_for 60 is_gone "$(<"$work/server")"
+}
+
+end_server() { [[ ! -s $work/server ]] || is_gone "$(<"$work/server")" 2>/dev/null || stop_server KILL; }
+
 finish() {
 	if ((failed > 0)) && [[ -s $log ]]; then
 		echo "the daemon said:"

@@ -26,59 +26,18 @@ if [[ -n $missing ]]; then
 	exit 77
 fi
 
-kills=${VPOOL_KILLS:-3}
-[[ ${VPOOL_LONG:-0} == 1 ]] && kills=${VPOOL_KILLS:-40}
 nfs3=$(find_program tool_nfs3)
 export NFS3_EXPORT=/vpool
 url=nfs://127.0.0.1$NFS3_EXPORT
 tracer=0
 loads=()
 
-# --- servers: rpcbind for clients that ask where NFS is, and Ganesha -------------------------------
-
-listens() { (: </dev/tcp/127.0.0.1/"$1"); }
-
-start_rpcbind() {
-	ip link set lo up && mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/ganesha || return 1
-	mount -t tmpfs tmpfs /dev/shm && cat /proc/sys/kernel/random/boot_id >"$work/boot_id" || return 1
-	mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || return 1
-	rpcbind -w -f 2>>"$log" &
-	wait_for 20 listens 111
-}
-
-# The shipped file, but for where things are here, and for the time in which clients of version 4 could
-# claim what they held before.
-make_config() {
-	sed -e "s|Path = /srv/vm;|Path = $mnt;|" \
-		-e "s|RecoveryBackend = fs;|& RecoveryRoot = \"$work/ganesha\"; Graceless = true;|" \
-		"$root/packaging/nfs/ganesha.conf" >"$work/ganesha.conf"
-	mkdir "$work/ganesha" "$work/placeholder"
-	grep -q "Path = $mnt;" "$work/ganesha.conf" && grep -q Graceless "$work/ganesha.conf"
-}
-
-start_server() {
-	: >"$work/ganesha.log"
-	ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/ganesha.pid" -N NIV_EVENT &
-	echo $! >"$work/server"
-	disown "$!"
-	wait_for 60 grep -q 'NFS SERVER INITIALIZED' "$work/ganesha.log" || {
-		tail -n 5 "$work/ganesha.log"
-		return 1
-	}
-}
-
-# stop_server SIGNAL
-stop_server() {
-	kill "-$1" "$(<"$work/server")"
-	wait_for 60 is_gone "$(<"$work/server")"
-}
-
 leave() {
 	local pid
 	for pid in "${loads[@]}" "$tracer"; do
 		((pid)) && kill -KILL "$pid" 2>/dev/null
 	done
-	[[ -s $work/server ]] && ! is_gone "$(<"$work/server")" 2>/dev/null && stop_server KILL
+	end_server
 	cleanup
 }
 trap leave EXIT
@@ -317,35 +276,6 @@ commits() {
 	for ((i = 0; i < $2; i++)); do "$nfs3" commit "$1"; done
 }
 
-# --- the worker dies -------------------------------------------------------------------------------
-
-clients_do_not_notice_that_workers_die() {
-	local i p
-	loads=()
-	for i in 1 2; do
-		truncate -s 16M "load$i.raw"
-		"$nfs3" load "load$i.raw" 16M "$i" >"$work/load$i" 2>&1 &
-		loads+=($!)
-	done
-	truncate -s 1M load3
-	"$nfs3" load load3 1M 3 >"$work/load3" 2>&1 &
-	loads+=($!)
-	for ((i = 0; i < kills; i++)); do
-		sleep "0.$((3 + RANDOM % 6))"
-		kill_worker
-	done
-	exits 0 "$vpool" upgrade "$mnt"
-	sleep 0.3
-	for p in "${loads[@]}"; do kill -TERM "$p"; done
-	for i in 1 2 3; do
-		wait "${loads[i - 1]}" || {
-			cat "$work/load$i"
-			return 1
-		}
-		cat "$work/load$i"
-	done
-}
-
 # --- kernels: clients of the server here, and a server on a pool of the guest's own ----------------
 
 guest_limit_s=240
@@ -475,7 +405,6 @@ test_it a_machine_is_made_runs_and_is_renamed
 test_it fsstat_tells_the_space_that_there_is
 test_it what_was_removed_gives_its_space_back
 test_it a_sync_behind_a_synchronous_write_costs_nothing
-test_it clients_do_not_notice_that_workers_die
 test_it handles_stay_good
 test_it the_pool_is_whole
 pool=$disk/pool
