@@ -15,6 +15,7 @@
 #include "fs/service.h"
 #include "fs/trash_keeper.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+/* What malloc does not take from a heap, but from the system, which has it back when it is freed. */
+#define HEAP_BLOCK_MAX (2 << 20)
 
 struct daemon {
 	const struct daemon_options *o;
@@ -325,6 +329,9 @@ int daemon_run(const struct daemon_options *options, struct err *e)
 	int r, closed;
 
 	(void)umask(077);
+	/* The cleaner's windows and the like. Once the first was freed malloc would take the next from
+	 * heaps, where a small block above keeps them: 600 MB after five minutes of tests/soak.py. */
+	(void)mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_MAX);
 	mutex_init(&d.lock, 0);
 	r = start(&d, e);
 	if (r == 0)
