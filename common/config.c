@@ -71,9 +71,6 @@ static const char *range_format(const struct option_def *def, char text[RANGE_TE
 		return range_of_number(def, text);
 	case OPTION_ENUM:
 		return range_of_enum(def, text);
-	case OPTION_BOOL:
-		(void)snprintf(text, RANGE_TEXT_BYTES, "yes, no");
-		return text;
 	case OPTION_STRING:
 		(void)snprintf(text, RANGE_TEXT_BYTES, "text of at most %d bytes",
 			       CONFIG_STRING_BYTES - 1);
@@ -136,23 +133,6 @@ static int set_enum(const struct option_def *def, const char *value, void *ret_e
 		}
 	}
 	return refuse(def, value, -EINVAL, "unknown word", e);
-}
-
-static int set_bool(const struct option_def *def, const char *value, bool *ret_bool, struct err *e)
-{
-	static const char *const words[][2] = {
-		{ "no", "yes" }, { "false", "true" }, { "off", "on" }, { "0", "1" }
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		for (int b = 0; b < 2; b++) {
-			if (strcmp(value, words[i][b]) == 0) {
-				*ret_bool = b == 1;
-				return 0;
-			}
-		}
-	}
-	return refuse(def, value, -EINVAL, "neither yes nor no", e);
 }
 
 static bool is_blank(char c)
@@ -218,8 +198,6 @@ static int set_value(struct config *config, const struct option_def *def, const 
 		return set_number(def, value, member(config, def), e);
 	case OPTION_ENUM:
 		return set_enum(def, value, member(config, def), e);
-	case OPTION_BOOL:
-		return set_bool(def, value, member(config, def), e);
 	case OPTION_STRING:
 		return set_string(def, value, member(config, def), e);
 	case OPTION_STRLIST:
@@ -358,9 +336,6 @@ const char *config_value(const struct config *config, const struct option_def *d
 		memcpy(&word, at, sizeof(word));
 		value = def->enum_names[word];
 		break;
-	case OPTION_BOOL:
-		value = *(const bool *)at ? "yes" : "no";
-		break;
 	case OPTION_STRING:
 		value = at;
 		break;
@@ -381,8 +356,6 @@ static size_t member_bytes(const struct option_def *def)
 		return sizeof(uint64_t);
 	case OPTION_ENUM:
 		return sizeof(unsigned int);
-	case OPTION_BOOL:
-		return sizeof(bool);
 	case OPTION_STRING:
 		return CONFIG_STRING_BYTES;
 	case OPTION_STRLIST:

@@ -101,7 +101,6 @@ struct config {
 };
 
 enum option_type {
-	OPTION_BOOL,	/* bool: yes, no, true, false, on, off, 1, 0 */
 	OPTION_U64,	/* uint64_t */
 	OPTION_SIZE,	/* uint64_t, bytes */
 	OPTION_TIME,	/* uint64_t, nanoseconds */

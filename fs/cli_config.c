@@ -15,8 +15,6 @@ static json_t *value_document(const struct config *config, const struct option_d
 	json_t *items;
 
 	switch (def->type) {
-	case OPTION_BOOL:
-		return json_boolean(*(const bool *)at);
 	case OPTION_U64:
 	case OPTION_SIZE:
 		return json_integer((json_int_t) * (const uint64_t *)at);
