@@ -12,7 +12,10 @@ differ=$(find_program tool_differ)
 export PYTHONDONTWRITEBYTECODE=1
 ops=200000 kills=30 cleans=10
 [[ ${VPOOL_LONG:-0} == 1 ]] && ops=1000000 kills=150 cleans=50
+[[ -n $store ]] && ops=30000 kills=6 cleans=4
 ops=${VPOOL_OPS:-$ops}
+limit_s=$((60 + ops / 200))
+[[ -n $store ]] && limit_s=$((60 + ops / 20))
 seed=()
 [[ -n ${VPOOL_SEED:-} ]] && seed=(--seed "$VPOOL_SEED")
 evidence=$work/evidence
@@ -37,7 +40,7 @@ fresh() {
 
 # differ OPTION...: within ten times what it should take
 run_differ() {
-	timeout --foreground $((60 + ops / 200)) "$differ" --evidence "$evidence" --pool "$pool" "$@" \
+	timeout --foreground "$limit_s" "$differ" --evidence "$evidence" --pool "$pool" "$@" \
 		"$mnt" "$evidence/mirror" "$vpool" mount -f "$pool" "$mnt" 2>>"$log"
 }
 
@@ -70,7 +73,7 @@ operations_do_what_they_do_on_plain_files() {
 	}
 }
 
-the_walker_finds_the_pool_sound() { python3 "$root/tests/walker/walk.py" "$pool"; }
+the_walker_finds_the_pool_sound() { walk_pool; }
 
 # With what came and died since the last root, too.
 the_walker_finds_a_new_root_sound() {
@@ -78,8 +81,8 @@ the_walker_finds_a_new_root_sound() {
 	"$vpool" mount "$pool" "$mnt"
 	two_roots
 	"$vpool" umount "$mnt"
-	exits 0 python3 "$root/tests/walker/walk.py" "$pool"
-	says "unswept 0"
+	exits 0 walk_pool
+	[[ -n $store ]] || says "unswept 0"
 }
 
 check_finds_the_pool_sound() { "$vpool" check --data "$pool"; }

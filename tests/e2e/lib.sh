@@ -6,7 +6,8 @@
 #	finish				the counting line, and the exit code
 #
 # VPOOL_E2E_STORE=swift (or s3): pools made by mount_pool and create_pool keep their data on OpenStack
-# Swift on loopback, and have so little flash that they read it back from there.
+# Swift on loopback, and have so little flash that they read it back from there: $store_flash, which a
+# script sets to about a tenth of what it writes before it comes here, in $flash_dir.
 # shellcheck shell=bash disable=SC2034,SC2317 # what is unused here is for those who source it
 set -u -o pipefail
 
@@ -63,12 +64,28 @@ is_gone() {
 	! kill -0 "$1" && ! grep -qsazE -- "--worker=$1\$" /proc/[0-9]*/cmdline
 }
 
-# Every pool has a place of its own on the store. The flash is the least that makes sense.
-store_flash=256M
+# Every pool has a place of its own on the store, and SCOs so small that its flash holds some.
+store_flash=${store_flash:-16M}
+flash_dir=${flash_dir:-$work/flash}
 new_place() {
 	local whole=$VPOOL_TEST_S3_URL
 	[[ $store == swift ]] && whole=$VPOOL_TEST_SWIFT_URL
 	place="${whole%%\?*}/${work##*.}-$SRANDOM?${whole#*\?}"
+}
+
+# objects_there PREFIX: what the store has of the last place, by its own protocol: name and time of the put in
+# ns, by name. A bucket of s3api is a container.
+objects_there() {
+	local token prefix=${place%%\?*}
+	prefix=${prefix##*/}/$1
+	token=$(curl -sS -i -H "X-Auth-User: $ST_USER" -H "X-Auth-Key: $ST_KEY" \
+		"$VPOOL_TEST_SWIFT_PROXY/auth/v1.0" | tr -d '\r' | sed -n 's/^X-Auth-Token: //p')
+	curl -sS -H "X-Auth-Token: $token" \
+		"$VPOOL_TEST_SWIFT_PROXY/v1/AUTH_test/vpool-$store?prefix=$prefix&format=json" |
+		python3 -c 'import datetime, json, sys
+for o in json.load(sys.stdin):
+    when = datetime.datetime.fromisoformat(o["last_modified"] + "+00:00")
+    print(o["name"].rsplit("/", 1)[1], int(when.timestamp()) * 10**9 + when.microsecond * 1000)'
 }
 
 # create_pool [OPTION]...
@@ -76,8 +93,8 @@ create_pool() {
 	local options=()
 	if [[ -n $store ]]; then
 		new_place
-		rm -rf "$work/flash"
-		options=(--backend "$place" --cache "$work/flash:$store_flash")
+		rm -rf "$flash_dir"
+		options=(--sco-size 1M --backend "$place" --cache "$flash_dir:$store_flash")
 	fi
 	"$vpool" create "$pool" "${options[@]}" "$@" >/dev/null
 }
@@ -87,7 +104,7 @@ mount_pool() {
 	local settings=()
 	if [[ -n $store ]]; then
 		[[ -e $pool/meta ]] || new_place
-		settings=("cache=$store_flash" "backend=$place")
+		settings=("sco=1M" "cache=$store_flash" "backend=$place")
 	fi
 	: >"$work/ready"
 	"$fsmount" "$pool" "$mnt" check=1 "${settings[@]}" "$@" >"$work/ready" 2>>"$log" &
@@ -96,6 +113,23 @@ mount_pool() {
 		echo "the mount does not answer:"
 		tail -n 5 "$log"
 		return 1
+	fi
+}
+
+# configure_pool LINE...: vpool.conf of a pool that mount_pool made, for the command.
+configure_pool() {
+	printf '%s\n' "$@" >"$pool/vpool.conf"
+	[[ -z $store ]] || printf '%s\n' '[backend]' "url = $place" '[cache]' \
+		"dir = $pool/cache:$store_flash" >>"$pool/vpool.conf"
+}
+
+# The closed pool is whole, by an independent reader of all formats (tests/walker); that reads no store of the
+# network, so there by the command, which reads all that the store has.
+walk_pool() {
+	if [[ -z $store ]]; then
+		PYTHONDONTWRITEBYTECODE=1 python3 "$root/tests/walker/walk.py" "$pool"
+	else
+		"$vpool" check --data "$pool"
 	fi
 }
 
@@ -426,7 +460,14 @@ stop_server() {
 
 end_server() { [[ ! -s $work/server ]] || is_gone "$(<"$work/server")" 2>/dev/null || stop_server KILL; }
 
+# Of the mounts by tool_fsmount: what was written, and what came back from the store.
+tell_traffic() {
+	grep -ho 'fsmount: .* fetched$' "$log" | awk -v flash="$store_flash" '{ w += $2; f += $5 }
+		END { if (w) printf "flash %s: %d MiB written, %d MiB fetched\n", flash, w / 2^20, f / 2^20 }'
+}
+
 finish() {
+	[[ -z $store || ! -s $log ]] || tell_traffic
 	if ((failed > 0)) && [[ -s $log ]]; then
 		echo "the daemon said:"
 		tail -n 20 "$log" | sed 's/^/    /'

@@ -16,16 +16,20 @@ cutfs=$(find_program tool_cutfs)
 load=$(find_program tool_fsload)
 cuts=50
 [[ ${VPOOL_LONG:-0} == 1 ]] && cuts=120
+[[ -n $store ]] && cuts=20
 cuts=${VPOOL_CUTS:-$cuts}
 seed=${VPOOL_SEED:-$((RANDOM * 32768 + RANDOM))}
 RANDOM=$((seed % 32768))
 cuts_a_pool=10
 # Of the changes that one recovery makes, there is a cut at every so many; 0: not that test.
 sweep=${VPOOL_SWEEP:-$((${VPOOL_LONG:-0} == 1 ? 3 : 0))}
+# It begins from one state again and again, which a store that lives on takes for another owner.
+[[ -n $store ]] && sweep=0
 size=6M
 objects=(disk1.raw disk2.raw file1 file2)
-store=$work/store
+under=$work/under
 disk=$work/disk
+flash_dir=$disk/flash
 pool=$disk/pool
 control=$disk/.cutfs
 cutter=0
@@ -40,12 +44,12 @@ echo >"$work/boot_id"
 mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id || exit 1
 mount -t tmpfs tmpfs /dev/shm || exit 1
 
-# What survives: the store. What does not: the ring, the boot.
+# What survives: what is under the cutter, and a store of the network. What does not: the ring, the boot.
 power_on() {
 	rm -f /dev/shm/*
 	cat /proc/sys/kernel/random/uuid >"$work/boot_id"
 	: >"$work/cutfs.out"
-	"$cutfs" "$store" "$disk" >"$work/cutfs.out" 2>>"$log" &
+	"$cutfs" "$under" "$disk" >"$work/cutfs.out" 2>>"$log" &
 	cutter=$!
 	wait_for 20 grep -q ready "$work/cutfs.out"
 }
@@ -120,7 +124,7 @@ lost() {
 	if [[ -n ${VPOOL_KEEP:-} ]]; then
 		mkdir -p "$VPOOL_KEEP"
 		[[ -d $pool ]] && cp -a "$pool" "$VPOOL_KEEP/"
-		cp -a "$work"/*.log "$work"/*.was "$log" "$store/cuts" "$VPOOL_KEEP/" 2>/dev/null
+		cp -a "$work"/*.log "$work"/*.was "$log" "$under/cuts" "$VPOOL_KEEP/" 2>/dev/null
 	fi
 	ended
 }
@@ -130,8 +134,8 @@ set_key() { sed -i "s/^# $1 = .*/$1 = $2/" "$pool/vpool.conf"; }
 
 new_pool() {
 	local name caches=() shm=1g
-	rm -rf "$store" "$work"/*.log "$work"/*.was
-	mkdir "$store"
+	rm -rf "$under" "$work"/*.log "$work"/*.was
+	mkdir "$under"
 	for name in "${objects[@]}" names; do
 		: >"$work/$name.log"
 	done
@@ -139,10 +143,10 @@ new_pool() {
 	# Some have their cache on two directories; some a ring that shared memory has no room for, in
 	# the pool directory: what a cut leaves of it is of another boot.
 	pools=$((pools + 1))
-	((pools % 2)) || caches=(--cache "$disk/fast:8G" --cache "$disk/slow:8G")
+	((pools % 2)) || [[ -n $store ]] || caches=(--cache "$disk/fast:8G" --cache "$disk/slow:8G")
 	((pools % 3)) || shm=64k
 	mount -o "remount,size=$shm" /dev/shm || return 1
-	"$vpool" create "$pool" --sco-size 1M "${caches[@]}" >/dev/null || return 1
+	create_pool --sco-size 1M "${caches[@]}" || return 1
 	# What happens every half a minute happens here several times between two cuts.
 	set_key ring_size 8M
 	set_key checkpoint_interval 1s
@@ -160,9 +164,9 @@ close_pool() {
 	"$vpool" umount "$mnt" >/dev/null || return 1
 	wait "$daemon" || return 1
 	daemon=0
-	PYTHONDONTWRITEBYTECODE=1 python3 "$root/tests/walker/walk.py" "$pool" || return 1
+	walk_pool || return 1
 	unplug || return 1
-	cat "$store/cuts" >>"$work/cuts" && rm "$store/cuts"
+	cat "$under/cuts" >>"$work/cuts" && rm "$under/cuts"
 }
 
 # cut_in_mount N: with the N-th change that recovery makes, if it makes so many.
@@ -234,10 +238,10 @@ cut_round() {
 every_step_of_recovery() {
 	local step changes=$1 ms=0 name
 	load_and_power_off && unplug || return 1
-	cp -a "$store" "$work/base"
+	cp -a "$under" "$work/base"
 	for ((step = 1;; step += changes)); do
-		rm -rf "$store"
-		cp -a "$work/base" "$store"
+		rm -rf "$under"
+		cp -a "$work/base" "$under"
 		for name in "${objects[@]}" names; do
 			cp "$work/$name.was" "$work/$name.log"
 		done
@@ -267,7 +271,7 @@ totals() {
 }
 
 ended() {
-	[[ -f $store/cuts ]] && cat "$store/cuts" >>"$work/cuts"
+	[[ -f $under/cuts ]] && cat "$under/cuts" >>"$work/cuts"
 	echo "seed $seed: $cuts_done cuts, $cuts_in_mount of them in mounting," \
 		"$cuts_in_umount in unmounting"
 	echo "effects kept/dropped: $(totals)"
@@ -276,8 +280,8 @@ ended() {
 
 # The filesystem itself, with seeds that keep nothing, or all, of what was not synced.
 cut_a_small_disk() {
-	rm -rf "$store"
-	mkdir "$store"
+	rm -rf "$under"
+	mkdir "$under"
 	power_on
 	cd "$disk"
 	echo data and name >both
@@ -293,7 +297,7 @@ cut_a_small_disk() {
 	refused "Input/output error" cat both
 	cd "$work"
 	unplug
-	grep "seed=$1 keep_ppm=$2 " "$store/cuts"
+	grep "seed=$1 keep_ppm=$2 " "$under/cuts"
 	power_on
 	cd "$disk"
 }
@@ -366,8 +370,8 @@ END
 
 # Right behind its creation, by a cut that keeps nothing else.
 a_pool_that_was_created_is_there() {
-	rm -rf "$store"
-	mkdir "$store"
+	rm -rf "$under"
+	mkdir "$under"
 	power_on
 	"$vpool" create "$pool"
 	echo "cut 11" >"$control"

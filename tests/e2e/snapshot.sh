@@ -644,7 +644,7 @@ in_order() {
 	return 1
 }
 
-"$vpool" create "$pool" >/dev/null
+create_pool
 in_order mount_it
 mkdir "$mnt/dir"
 test_it a_snapshot_keeps_what_a_disk_was

@@ -103,6 +103,31 @@ static int set_one(struct settings *s, const char *text)
 	return -EINVAL;
 }
 
+/* What a pool on a store wrote, and had to fetch. */
+struct traffic {
+	uint64_t written_bytes, fetched_bytes;
+};
+
+static int add_traffic(void *arg, const struct metric_value *value)
+{
+	struct traffic *t = arg;
+
+	if (strcmp(value->group, "volume") == 0 && strcmp(value->def->name, "write_bytes") == 0)
+		t->written_bytes = value->counter;
+	if (strcmp(value->group, "cache") == 0 && strcmp(value->def->name, "fetch_bytes") == 0)
+		t->fetched_bytes = value->counter;
+	return 0;
+}
+
+static void tell_traffic(struct pool *pool)
+{
+	struct traffic t = { 0 };
+
+	(void)metrics_for_each(pool_metrics(pool), add_traffic, &t);
+	(void)fprintf(stderr, "fsmount: %" PRIu64 " bytes written, %" PRIu64 " bytes fetched\n",
+		      t.written_bytes, t.fetched_bytes);
+}
+
 static void on_problem(void *arg, const struct ns_problem *problem)
 {
 	(void)arg;
@@ -179,6 +204,8 @@ static int with_pool(struct settings *s)
 	if (s->check)
 		rc |= check_names(ns);
 	ns_close(ns);
+	if (s->pool.backend_url)
+		tell_traffic(pool);
 	r = pool_close(pool, &e);
 	return r < 0 ? fail("close", r, &e) : rc;
 }
