@@ -64,7 +64,7 @@ detectors() {
 40 unit volume_test_clean_frozen who_has_read_a_snapshot_goes_on_reading_what_was_moved_from_there
 41 unit volume_test_snapshot all_clones_of_a_template_stand_on_its_one_layer
 42 unit volume_test_snapshot a_template_does_not_change
-45 unit volume_test_upload_verify a_resealed_sco_that_is_damaged_is_not_uploaded resealed
+45 unit volume_test_upload_verify a_resealed_sco_that_is_damaged_is_not_uploaded
 46 sim 300474
 47 sim 1101
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again

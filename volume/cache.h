@@ -25,7 +25,7 @@
 
 #define CACHE_CHUNK_BYTES (64u << 10)
 /* At most so many bytes come with one range GET. */
-#define CACHE_FETCH_BYTES_MAX (1u << 20)
+#define CACHE_FETCH_BYTES_MAX (2u << 20)
 
 struct backend;
 struct cache;

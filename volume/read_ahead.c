@@ -6,6 +6,9 @@
 #include "volume/pool_impl.h"
 
 #define WINDOW_FIRST_BYTES UINT64_C(524288)
+/* Places of one SCO with no more than so many slots between them come with one request: the block of
+ * a batch stands before its clusters. */
+#define GAP_SLOTS 4u
 /* Reads of one stream overtake each other by so much. */
 #define SLACK_BYTES UINT64_C(2097152)
 
@@ -39,8 +42,43 @@ static bool want_run(struct pool *p, struct sco *s, uint32_t slot, unsigned int 
 			  (size_t)count * CLUSTER_BYTES, true) != -EAGAIN;
 }
 
+/* Places of an absent SCO that are wished for together. */
+struct run {
+	struct sco *sco; /* referenced; NULL: nothing is gathered */
+	uint32_t slot, count;
+	uint64_t cluster; /* of the object, which the first one is */
+};
+
+static bool want_gathered(struct pool *p, struct run *run)
+{
+	struct sco *s = TAKE_PTR(run->sco);
+	bool more = !s || want_run(p, s, run->slot, run->count);
+
+	sco_unref(p->scos, s);
+	return more;
+}
+
+/* Takes over the reference. False: what was gathered before is not taken now. */
+static bool gather(struct pool *p, struct run *run, struct sco *s, uint32_t slot,
+		   unsigned int count, uint64_t cluster)
+{
+	uint32_t end = run->slot + run->count;
+
+	if (run->sco == s && slot >= end && slot - end <= GAP_SLOTS) {
+		run->count = slot + count - run->slot;
+		sco_unref(p->scos, s);
+		return true;
+	}
+	if (!want_gathered(p, run)) {
+		sco_unref(p->scos, s);
+		return false;
+	}
+	*run = (struct run){ .sco = s, .slot = slot, .count = count, .cluster = cluster };
+	return true;
+}
+
 /* Clusters of one page. False: there is no room for more wishes, or no map. */
-static bool want_page(struct object *o, uint64_t first, unsigned int count)
+static bool gather_page(struct object *o, struct run *run, uint64_t first, unsigned int count)
 {
 	struct pool *p = o->pool;
 	struct io_places m;
@@ -57,8 +95,9 @@ static bool want_page(struct object *o, uint64_t first, unsigned int count)
 			continue;
 		s = sco_get(p->scos, loc_sco(m.locs[i]));
 		if (s && sco_is_absent(p->scos, s))
-			more = want_run(p, s, loc_slot(m.locs[i]), n);
-		sco_unref(p->scos, s);
+			more = gather(p, run, s, loc_slot(m.locs[i]), n, first + i);
+		else
+			sco_unref(p->scos, s);
 	}
 	return more;
 }
@@ -66,16 +105,20 @@ static bool want_page(struct object *o, uint64_t first, unsigned int count)
 static void want(struct object *o, uint64_t from_bytes, uint64_t to_bytes)
 {
 	uint64_t at = from_bytes >> CLUSTER_SHIFT, end = div_up_u64(to_bytes, CLUSTER_BYTES);
+	struct run run = { 0 };
+	bool more = true;
 
-	while (at < end) {
+	while (at < end && more) {
 		uint64_t page_end = round_up_u64(at + 1, PAGE_CLUSTERS);
 		unsigned int count = (unsigned int)(min_u64(page_end, end) - at);
 
-		if (!want_page(o, at, count))
-			break;
-		at += count;
-		store(&o->ahead_until_bytes, min_u64(at << CLUSTER_SHIFT, to_bytes));
+		more = gather_page(o, &run, at, count);
+		at += more ? count : 0;
 	}
+	/* What was not taken is asked for again. */
+	if (!want_gathered(o->pool, &run) || !more)
+		at = min_u64(at, run.cluster);
+	store(&o->ahead_until_bytes, min_u64(at << CLUSTER_SHIFT, to_bytes));
 }
 
 /* Whether the reader goes on where he was; the window that he has then. */

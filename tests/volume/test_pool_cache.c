@@ -47,6 +47,24 @@ static uint64_t make_disk(uint64_t seed)
 	return id;
 }
 
+/* The same of small batches: before the clusters of each there is its block. */
+static uint64_t make_disk_of_batches(uint64_t seed)
+{
+	struct object *o = make_object(OBJECT_DISK);
+	uint64_t id = id_of(o);
+	uint8_t *mem = pattern_mem(DISK_BYTES, seed);
+
+	for (uint64_t at = 0; at < DISK_BYTES; at += 64 * KIB) {
+		write_bytes(o, at, mem + at, 64 * KIB);
+		sync_object(o);
+	}
+	object_close(o);
+	free(mem);
+	sync_backend();
+	checkpoint();
+	return id;
+}
+
 static void expect_disk(uint64_t id, uint64_t seed)
 {
 	struct object *o = get_object(id);
@@ -461,18 +479,23 @@ static void request_done(struct volume_request *r)
 }
 
 /* Without anything here, and nobody who looks at the backend by himself. */
-static uint64_t make_absent_disk(void)
+static uint64_t make_absent(uint64_t (*make)(uint64_t seed))
 {
 	uint64_t id;
 
 	pf.options.attempts_max = 1;
 	pool_fixture_create();
 	pool_fixture_open_quiet();
-	id = make_disk(1);
+	id = make(1);
 	pool_fixture_close();
 	remove_all_files();
 	pool_fixture_open_quiet();
 	return id;
+}
+
+static uint64_t make_absent_disk(void)
+{
+	return make_absent(make_disk);
 }
 
 START_TEST(reads_wait_for_the_backend_and_go_on_by_themselves)
@@ -611,6 +634,22 @@ START_TEST(a_reader_that_goes_on_finds_what_comes_next)
 }
 END_TEST
 
+/* Not one request for each batch. */
+START_TEST(what_is_read_ahead_comes_in_large_pieces)
+{
+	uint64_t id = make_absent(make_disk_of_batches);
+	struct object *o = get_object(id);
+	uint8_t *got = aligned_mem(64 * KIB);
+
+	for (unsigned int i = 0; i < DISK_BYTES / (64 * KIB); i++)
+		ck_assert_int_eq(read_in_flight(o, i * 64 * KIB, got, 64 * KIB), 64 * KIB);
+	ck_assert_uint_gt(pool_fixture_counter("ahead_fetches"), 0);
+	ck_assert_uint_le(pool_fixture_counter("ahead_fetches"), 4 * DISK_BYTES / MIB);
+	object_close(o);
+	free(got);
+}
+END_TEST
+
 START_TEST(a_cut_in_a_cluster_that_is_absent_keeps_its_first_part)
 {
 	uint64_t id = make_absent_disk();
@@ -697,6 +736,7 @@ int main(void)
 	tcase_add_test(t, a_merge_that_waits_for_the_backend_holds_up_nobody);
 	tcase_add_test(t, check_reads_what_is_absent_where_it_is);
 	tcase_add_test(t, a_reader_that_goes_on_finds_what_comes_next);
+	tcase_add_test(t, what_is_read_ahead_comes_in_large_pieces);
 	tcase_add_test(t, a_cut_in_a_cluster_that_is_absent_keeps_its_first_part);
 	suite_add_tcase(s, t);
 	t = tcase_create("eviction");
