@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Virtual disks: what people and their tools do to images.
 # shellcheck disable=SC2012,SC2016,SC2119,SC2317 # tests are called by name; ls is what is tested
+store_flash=64M # some hundred MiB live, two GiB are written
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 

@@ -43,18 +43,18 @@ guest() {
 
 a_guest_lives_on_a_disk_with_aio_io_uring() {
 	guest io_uring
-	(($(calls io_uring 'io_uring_enter\(') > 300 && $(calls io_uring 'io_submit\(') == 0))
+	(($(calls io_uring 'io_uring_enter\(') > 100 && $(calls io_uring 'io_submit\(') == 0))
 	(($(by_threads io_uring) < 50))
 }
 
 a_guest_lives_on_a_disk_with_aio_native() {
 	guest native
-	(($(calls native 'io_submit\(') > 300 && $(by_threads native) < 50))
+	(($(calls native 'io_submit\(') > 100 && $(by_threads native) < 50))
 }
 
 a_guest_lives_on_a_disk_with_aio_threads() {
 	guest threads
-	(($(by_threads threads) > 300 && $(calls threads 'io_submit\(') == 0))
+	(($(by_threads threads) > 100 && $(calls threads 'io_submit\(') == 0))
 }
 
 # What the guest said that it wrote, read by the host's own filesystem after another mount.
