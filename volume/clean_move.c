@@ -9,23 +9,36 @@
 /* A wait for room looks again so often whether the cleaner is to stop. */
 #define CLEAN_PAUSE_NS UINT64_C(200000000)
 
+static int verify(struct clean_move *m, uint32_t slot, uint32_t count, const uint8_t *bytes,
+		  const uint32_t *crcs)
+{
+	for (uint32_t i = 0; i < count && !MUTANT(MUTANT_MOVE_UNVERIFIED); i++)
+		if (crc32c(0, bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) != crcs[i])
+			return err_set(m->e, -EBADMSG, "slot %u: checksum", slot + i);
+	return 0;
+}
+
 int clean_window_bytes(struct clean_move *m, uint32_t slot, uint32_t count,
 		       const uint8_t **ret_bytes, uint32_t *ret_crcs)
 {
 	const struct clean_window *w = m->window;
+	uint8_t *bytes;
 	int r;
 
 	if (slot < w->first_slot || slot + count > w->first_slot + w->count)
 		return err_set(m->e, -EUCLEAN, "its log names slot %u, which it does not have",
 			       slot);
-	*ret_bytes = w->bytes + (size_t)(slot - w->first_slot) * CLUSTER_BYTES;
+	bytes = w->bytes + (size_t)(slot - w->first_slot) * CLUSTER_BYTES;
+	*ret_bytes = bytes;
 	r = sco_index_crcs(m->pool->index, m->sco, slot, count, ret_crcs, m->e);
-	for (uint32_t i = 0; r == 0 && i < count; i++)
-		if (crc32c(0, *ret_bytes + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) !=
-			    ret_crcs[i] &&
-		    !MUTANT(MUTANT_MOVE_UNVERIFIED))
-			r = err_set(m->e, -EBADMSG, "slot %u: checksum", slot + i);
-	return r;
+	if (r == 0)
+		r = verify(m, slot, count, bytes, ret_crcs);
+	/* Flash is wrong: after a kill a chunk of the cache may be in the place of another. */
+	if (r != -EBADMSG || !sco_has_copy(m->pool->scos, m->sco))
+		return r;
+	r = sco_read_again(m->pool->scos, m->sco, (uint64_t)slot * CLUSTER_BYTES,
+			   (size_t)count * CLUSTER_BYTES, bytes, m->e);
+	return r == 0 ? verify(m, slot, count, bytes, ret_crcs) : r;
 }
 
 int clean_wait_room(struct clean_move *m, uint64_t generation)

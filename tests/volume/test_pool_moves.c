@@ -6,6 +6,7 @@
 
 #include <check.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static loc_t place_of(struct object *o, uint64_t cluster)
 {
@@ -102,6 +103,44 @@ START_TEST(damaged_bytes_are_not_moved_under_a_new_checksum)
 }
 END_TEST
 
+static bool is_gone(void *path)
+{
+	return access(path, F_OK) < 0;
+}
+
+/* Flash is wrong, the backend has a copy: nothing stays behind for it. */
+START_TEST(what_is_damaged_here_only_is_moved_from_the_copy)
+{
+	char path[PATH_BYTES];
+	struct object *o;
+	uint64_t at;
+
+	pf.options.checkpoint_interval_ns = 20 * MS_NS;
+	pf.options.backend_copy = BACKEND_COPY_BYTES;
+	pool_fixture_create();
+	pool_fixture_open();
+	o = make_object(OBJECT_DISK);
+	world->disk = id_of(o);
+	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
+		write_cluster(o, i, 1);
+	object_close(o);
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
+	pool_fixture_close();
+	at = find_cluster(world->disk, DAMAGED, 1, path);
+	flip_bit(path, at + 1000, 3);
+
+	pool_fixture_open();
+	o = get_object(world->disk);
+	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
+		if (!survives(i))
+			write_cluster(o, i, 2);
+	wait_until(is_gone, path, 20, "cleaning of the damaged SCO");
+	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
+		expect_cluster(o, i, survives(i) ? 1 : 2);
+	object_close(o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_moves");
@@ -112,6 +151,7 @@ int main(void)
 	pool_fixture_add(t, damage_begin);
 	tcase_add_test(t, a_cluster_that_is_overwritten_while_it_is_moved_stays_overwritten);
 	tcase_add_test(t, damaged_bytes_are_not_moved_under_a_new_checksum);
+	tcase_add_test(t, what_is_damaged_here_only_is_moved_from_the_copy);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
