@@ -137,8 +137,14 @@ a_pool_outlives_the_chaos_of() {
 
 	# Nothing answers, until writers wait, and for a while longer.
 	tell set down=1
-	wait_for 60 state_is blocked
-	wait_for 60 is_held_up
+	wait_for 180 state_is blocked || {
+		echo "not blocked: $("$vpool" status "$mnt")"
+		return 1
+	}
+	wait_for 60 is_held_up || {
+		echo "nobody is held up: $("$vpool" status "$mnt")"
+		return 1
+	}
 	same "$(cat "$mnt/small")" text
 	exits 0 "$vpool" status "$mnt"
 	says backend

@@ -36,6 +36,15 @@ for program in "$vpool" "$fsmount" "$probe" "$ringlook"; do
 	fi
 done
 
+# In a namespace of our own others' mounts are copies, which would keep their daemons, and loop devices with
+# their files, when they are unmounted outside.
+if [[ -n ${POWERCUT_ALONE:-}${NFS_ALONE:-}${VPOOL_HARDENING_INSIDE:-} ]]; then
+	while read -r _ dir _; do
+		dir=$(printf '%b' "$dir")
+		[[ $dir == "${TMPDIR:-/tmp}"/vpool-* ]] && umount -l "$dir"
+	done < <(tac /proc/self/mounts)
+fi
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/vpool-e2e.XXXXXX")
 pool=$work/pool
 mnt=$work/mnt
@@ -119,7 +128,7 @@ mount_pool() {
 # configure_pool LINE...: vpool.conf of a pool that mount_pool made, for the command.
 configure_pool() {
 	printf '%s\n' "$@" >"$pool/vpool.conf"
-	[[ -z $store ]] || printf '%s\n' '[backend]' "url = $place" '[cache]' \
+	[[ -z $store ]] || printf '%s\n' '[pool]' 'sco_size = 1M' '[backend]' "url = $place" '[cache]' \
 		"dir = $pool/cache:$store_flash" >>"$pool/vpool.conf"
 }
 
