@@ -71,15 +71,20 @@ static int look_at_table(struct check *k, struct check_sco *cs, const struct sco
 			 void *block, struct slot_record *records)
 {
 	struct sco *s = cs->sco;
+	bool absent = sco_is_absent(k->pool->scos, s);
 	struct err e = { 0 };
 
 	for (uint32_t i = 0; i < footer->table_chunks; i++) {
+		uint64_t at = footer->table_offset_bytes + (uint64_t)i * BLOCK_BYTES;
 		unsigned int count = 0;
 		int r;
 
-		r = sco_read_raw(k->pool->scos, s,
-				 footer->table_offset_bytes + (uint64_t)i * BLOCK_BYTES,
-				 BLOCK_BYTES, block, &e);
+		/* Past the cache, which a power cut may have mixed up: it is the object that is
+		 * looked at. */
+		if (absent)
+			r = sco_read_again(k->pool->scos, s, at, BLOCK_BYTES, block, &e);
+		else
+			r = sco_read_raw(k->pool->scos, s, at, BLOCK_BYTES, block, &e);
 		if (r == 0)
 			r = slot_chunk_decode(block, i, s->salt, records, &count, &e);
 		if (check_is_away(k, r))
