@@ -69,13 +69,23 @@ static int delete_rows(struct object *o, struct meta_batch *batch, struct layer_
 	return layer_drop_rows(d, o, NULL, batch, e);
 }
 
+/* Its own one, and those of disks that it was before its class changed: they have no other user. */
+static void abandon_streams(const struct object *o)
+{
+	for (uint32_t i = 0; i < o->origin_count; i++) {
+		struct stream *s = pool_stream(o->pool, o->origins[i].stream);
+
+		if (s && s->class == OBJECT_DISK && s->owner == o->id)
+			stream_abandon(s);
+	}
+}
+
 /* The rows are committed: nobody reaches it any more, its space comes back. */
 static void become_deleted(struct object *o, struct layer_drop *d)
 {
 	o->deleted = true;
 	__atomic_store_n(&o->attr_dirty, false, __ATOMIC_RELEASE);
-	if (o->class == OBJECT_DISK)
-		stream_abandon(o->stream);
+	abandon_streams(o);
 	layer_drop_done(d, o);
 	capacity_freed(o->pool);
 }
