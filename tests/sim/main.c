@@ -4,6 +4,7 @@
  * A seed runs in a child process: memory of simulated processes that died leaks by design. Totals
  * come back through shared memory.
  */
+#include "tests/sim/steps.h"
 #include "tests/sim/world.h"
 
 #include "common/log.h"
@@ -26,10 +27,24 @@
 struct args {
 	uint64_t first, count;
 	unsigned int jobs, calls_max;
-	bool one, fail_fast, opens;
+	bool one, fail_fast, opens, steps;
+	struct steps_args of_steps;
 };
 
-enum { KEY_FIRST = 0x100, KEY_SEED, KEY_SEEDS, KEY_JOBS, KEY_FAIL_FAST, KEY_OPENS, KEY_CALLS };
+enum {
+	KEY_FIRST = 0x100,
+	KEY_SEED,
+	KEY_SEEDS,
+	KEY_JOBS,
+	KEY_FAIL_FAST,
+	KEY_OPENS,
+	KEY_CALLS,
+	KEY_STEPS,
+	KEY_FAILURES,
+	KEY_ONLY,
+	KEY_EVERY,
+	KEY_DEATHS
+};
 
 static const struct argp_option options[] = {
 	{ "seeds", KEY_SEEDS, "N", 0, "Run N seeds (default 100)", 0 },
@@ -40,6 +55,14 @@ static const struct argp_option options[] = {
 	  "Of each seed one start, again and again: each of its calls fails", 0 },
 	{ "calls", KEY_CALLS, "N", 0, "With --opens: of the first N calls (default: all of them)",
 	  0 },
+	{ "steps", KEY_STEPS, "SCRIPT", OPTION_ARG_OPTIONAL,
+	  "Cut off each script, or this one, at each of its steps", 0 },
+	{ "failures", KEY_FAILURES, "SCRIPT", OPTION_ARG_OPTIONAL,
+	  "Have each call of each script, or of this one, fail in turn", 0 },
+	{ "only", KEY_ONLY, "K", 0, "With --steps, --failures: at this one, and show its trace",
+	  0 },
+	{ "all-deaths", KEY_DEATHS, NULL, 0, "With --steps: all four ways at each, not two", 0 },
+	{ "every", KEY_EVERY, "N", 0, "With --steps, --failures: at every N-th one", 0 },
 	{ "fail-fast", KEY_FAIL_FAST, NULL, 0, "Start no further seed once one has failed", 0 },
 	{ 0 },
 };
@@ -85,6 +108,21 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_CALLS:
 		a->calls_max = (unsigned int)number(state, "calls", arg, SEED_MAX);
 		return 0;
+	case KEY_STEPS:
+	case KEY_FAILURES:
+		a->steps = true;
+		a->of_steps.script = arg;
+		a->of_steps.calls = key == KEY_FAILURES;
+		return 0;
+	case KEY_ONLY:
+		a->of_steps.only = number(state, "only", arg, SEED_MAX);
+		return 0;
+	case KEY_DEATHS:
+		a->of_steps.all_deaths = true;
+		return 0;
+	case KEY_EVERY:
+		a->of_steps.every = number(state, "every", arg, SEED_MAX);
+		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "'%s': no arguments are taken, only options", arg);
 		return 0;
@@ -106,9 +144,11 @@ static void parse(int argc, char **argv, struct args *a)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
-	*a = (struct args){ .first = 1, .count = 100 };
+	*a = (struct args){ .first = 1, .count = 100, .of_steps.every = 1 };
 	a->jobs = processors > 0 ? (unsigned int)min_u64((uint64_t)processors, JOBS_MAX) : 2;
 	argp_parse(&argp, argc, argv, 0, NULL, a);
+	a->of_steps.jobs = a->jobs;
+	a->of_steps.seed = a->first;
 }
 
 /* Of a run in a process of its own: the same seed gives the same run, to the last call. */
@@ -224,6 +264,8 @@ int main(int argc, char **argv)
 	if (totals == MAP_FAILED || log_open(a.one ? NULL : "/dev/null", LOG_LEVEL_ERROR) < 0)
 		return 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (a.steps)
+		return !steps_run(&a.of_steps);
 	next = a.first;
 	last = a.first + a.count;
 	while (running > 0 || next < last) {

@@ -15,14 +15,14 @@ static int meta_call(void *arg, const char *call)
 	struct meta_trouble *t = arg;
 	int r;
 
-	(void)call;
 	if (!sim_inside(t->sim))
 		return 0;
+	sim_effect(t->sim, call);
 	if (t->calls_left > 0) {
 		t->calls_left -= t->error == -ENOSPC;
 		return t->error;
 	}
-	r = sim_call_fails(t->sim, true);
+	r = sim_call_fails(t->sim, call, true);
 	if (r == 0 && hits(t, t->enospc_ppm))
 		r = -ENOSPC;
 	if (r == 0 && hits(t, t->eio_ppm))

@@ -163,6 +163,8 @@ enum sim_result sim_run(struct sim *sim, void (*fn)(void *arg), void *arg);
 void sim_crash_at(struct sim *sim, uint64_t effect_calls, enum sim_crash kind);
 /* The same in scheduler steps (any env call, lock, unlock, wake): between stores to shared memory. */
 void sim_crash_at_step(struct sim *sim, uint64_t steps, enum sim_crash kind);
+/* At the next env call with an effect, with part of that. */
+void sim_crash_in_call(struct sim *sim, enum sim_crash kind);
 void sim_crash_cancel(struct sim *sim);
 /* At once. Inside sim_run it does not return; outside it is a power cut (or nothing) when idle. */
 void sim_crash_now(struct sim *sim, enum sim_crash kind);
@@ -174,10 +176,25 @@ void sim_set_faults(struct sim *sim, const struct sim_faults *faults);
  * any sim_call_fails(). error -ENOSPC: of those that may allocate. calls 0: none.
  */
 void sim_fail_at(struct sim *sim, uint64_t calls, uint64_t count, int error);
-/* For what is below the code under test and no env: 0, or the error by order. */
-int sim_call_fails(struct sim *sim, bool allocates);
+/* For what is below the code under test and no env: 0, or the error by order. op is a constant. */
+int sim_call_fails(struct sim *sim, const char *op, bool allocates);
+/* Likewise: it is about to do what outlives the process. */
+void sim_effect(struct sim *sim, const char *op);
 /* Whether the n-th call came. */
 bool sim_fail_came(const struct sim *sim);
+enum sim_moment {
+	SIM_EFFECT, /* what outlives the process is about to happen: sim_crash_in_call() is this one */
+	SIM_FAILURE, /* a call may fail: sim_fail_at(sim, 1, ...) is this one */
+};
+/*
+ * Have fn told of each such moment of a process, in its thread. It may fork, order a crash or a
+ * failure, or crash the process at once. allocates: SIM_FAILURE of a call that may find the disk full.
+ * fn NULL: nobody.
+ */
+void sim_watch(struct sim *sim,
+	       void (*fn)(void *arg, enum sim_moment moment, const char *op, const char *path,
+			  bool allocates),
+	       void *arg);
 /* Chances of an unsynced effect at power cuts; SIM_PICK (the default): drawn at each cut. */
 void sim_set_power_bias(struct sim *sim, uint32_t keep_ppm, uint32_t torn_ppm);
 /* Damage what is stored (cache and medium): invert the bits of mask in one byte. 0 or -ENOENT... */

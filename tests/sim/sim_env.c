@@ -44,8 +44,30 @@ static bool fault_hits(struct sim *sim, uint32_t ppm, const char *path)
 	return sim->cur && rng_ppm(&sim->rng_fault, ppm) && prefix_matches(sim, path);
 }
 
-int sim_call_fails(struct sim *sim, bool allocates)
+void sim_watch(struct sim *sim,
+	       void (*fn)(void *arg, enum sim_moment moment, const char *op, const char *path,
+			  bool allocates),
+	       void *arg)
 {
+	sim->watch = fn;
+	sim->watch_arg = arg;
+}
+
+static void tell(struct sim *sim, enum sim_moment moment, const char *op, const char *path,
+		 bool allocates)
+{
+	if (sim->watch && sim->cur)
+		sim->watch(sim->watch_arg, moment, op, path, allocates);
+}
+
+void sim_effect(struct sim *sim, const char *op)
+{
+	tell(sim, SIM_EFFECT, op, "", false);
+}
+
+static int call_fails(struct sim *sim, const char *op, const char *path, bool allocates)
+{
+	tell(sim, SIM_FAILURE, op, path, allocates);
 	if (sim->fail_in == 0 || (sim->fail_error == -ENOSPC && !allocates))
 		return 0;
 	if (sim->fail_in > 1) {
@@ -60,6 +82,11 @@ int sim_call_fails(struct sim *sim, bool allocates)
 	return sim->fail_error;
 }
 
+int sim_call_fails(struct sim *sim, const char *op, bool allocates)
+{
+	return call_fails(sim, op, "", allocates);
+}
+
 bool sim_fail_came(const struct sim *sim)
 {
 	return sim->fail_in <= 1;
@@ -72,14 +99,16 @@ void sim_fail_at(struct sim *sim, uint64_t calls, uint64_t count, int error)
 	sim->fail_error = error;
 }
 
-static int draw_fault(struct sim *sim, unsigned int flags, const char *path)
+static int draw_fault(const struct call *c, unsigned int flags)
 {
+	struct sim *sim = c->sim;
 	const struct sim_faults *f = &sim->faults;
+	const char *path = c->path;
 	uint32_t eio_ppm = 0;
 	int r = 0;
 
 	if (flags & (OP_READ | OP_WRITE | OP_SYNC | OP_NAME | OP_ALLOC | OP_ANY))
-		r = sim_call_fails(sim, flags & OP_ALLOC);
+		r = call_fails(sim, c->op, path, flags & OP_ALLOC);
 	if (r < 0)
 		return r;
 
@@ -121,8 +150,10 @@ static struct call begin(struct env *env, const char *op, unsigned int flags, co
 	sim->stats.effect_calls += flags & OP_EFFECT;
 	ioq_land_late(sim);
 	sim->now_ns += 500;
+	if (flags & OP_EFFECT)
+		tell(sim, SIM_EFFECT, op, path, false);
 	if (flags & OP_EFFECT && sim->crash_effects != 0 && --sim->crash_effects == 0) {
-		uint64_t when = rng_below(&sim->rng_disk, 3);
+		uint64_t when = sim->crash_in_call ? 1 : rng_below(&sim->rng_disk, 3);
 
 		if (when == 0)
 			sim_die(sim, sim->crash_kind);
@@ -137,7 +168,7 @@ static struct call begin(struct env *env, const char *op, unsigned int flags, co
 		sim->stats.delays++;
 		sim_sleep_ns(sim, 1 + rng_below(&sim->rng_sched, sim->faults.delay_max_ns));
 	}
-	c.fault = draw_fault(sim, flags, path);
+	c.fault = draw_fault(&c, flags);
 	return c;
 }
 

@@ -246,6 +246,7 @@ struct sim {
 	uint64_t run_steps;
 
 	uint64_t crash_effects, crash_steps; /* countdowns, 0: none */
+	bool crash_in_call; /* at the last of crash_effects: with part of it, not as the dice say */
 	enum sim_crash crash_kind;
 	enum sim_crash died_of;
 	uint32_t keep_ppm, torn_ppm;
@@ -255,6 +256,9 @@ struct sim {
 	uint64_t fail_in,
 		fail_count; /* by order: the countdown, 0 none; how many are left to fail */
 	int fail_error;
+	void (*watch)(void *arg, enum sim_moment moment, const char *op, const char *path,
+		      bool allocates);
+	void *watch_arg;
 
 	struct device devices[SIM_DEVICES_MAX];
 	size_t device_count;

@@ -540,8 +540,15 @@ enum sim_result sim_run(struct sim *sim, void (*fn)(void *arg), void *arg)
 void sim_crash_at(struct sim *sim, uint64_t effect_calls, enum sim_crash kind)
 {
 	sim->crash_effects = effect_calls;
+	sim->crash_in_call = false;
 	sim->crash_steps = 0;
 	sim->crash_kind = kind;
+}
+
+void sim_crash_in_call(struct sim *sim, enum sim_crash kind)
+{
+	sim_crash_at(sim, 1, kind);
+	sim->crash_in_call = true;
 }
 
 void sim_crash_at_step(struct sim *sim, uint64_t steps, enum sim_crash kind)
