@@ -17,6 +17,9 @@
 /* At each n-th step the pool goes on and is looked at again before all of it is deleted. */
 #define GO_ON_EVERY 5u
 
+#define DRAIN_ROUNDS 12u
+#define DRAIN_NS     UINT64_C(300000000)
+
 /* Ways to die at a step. */
 enum death {
 	DEATH_KILL,	  /* before it; what the metadata had not made durable of itself is gone */
@@ -166,7 +169,6 @@ static void die(struct steps *st, enum death death, bool is_call)
 	struct sim *sim = st->w->sim;
 
 	st->child = true;
-	st->watching = false;
 	st->keeps_nothing = death == DEATH_KILL || death == DEATH_POWER;
 	sim_set_power_bias(sim, death == DEATH_POWER ? 0 : SIM_PICK, SIM_PICK);
 	for (uint64_t i = st->step % 31; i > 0; i--)
@@ -183,7 +185,6 @@ static void die(struct steps *st, enum death death, bool is_call)
 static void fail(struct steps *st, int error)
 {
 	st->child = st->failing = st->w->faulty = true;
-	st->watching = false;
 	sim_watch(st->w->sim, NULL, NULL);
 	sim_fail_at(st->w->sim, 1, st->step % 3 + 1, error);
 }
@@ -273,19 +274,38 @@ static void see_moment(void *arg, enum sim_moment moment, const char *op, const 
 		let_fail(st, op, path, allocates);
 }
 
-/* Something failed in it: it shows what it did, goes on as far as it can, and is killed. */
+/* All is on the backend, or the pool says why not. */
+static void drain(struct steps *st)
+{
+	struct pool_status status = { 0 };
+	struct err e = { 0 };
+	int r = 0;
+
+	for (unsigned int i = 0; i < DRAIN_ROUNDS; i++) {
+		r = pool_sync_backend(st->w->pool, &e);
+		pool_status(st->w->pool, &status);
+		if (r == 0 && status.state == POOL_OK && status.dirty_bytes == 0)
+			return;
+		sim_sleep_ns(st->w->sim, DRAIN_NS);
+	}
+	if (r == 0 && !status.reason[0])
+		steps_fail(st, "it does not drain, and does not say why",
+			   (int)(status.dirty_bytes >> 10), NULL);
+	COUNT(st, stuck);
+}
+
+/* Something failed in it: it shows what it did, goes on as far as it can, and dies. What said that it
+ * failed may be there after that, whole. */
 static void after_failure(struct steps *st, int r)
 {
-	struct err e = { 0 };
-
 	if (r < 0)
 		COUNT(st, failed_actions);
-	sim_fail_at(st->w->sim, 0, 0, 0);
-	steps_look(st, st->acked);
-	r = pool_flush(st->w->pool, &e);
-	if (r == 0)
-		st->synced = st->acked;
-	sim_crash_now(st->w->sim, SIM_KILL);
+	sim_fail_at(st->w->sim, 0, 0, 0); /* what is left of them */
+	(void)steps_see(st, st->acked);
+	drain(st);
+	st->keeps_nothing = true;
+	sim_set_power_bias(st->w->sim, 0, SIM_PICK);
+	sim_crash_now(st->w->sim, st->step % 2 ? SIM_KILL : SIM_POWER);
 }
 
 static void do_steps(void *arg)
@@ -426,6 +446,7 @@ static void run(struct steps *st, void (*fn)(void *arg))
 
 	meta_trouble_forget(&st->w->trouble);
 	(void)sim_run(st->w->sim, fn, st);
+	sim_fail_at(st->w->sim, 0, 0, 0);
 	st->power_cut = sim_stats(st->w->sim)->power_cuts > cuts;
 	if (st->power_cut)
 		meta_mem_power_cut(st->w->disk, pick, st);
@@ -445,7 +466,7 @@ static void run_script(struct steps *st)
 	run(st, make_pool);
 	run(st, set_up);
 	run(st, do_steps);
-	st->failing = w->faulty = false;
+	st->watching = st->failing = w->faulty = false;
 	if (st->step % GO_ON_EVERY == 0 || st->args->all_deaths || st->args->only)
 		run(st, look_and_go_on);
 	run(st, empty);
@@ -514,8 +535,9 @@ bool steps_run(const struct steps_args *args)
 		reap(t);
 	printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "scripts", t->scripts, "steps", t->steps);
 	if (args->calls)
-		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "calls that failed",
-		       t->failed_calls, "actions that said so", t->failed_actions);
+		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n",
+		       "calls that failed", t->failed_calls, "actions that said so",
+		       t->failed_actions, "wait for a new process", t->stuck);
 	else
 		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "kills", t->kills, "power cuts",
 		       t->power_cuts);

@@ -18,6 +18,7 @@ struct steps_totals {
 	uint64_t scripts, steps;
 	uint64_t kills, power_cuts;	       /* in children, at a step */
 	uint64_t failed_calls, failed_actions; /* calls that failed in turn; what said so */
+	uint64_t stuck;			       /* pools that said that they do not drain */
 	uint64_t bad;			       /* children that found something wrong */
 };
 

@@ -97,7 +97,7 @@ struct steps {
 	unsigned int asked, acked, synced;
 	struct object *open[STEPS_DISKS];
 
-	bool watching;	/* the process is one that is to be cut off */
+	bool watching;	/* the process is one that is to be cut off: pictures are kept */
 	uint64_t step;	/* that was last begun */
 	char where[80]; /* what it is */
 	bool child;	/* it dies, or something fails in it, at this step */
@@ -118,8 +118,9 @@ void steps_close_disks(struct steps *st);
 /* Only one picture is left: this one. */
 void steps_settle_on(struct steps *st, unsigned int picture);
 
-/* steps_look.c: the pool is at one of the pictures from `oldest` to asked; which becomes the only
- * one. */
+/* steps_look.c: the pool is at one of the pictures from `oldest` to asked: at which. */
+unsigned int steps_see(struct steps *st, unsigned int oldest);
+/* ... which becomes the only one. */
 void steps_look(struct steps *st, unsigned int oldest);
 /* Nothing is left in a pool that was emptied and closed but what each has. */
 void steps_look_for_leaks(struct steps *st);

@@ -213,7 +213,7 @@ static bool fits(struct seen *s, const struct picture *p)
 	return true;
 }
 
-void steps_look(struct steps *st, unsigned int oldest)
+unsigned int steps_see(struct steps *st, unsigned int oldest)
 {
 	struct seen *s = malloc(sizeof(*s));
 	unsigned int found = 0;
@@ -234,7 +234,12 @@ void steps_look(struct steps *st, unsigned int oldest)
 		steps_fail(st, "the pool is at none of the pictures", 0, NULL);
 	forget(s);
 	free(s);
-	steps_settle_on(st, found);
+	return found;
+}
+
+void steps_look(struct steps *st, unsigned int oldest)
+{
+	steps_settle_on(st, steps_see(st, oldest));
 }
 
 /* --- leaks ------------------------------------------------------------------------------------- */
