@@ -21,7 +21,7 @@ powercut_cuts=20
 powercut_limit_s=90
 powercut_programs=(vpool tool_cutfs tool_fsload tool_fsmount tool_fsprobe tool_ringlook)
 
-# Number, then `sim` (and the first seed, if it is not 1), or `unit`, program, test, and its case, if the others take long.
+# Number, then `sim` (and the first seed, if it is not 1), `steps` and the script that is cut off, or `unit`, program, test, and its case, if the others take long.
 detectors() {
 	cat <<'END'
 1  sim
@@ -55,6 +55,7 @@ detectors() {
 29 unit volume_test_pool_witness a_publication_that_was_not_noted_is_found_in_the_log
 30 unit volume_test_restore what_comes_back_to_a_stream_does_not_get_what_it_wrote_there_before
 31 unit volume_test_pool_backend what_could_not_be_deleted_is_remembered_and_the_others_go
+32 steps rollback over younger ones
 34 unit volume_test_upload_verify a_damaged_file_is_not_uploaded_and_everything_else_is
 35 sim
 36 sim
@@ -147,7 +148,7 @@ targets=()
 for number in "${only[@]}"; do
 	[[ -n ${name_of[$number]:-} ]] || die_usage "no planted bug '$number' (try --list)"
 	case ${kind_of[$number]:-} in
-	sim) targets+=(vpool_sim) ;;
+	sim | steps) targets+=(vpool_sim) ;;
 	unit) targets+=("${program_of[$number]}") ;;
 	*) kind_of[$number]=none ;;
 	esac
@@ -159,10 +160,16 @@ for number in "${powercut_finds[@]}"; do
 done
 ((${#powercut_numbers[@]} > 0)) && targets+=("${powercut_programs[@]}")
 
+# script_of NUMBER: of `steps`, all behind the kind.
+script_of() {
+	echo "${program_of[$1]} ${test_of[$1]} ${case_of[$1]}" | sed 's/ *$//'
+}
+
 # what_finds NUMBER: for people.
 what_finds() {
 	case ${kind_of[$1]} in
 	sim) echo "$sim_seeds seeds of vpool_sim from ${program_of[$1]:-1} on" ;;
+	steps) echo "vpool_sim --steps='$(script_of "$1")'" ;;
 	unit) echo "${program_of[$1]}: ${test_of[$1]}" ;;
 	none) echo "any test: the table has none" ;;
 	esac
@@ -266,6 +273,15 @@ find_by_sim() {
 	found="vpool_sim: seed $seed"
 }
 
+find_by_steps() {
+	local log=$out/steps.$1.log script
+	script=$(script_of "$1")
+	sim 0 "$log.clean" --steps="$script" || return 2
+	sim "$1" "$log" --steps="$script" && return 1
+	found="vpool_sim: $(sed -n 's/^FAILED: \(.* step [0-9]*\) .*/\1/p' "$log" | head -n 1)"
+	[[ $found != "vpool_sim: " ]]
+}
+
 # ---- the run -----------------------------------------------------------------------------------
 sim_clean=1
 if [[ " ${targets[*]} " == *" vpool_sim "* ]] && ! sim 0 "$out/sim.0.log" --seeds "$sim_clean_seeds"; then
@@ -279,6 +295,7 @@ for number in "${only[@]}"; do
 	found=
 	case ${kind_of[$number]} in
 	sim) find_by_sim "$number" ;;
+	steps) find_by_steps "$number" ;;
 	unit) find_by_unit "$number" ;;
 	none) false ;;
 	esac

@@ -79,8 +79,18 @@ static int drop_names(struct layer_drop *d, struct object *o, const struct layer
 	struct row_key from = row_key_2u64(ROW_SNAPSHOT, o->id, 0);
 	struct row_key end = row_key_2u64(ROW_SNAPSHOT, o->id, UINT64_MAX);
 	struct unname u = { d, o, until, batch, e };
+	bool alone = MUTANT(MUTANT_ROLLBACK_IN_TWO) && until;
+	struct meta *meta = o->pool->meta;
+	int r;
 
-	return meta_iterate(o->pool->meta, META_NAMES, &from, &end, see_name, &u, e);
+	if (alone)
+		u.batch = meta_batch_new(meta, META_NAMES);
+	r = meta_iterate(meta, META_NAMES, &from, &end, see_name, &u, e);
+	if (alone) {
+		r = r < 0 ? r : meta_commit(meta, u.batch, 0, e);
+		meta_batch_free(meta, u.batch);
+	}
+	return r;
 }
 
 static bool loses_name(const struct layer_drop *d, uint64_t id)

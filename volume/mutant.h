@@ -45,6 +45,7 @@ enum mutant {
 	MUTANT_WITNESS_NOT_TOLD = 29,  /* nobody tells a witness that its LSN was published */
 	MUTANT_CLASS_WITHOUT_MARK = 30,	 /* what is back in a stream has it all replayed */
 	MUTANT_CONDEMNED_FORGOTTEN = 31, /* rows of what is still on the backend go, too */
+	MUTANT_ROLLBACK_IN_TWO = 32,	 /* the names that a rollback drops go before it */
 	MUTANT_UPLOAD_UNVERIFIED = 34,	 /* what is put is not compared with its checksums */
 	MUTANT_PACK_GOES_EARLY = 35,	 /* a pack goes with the first of its members */
 	MUTANT_PACK_MOVED_EARLY = 36,	 /* a repacked pack goes with the next root */
