@@ -27,12 +27,17 @@ int frozen_finder_begin(struct clean_move *m)
 	struct frozen_finder *f = &m->frozen;
 	int r = family_places(&m->pool->family, m->sco->stream, &f->places, &f->count);
 
+	if (r == 0 && f->count) {
+		f->rows = calloc(FROZEN_ROWS, sizeof(*f->rows));
+		r = f->rows ? 0 : -ENOMEM;
+	}
 	return r < 0 ? err_set(m->e, r, "frozen layers of stream %u", m->sco->stream) : 0;
 }
 
 void frozen_finder_end(struct clean_move *m)
 {
 	free(m->frozen.places);
+	free(m->frozen.rows);
 }
 
 /* The first place of an object whose mark is not below the entry's. */
@@ -60,28 +65,31 @@ static void take_run(void *arg, const struct page_run *run)
 		locs[run->first + i] = run->loc + i;
 }
 
-/* The row of a layer's page, into the finder. */
-static int read_row(struct clean_move *m, uint64_t layer, uint64_t page)
+/* The row of a layer's page. */
+static int read_row(struct clean_move *m, uint64_t layer, uint64_t page,
+		    const struct frozen_row **ret_row)
 {
 	struct row_key key = row_key_2u64(ROW_PAGE, layer, page);
-	struct frozen_finder *f = &m->frozen;
-	AUTO(buf_done) struct buf row;
+	struct frozen_row *row = &m->frozen.rows[(layer * 31 + page) % FROZEN_ROWS];
+	AUTO(buf_done) struct buf value;
 	enum page_value_kind kind;
 	int r;
 
-	buf_init(&row, PAGE_BYTES_MAX);
-	if (f->layer == layer && f->page == page)
+	*ret_row = row;
+	buf_init(&value, PAGE_BYTES_MAX);
+	if (row->layer == layer && row->page == page)
 		return 0;
-	f->layer = 0;
+	row->layer = 0;
 	for (unsigned int i = 0; i < PAGE_CLUSTERS; i++)
-		f->locs[i] = LOC_UNMAPPED;
-	r = meta_get(m->pool->meta, META_STATE, &key, &row, m->e);
+		row->locs[i] = LOC_UNMAPPED;
+	r = meta_get(m->pool->meta, META_STATE, &key, &value, m->e);
 	if (r == 0)
-		r = page_value_decode(row.data, row.len_bytes, &kind, take_run, f->locs, m->e);
+		r = page_value_decode(value.data, value.len_bytes, &kind, take_run, row->locs,
+				      m->e);
 	if (r < 0 && r != -ENOENT)
 		return err_wrap(m->e, r, "map page %" PRIu64 " of layer %" PRIu64, page, layer);
-	f->layer = layer;
-	f->page = page;
+	row->layer = layer;
+	row->page = page;
 	return 0;
 }
 
@@ -215,21 +223,24 @@ static int copy_run(struct clean_move *m, struct frozen_run *run)
 }
 
 /* What the layer's row has of an entry here. */
-static int copy_from(struct clean_move *m, const struct family_place *at, const struct moving *e)
+static int copy_from(struct clean_move *m, const struct family_place *at, const struct moving *e,
+		     uint32_t *left)
 {
 	unsigned int first = e->first_cluster % PAGE_CLUSTERS;
 	loc_t here = loc_make(0, m->sco->number, e->slot);
+	const struct frozen_row *row;
 	uint32_t crcs[PAGE_CLUSTERS];
-	int r = read_row(m, at->layer, e->first_cluster >> PAGE_CLUSTERS_SHIFT);
+	int r = read_row(m, at->layer, e->first_cluster >> PAGE_CLUSTERS_SHIFT, &row);
 
 	for (unsigned int i = 0, n; r == 0 && i < e->count; i += n) {
 		struct frozen_run run = {
 			.at = at, .cluster = e->first_cluster + i, .loc = here + i, .crcs = crcs
 		};
 
-		for (n = 0; i + n < e->count && m->frozen.locs[first + i + n] == here + i + n; n++)
+		for (n = 0; i + n < e->count && row->locs[first + i + n] == here + i + n; n++)
 			continue;
 		run.count = n;
+		*left -= n;
 		if (n)
 			r = clean_window_bytes(m, e->slot + i, n, &run.bytes, crcs);
 		else
@@ -240,7 +251,7 @@ static int copy_from(struct clean_move *m, const struct family_place *at, const 
 	return r;
 }
 
-int clean_frozen_entry(struct clean_move *m, const struct moving *e)
+int clean_frozen_entry(struct clean_move *m, const struct moving *e, uint32_t *left)
 {
 	const struct frozen_finder *f = &m->frozen;
 	size_t i = find_place(f, e), first = i;
@@ -250,6 +261,6 @@ int clean_frozen_entry(struct clean_move *m, const struct moving *e)
 	for (; r == 0 && i < f->count && f->places[i].object == e->object &&
 	       f->places[i].mark == f->places[first].mark;
 	     i++)
-		r = copy_from(m, &f->places[i], e);
+		r = copy_from(m, &f->places[i], e, left);
 	return r;
 }

@@ -38,16 +38,25 @@ struct frozen_moves {
 void frozen_moves_init(struct frozen_moves *fm);
 void frozen_moves_done(struct frozen_moves *fm);
 
+/* Places that the row of a frozen layer's page names. */
+struct frozen_row {
+	uint64_t layer, page; /* layer 0: none */
+	loc_t locs[PAGE_CLUSTERS];
+};
+/* Entries of a disk that was written at random come in no order: 1 MiB. */
+#define FROZEN_ROWS 256u
+
 /* Of one SCO that is cleaned; the cleaner's. */
 struct frozen_finder {
 	struct family_place *places; /* layers with a mark in its stream */
 	size_t count;
-	uint64_t layer, page; /* whose row locs is; layer 0: none */
-	loc_t locs[PAGE_CLUSTERS];
+	struct frozen_row *rows; /* FROZEN_ROWS, by hash; NULL: nothing was frozen in its stream. A
+				  * row may have changed since: what is copied in vain is garbage */
 };
 NODISCARD int frozen_finder_begin(struct clean_move *m);
 void frozen_finder_end(struct clean_move *m);
-/* Copy what a frozen layer has of an entry. Errors: as clean_move_window(). */
-NODISCARD int clean_frozen_entry(struct clean_move *m, const struct moving *e);
+/* Copy what a frozen layer has of an entry; so many clusters of it are no longer *left. Errors: as
+ * clean_move_window(). */
+NODISCARD int clean_frozen_entry(struct clean_move *m, const struct moving *e, uint32_t *left);
 
 #endif

@@ -84,9 +84,17 @@ static int move_run(struct clean_move *m, uint64_t cluster, uint32_t slot, uint3
 	return r == -ESTALE ? 0 : r < 0 ? r : 0;
 }
 
+/* Under the gate. One that is frozen just now seems to be: then it is doubled. */
+static bool is_behind_freezes(const struct clean_move *m, const struct moving *e)
+{
+	return m->object->stream->id == m->sco->stream &&
+	       e->lsn > __atomic_load_n(&m->object->since_lsn, __ATOMIC_RELAXED);
+}
+
 /*
  * Of an object over frozen layers only what its live layer has itself: what it inherits would be
- * doubled. Its rows tell, for all entries of a victim are below the checkpoint.
+ * doubled. An entry behind the last freeze was written to that layer, and no other one names its place.
+ * Of others its rows tell, for all entries of a victim are below the checkpoint.
  */
 static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
 {
@@ -94,7 +102,7 @@ static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
 	loc_t own[PAGE_CLUSTERS];
 	int r;
 
-	if (!layer_has_parent(l))
+	if (!layer_has_parent(l) || is_behind_freezes(m, e))
 		return 0;
 	r = map_read_rows(m->pool->map, l, e->first_cluster >> PAGE_CLUSTERS_SHIFT, true, own,
 			  m->e);
@@ -104,10 +112,17 @@ static int keep_own(struct clean_move *m, const struct moving *e, loc_t *locs)
 	return r;
 }
 
-/* *ret_left: clusters that the live layer does not have here. */
-static int move_live(struct clean_move *m, const struct moving *e, uint32_t *ret_left)
+static bool any_here(const loc_t *locs, const struct moving *e, loc_t here)
 {
-	loc_t locs[PAGE_CLUSTERS];
+	for (uint32_t i = 0; i < e->count; i++)
+		if (locs[i] == here + i)
+			return true;
+	return false;
+}
+
+static int move_live(struct clean_move *m, const struct moving *e)
+{
+	loc_t locs[PAGE_CLUSTERS], here = loc_make(0, m->sco->number, e->slot);
 	uint32_t crcs[PAGE_CLUSTERS];
 	uint8_t known[PAGE_CLUSTERS / 8];
 	int r;
@@ -115,16 +130,12 @@ static int move_live(struct clean_move *m, const struct moving *e, uint32_t *ret
 	rwlock_read_lock(&m->object->gate);
 	r = map_lookup(m->pool->map, m->object->layer, e->first_cluster, e->count, locs, crcs,
 		       known, m->e);
-	if (r == 0)
+	if (r == 0 && any_here(locs, e, here))
 		r = keep_own(m, e, locs);
 	rwlock_read_unlock(&m->object->gate);
-	*ret_left = e->count;
 	for (uint32_t i = 0, n; r == 0 && i < e->count; i += n) {
-		loc_t here = loc_make(0, m->sco->number, e->slot);
-
 		for (n = 0; i + n < e->count && locs[i + n] == here + i + n; n++)
 			continue;
-		*ret_left -= n;
 		if (n)
 			r = move_run(m, e->first_cluster + i, e->slot + i, n);
 		else
@@ -133,12 +144,13 @@ static int move_live(struct clean_move *m, const struct moving *e, uint32_t *ret
 	return r;
 }
 
+/* First where it was written to; a merge may have brought it into the live layer since. */
 static int move_entry(struct clean_move *m, const struct moving *e)
 {
 	uint32_t left = e->count;
-	int r = m->object ? move_live(m, e, &left) : 0;
+	int r = clean_frozen_entry(m, e, &left);
 
-	return r == 0 && left ? clean_frozen_entry(m, e) : r;
+	return r == 0 && left && m->object ? move_live(m, e) : r;
 }
 
 /* The object of the next entry in m->object, or NULL: it is gone. */

@@ -239,7 +239,8 @@ static void born(struct pool *p, struct freeze *f)
 	family_add(&p->family, TAKE_PTR(f->member), f->old->id, &row, f->snapshot);
 	family_add_child(&p->family, f->old->id, f->new->id);
 	__atomic_store_n(&f->new->stuck, &f->object->stream->stuck, __ATOMIC_RELEASE);
-	f->object->since_lsn = f->mark;
+	/* The cleaner reads it, with the gate held as it is here. */
+	__atomic_store_n(&f->object->since_lsn, f->mark, __ATOMIC_RELAXED);
 	if (f->waited_for && f->ret_layer) {
 		*f->ret_layer = f->old->id;
 		*f->ret_size_bytes = f->state.size_bytes;
