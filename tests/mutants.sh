@@ -67,6 +67,8 @@ detectors() {
 42 unit volume_test_snapshot a_template_does_not_change
 45 unit volume_test_upload_verify a_resealed_sco_that_is_damaged_is_not_uploaded
 46 sim 300474
+43 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
+44 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
 47 sim 1101
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
 50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was moves

@@ -2,6 +2,7 @@
  * clone - objects that get a live layer over a frozen one that they did not have before: rolled back to
  * a snapshot of their own, or made of another's. The argument for a crash: FORMAT.md 10.9.
  */
+#include "volume/call.h"
 #include "volume/freeze.h"
 #include "volume/layer_drop.h"
 #include "volume/life_rows.h"
@@ -213,6 +214,7 @@ int snapshot_rollback(struct object *o, const char *name, bool force, struct err
 	if (o->read_only)
 		return err_set(e, -EROFS, "a snapshot does not change");
 	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	CALL(p);
 	GUARD(&p->family.change_lock);
 	GUARD(&p->checkpoint_lock);
 	r = snapshot_row_by_name(p, o->id, name, &number, &row, &value, e);
@@ -273,6 +275,7 @@ static int freeze_now(struct pool *p, struct object *o, struct clone_source *c, 
 	struct freeze *f;
 	int r;
 
+	CALL(p);
 	GUARD(&p->checkpoint_lock);
 	r = snapshots_announce(p, e);
 	if (r == 0)
@@ -371,6 +374,7 @@ static int become_clone(struct object *o, const struct clone_source *source, lsn
 	struct layer_row row;
 	int r;
 
+	CALL(p);
 	GUARD(&p->family.change_lock);
 	GUARD(&p->checkpoint_lock);
 	r = object_chain_of(p, source->layer, &row, &s.onto, e);
@@ -472,6 +476,7 @@ int object_set_template(struct object *o, bool on, struct err *e)
 
 	if (o->read_only)
 		return err_set(e, -EROFS, "a snapshot does not change");
+	CALL(o->pool);
 	GUARD(&o->pool->checkpoint_lock);
 	rwlock_read_lock(&o->gate);
 	is = o->template;

@@ -1,14 +1,20 @@
 #include "volume/merge.h"
 
 #include "common/log.h"
+#include "volume/call.h"
 #include "volume/resolved.h"
 #include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of one step: what readers of these layers wait for. */
-#define STEP_ROWS      256u
+/* Rows of one step: what readers of these layers, and calls, wait for. */
+#define STEP_ROWS 64u
+/* While a call waits, or a checkpoint runs; so often in turn, then it is the merger's turn. */
+#define MERGE_YIELD_NS	 UINT64_C(2000000)
+#define MERGE_YIELDS_MAX 25u
+/* Steps that follow each other without letting go of the locks. */
+#define MERGE_HOLD_NS  UINT64_C(20000000)
 #define MERGE_RETRY_NS UINT64_C(1000000000)
 #define PAGE_BYTES_MAX 65536u
 #define MERGE_STAYS    2 /* until something kicks the merger */
@@ -22,6 +28,7 @@ struct merge {
 	bool stays;	      /* the upper one is a template's: clones are made on the lower one */
 	uint64_t *pages;      /* of this step */
 	size_t page_count;
+	uint64_t first_page; /* it begins there; 0: all that are left */
 	struct buf base;
 };
 
@@ -153,9 +160,17 @@ static int see_page(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 	return r;
 }
 
+/* Behind those of the step before: to pass by what is deleted takes time for each row. */
+static uint64_t first_page(const struct merge *m)
+{
+	const struct merge_place *at = &m->c.pool->merge_place;
+
+	return at->from == m->from && at->into == m->into ? at->page : 0;
+}
+
 static int find_pages(struct merge *m, struct err *e)
 {
-	struct row_key from = row_key_2u64(ROW_PAGE, m->from, 0);
+	struct row_key from = row_key_2u64(ROW_PAGE, m->from, m->first_page);
 	struct row_key until = row_key_2u64(ROW_PAGE, m->from, UINT64_MAX);
 	int r;
 
@@ -238,6 +253,21 @@ static int move_state(struct merge *m, struct err *e)
 	return r == 0 ? meta_batch_delete(m->c.pool->meta, m->c.batch, &from) : r;
 }
 
+/* Nothing is left behind it, as seen from the beginning. */
+static bool is_last_step(const struct merge *m)
+{
+	return (m->page_count < STEP_ROWS && m->first_page == 0) || MUTANT(MUTANT_MERGE_HALF);
+}
+
+static void note_place(const struct merge *m)
+{
+	struct merge_place *at = &m->c.pool->merge_place;
+
+	*at = (struct merge_place){ .from = m->from, .into = m->into };
+	if (m->page_count == STEP_ROWS)
+		at->page = m->pages[m->page_count - 1] + 1;
+}
+
 /* Rows move while nobody reads one layer before and the other after it. */
 static int move_rows(struct merge *m, struct err *e)
 {
@@ -249,7 +279,7 @@ static int move_rows(struct merge *m, struct err *e)
 		r = note_unlogged(m, e);
 	for (size_t i = 0; i < m->page_count && r == 0; i++)
 		r = merge_page(m, m->pages[i], rs, e);
-	if (r == 0 && m->page_count < STEP_ROWS)
+	if (r == 0 && is_last_step(m))
 		r = move_state(m, e);
 	free(rs);
 	if (r < 0)
@@ -402,16 +432,16 @@ out:
 	return r;
 }
 
-/* Returns 1: it is gone; 0: there is more; MERGE_STAYS; -EAGAIN: not now. */
+/* Change lock and checkpoint lock held. Returns 1: it is gone, or not as it was; 0: there is more;
+ * MERGE_STAYS; -EAGAIN: not now. */
 static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *e)
 {
 	struct merge m = { .c.pool = p, .from = from, .into = into };
 	int r;
 
-	GUARD(&p->family.change_lock);
-	GUARD(&p->checkpoint_lock);
+	m.first_page = first_page(&m);
 	if (!is_still_so(&m))
-		return 0; /* what now is is seen by the next look */
+		return 1; /* what now is is seen by the next look */
 	r = snapshots_announce(p, e);
 	if (r == 0)
 		r = merge_begin(&m, e);
@@ -422,7 +452,9 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 		r = resolved_forget_layer(p, from, e);
 	if (r == 0)
 		r = move_rows(&m, e);
-	if (r == 0 && m.page_count < STEP_ROWS) {
+	if (r == 0)
+		note_place(&m);
+	if (r == 0 && is_last_step(&m)) {
 		r = take_out(&m, e);
 		r = r == 0 ? 1 : r;
 		job_kick(&p->checkpointer); /* what it hid can be buried, or cleaned */
@@ -431,7 +463,7 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	return r;
 }
 
-/* Nothing is on it: it goes, and perhaps then the one below it. */
+/* Nothing is on it: it goes, and perhaps then the one below it. Locks as above. */
 static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 {
 	struct layer_row row = { .state = LAYER_DROPPED };
@@ -441,8 +473,6 @@ static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 	struct layer_row own;
 	int r;
 
-	GUARD(&p->family.change_lock);
-	GUARD(&p->checkpoint_lock);
 	if (!family_get(&p->family, id, &fm) || fm.children)
 		return 0;
 	row.object = fm.row.object;
@@ -465,11 +495,42 @@ static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 	return r < 0 ? r : 1;
 }
 
+/* Calls go first; and who waits for the change lock does not wait for a checkpoint through us. */
+static bool try_locks(struct pool *p)
+{
+	if (call_waits(p))
+		return false;
+	mutex_lock(&p->family.change_lock);
+	if (mutex_trylock(&p->checkpoint_lock))
+		return true;
+	mutex_unlock(&p->family.change_lock);
+	return false;
+}
+
+static bool take_locks(struct pool *p)
+{
+	bool taken = try_locks(p);
+
+	if (!taken && p->merge_yields >= MERGE_YIELDS_MAX && !MUTANT(MUTANT_MERGE_STARVES)) {
+		mutex_lock(&p->family.change_lock);
+		mutex_lock(&p->checkpoint_lock);
+		taken = true;
+	}
+	p->merge_yields = taken ? 0 : p->merge_yields + 1;
+	return taken;
+}
+
+static void drop_locks(struct pool *p)
+{
+	mutex_unlock(&p->checkpoint_lock);
+	mutex_unlock(&p->family.change_lock);
+}
+
 uint64_t merger_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
-	uint64_t child, id = family_next_idle(&p->family, p->merge_hand, &child);
+	uint64_t child, start_ns, id = family_next_idle(&p->family, p->merge_hand, &child);
 	int r;
 
 	if (!id) {
@@ -479,7 +540,15 @@ uint64_t merger_step(void *arg)
 		p->merge_later = false;
 		return again ? MERGE_RETRY_NS : WAIT_FOREVER;
 	}
-	r = child ? merge_some(p, id, child, &e) : drop_layer(p, id, &e);
+	if (!take_locks(p)) {
+		family_stop_merging(&p->family, id);
+		return MERGE_YIELD_NS;
+	}
+	start_ns = clock_mono_ns();
+	do
+		r = child ? merge_some(p, id, child, &e) : drop_layer(p, id, &e);
+	while (r == 0 && child && !call_waits(p) && clock_mono_ns() - start_ns < MERGE_HOLD_NS);
+	drop_locks(p);
 	family_stop_merging(&p->family, id);
 	if (r == MERGE_STAYS)
 		p->merge_hand = id;

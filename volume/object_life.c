@@ -3,6 +3,7 @@
  * and the change of class.
  */
 #include "common/log.h"
+#include "volume/call.h"
 #include "volume/freeze.h"
 #include "volume/layer_drop.h"
 #include "volume/life_rows.h"
@@ -227,6 +228,7 @@ int names_commit(struct names_batch *b, struct err *e)
 		r = object_sync(b->publishes, e);
 	if (r < 0)
 		return r;
+	CALL(b->pool);
 	if (b->delete_count || b->clone_layer)
 		mutex_lock(&b->pool->family.change_lock);
 	r = commit_locked(b, e);

@@ -179,8 +179,14 @@ struct pool {
 	int64_t reads_wait_ns;	   /* atomic: the same of reads of absent SCOs */
 	bool fenced;		   /* atomic */
 
-	uint64_t merge_hand; /* the merger's own, as the two below: layers up to it have to wait */
+	unsigned int calls; /* atomic (call.h) */
+	uint64_t
+		merge_hand; /* the merger's own, as the three below: layers up to it have to wait */
 	bool merge_later, merge_failed;
+	unsigned int merge_yields; /* in turn */
+	struct merge_place {	   /* the merger's own: where it went on last */
+		uint64_t from, into, page;
+	} merge_place;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t cleaned_far_ns;    /* the cleaner's own: not before, on the store */
 	uint64_t cleaned_requests;  /* the cleaner's own: reads and writes when it looked last */

@@ -1,6 +1,7 @@
 #include "volume/resolved.h"
 
 #include "common/log.h"
+#include "volume/call.h"
 #include "volume/pool_life.h"
 
 #include <stdlib.h>
@@ -115,7 +116,7 @@ static int make_some(struct pool *p, struct err *e)
 	if (!k.batch)
 		return -ENOMEM;
 	buf_init(&k.made.value, VALUE_BYTES);
-	while (r == 0 && n < (int)HOLD_PAGES && k.rows < HOLD_ROWS) {
+	while (r == 0 && n < (int)HOLD_PAGES && k.rows < HOLD_ROWS && !call_waits(p)) {
 		struct map_wish wish;
 
 		if (map_take_wishes(p->map, &wish, 1) == 0)

@@ -4,6 +4,7 @@
  */
 #include "volume/snapshot_impl.h"
 
+#include "volume/call.h"
 #include "volume/freeze.h"
 #include "volume/pool_life.h"
 
@@ -167,6 +168,7 @@ int snapshot_create(struct pool *p, const struct snapshot_wanted *wanted, size_t
 			0 :
 			err_set(e, -E2BIG, "at most %u at once", SNAPSHOT_GROUP_MAX);
 
+	CALL(p);
 	GUARD(&p->checkpoint_lock);
 	if (r == 0)
 		r = snapshots_announce(p, e);
@@ -426,6 +428,7 @@ int snapshot_rename(struct pool *p, uint64_t object, const char *name, const cha
 	int r = snapshot_check_name(to, e);
 
 	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	CALL(p);
 	GUARD(&p->checkpoint_lock);
 	if (r == 0)
 		r = snapshot_row_by_name(p, object, name, &number, &row, &value, e);
@@ -450,6 +453,7 @@ int snapshot_set_sticky(struct pool *p, uint64_t object, const char *name, bool 
 	int r;
 
 	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	CALL(p);
 	GUARD(&p->checkpoint_lock);
 	r = snapshot_row_by_name(p, object, name, &number, &row, &value, e);
 	if (r < 0)
@@ -468,6 +472,7 @@ int snapshot_delete(struct pool *p, uint64_t object, const char *name, struct er
 	int r;
 
 	buf_init(&value, SNAPSHOT_ROW_BYTES_MAX);
+	CALL(p);
 	GUARD(&p->family.change_lock);
 	r = snapshot_row_by_name(p, object, name, &number, &row, &value, e);
 	if (r < 0)

@@ -55,32 +55,6 @@ static void expect_snapshot(uint64_t id, const char *name, uint64_t seed)
 	object_close(o);
 }
 
-static int count_row(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		     size_t value_bytes)
-{
-	(void)key;
-	(void)key_bytes;
-	(void)value;
-	(void)value_bytes;
-	++*(size_t *)arg;
-	return 0;
-}
-
-/* arg: so many rows of layers. */
-static bool layers_are_left(void *arg)
-{
-	struct row_key from = row_key_u64(ROW_LAYER, 0), until = row_key_u64(ROW_LAYER, UINT64_MAX);
-	const size_t *wanted = arg;
-	size_t count = 0;
-
-	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
-	ck_assert_int_eq(meta_iterate(pf.pool->meta, META_NAMES, &from, &until, count_row, &count,
-				      NULL),
-			 0);
-	ck_assert_uint_ge(count, *wanted);
-	return count == *wanted;
-}
-
 START_TEST(each_snapshot_shows_its_moment)
 {
 	struct object *o = make_object(OBJECT_DISK);
