@@ -9,10 +9,14 @@
 
 #include "volume/snapshot.h"
 
+#include <fcntl.h>
+
 #define SNAP_DIR_BYTES 512u
 /* Between two snapshots of a pool that gets many. */
 #define SNAP_WRITES   500u
 #define SNAP_RUNS_MAX 32u
+/* Tenths of a second. */
+#define SNAP_CLEAN_LOOKS 300u
 /* One read of each page of the map. */
 #define SNAP_PAGE_BYTES ((uint64_t)PAGE_CLUSTERS * 4096)
 
@@ -70,6 +74,7 @@ static void snap_tick(void *arg)
 
 struct snap_figures {
 	double rate[SNAP_RUNS_MAX];
+	double cpu_seconds, ops; /* of the process, in all runs */
 	uint64_t max_ns;
 	unsigned int count;
 };
@@ -92,6 +97,7 @@ static void snap_run(struct bench *b, const char *mode, struct snap_figures *f)
 {
 	struct histogram_snapshot l;
 	uint64_t start_ns = clock_mono_ns();
+	double cpu = cpu_seconds(RUSAGE_SELF);
 
 	b->mode = find_mode(mode);
 	b->ops = 0;
@@ -100,6 +106,8 @@ static void snap_run(struct bench *b, const char *mode, struct snap_figures *f)
 	run_workers(b);
 	histogram_snapshot(&b->latency, &l);
 	f->rate[f->count++] = (double)b->ops * 1e9 / (double)(clock_mono_ns() - start_ns);
+	f->cpu_seconds += cpu_seconds(RUSAGE_SELF) - cpu;
+	f->ops += (double)b->ops;
 	f->max_ns = max_u64(f->max_ns, l.max_ns);
 	if (b->mode->writes)
 		sync_object(b);
@@ -121,13 +129,10 @@ static void snap_run_ticking(struct bench *b, struct snap_figures *f, uint64_t *
 static void snap_run_cold(struct bench *b, struct snap_figures *f)
 {
 	uint64_t pages = b->disk_bytes / SNAP_PAGE_BYTES, start_ns, at = 0;
-	uint8_t *buf;
+	uint8_t *buf = aligned_random(4096, &b->seed);
+	double cpu = cpu_seconds(RUSAGE_SELF);
 	struct err e = { 0 };
 
-	close_pool(b);
-	open_pool(b);
-	open_object(b, false);
-	buf = aligned_random(4096, &b->seed);
 	start_ns = clock_mono_ns();
 	for (uint64_t i = 0; i < pages; i++) {
 		at = (at + pages / 2 + 1) % pages; /* not in order */
@@ -135,6 +140,8 @@ static void snap_run_cold(struct bench *b, struct snap_figures *f)
 			fail("object_read", &e);
 	}
 	f->rate[f->count++] = (double)pages * 1e9 / (double)(clock_mono_ns() - start_ns);
+	f->cpu_seconds += cpu_seconds(RUSAGE_SELF) - cpu;
+	f->ops += (double)pages;
 	free(buf);
 }
 
@@ -160,80 +167,125 @@ static void snap_make_pool(struct bench *b, unsigned int snapshots)
 	b->bytes_max = 0;
 	sync_object(b);
 	close_pool(b);
-	open_pool(b);
-	open_object(b, false);
 }
 
 static void snap_report(const struct bench *b, const char *what, const struct snap_figures *with,
 			const struct snap_figures *without)
 {
-	const char *format = "%-44s %10.0f %10.0f  %5.2f  %9.1f %9.1f\n";
+	const char *format = "%-44s %10.0f %10.0f  %5.2f  %9.1f %9.1f  %7.2f %7.2f\n";
 
 	if (b->json)
 		format = "{\"mode\":\"snapshots\",\"what\":\"%s\",\"without\":%.1f,\"with\":%.1f,"
-			 "\"ratio\":%.3f,\"without_max_ms\":%.2f,\"with_max_ms\":%.2f}\n";
+			 "\"ratio\":%.3f,\"without_max_ms\":%.2f,\"with_max_ms\":%.2f,"
+			 "\"without_cpu_us\":%.3f,\"with_cpu_us\":%.3f}\n";
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	(void)printf(format, what, snap_median(without), snap_median(with),
 		     snap_median(with) / snap_median(without), (double)without->max_ns / 1e6,
-		     (double)with->max_ns / 1e6);
+		     (double)with->max_ns / 1e6, without->cpu_seconds * 1e6 / without->ops,
+		     with->cpu_seconds * 1e6 / with->ops);
 #pragma GCC diagnostic pop
 }
 
-enum {
+enum snap_kind {
 	SNAP_NONE,
 	SNAP_TICKING,
 	SNAP_MANY,
 	SNAP_KINDS,
 };
 
-/* Two pools, one with many snapshots, in turn. */
+/* One pool at a time is open, and nothing that was written before waits for the disk. */
+static void snap_open(struct bench *b)
+{
+	int fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syncfs(fd) < 0)
+		fail("syncfs", NULL);
+	(void)close(fd);
+	open_pool(b);
+	open_object(b, false);
+}
+
+/* What the snapshots that were just deleted had is garbage: it is not the next run's. */
+static void snap_clean(struct bench *b)
+{
+	const struct timespec pause = { .tv_nsec = 100000000 };
+	struct pool_status st;
+
+	for (unsigned int i = 0; i < SNAP_CLEAN_LOOKS; i++) {
+		if (pool_checkpoint(b->pool, NULL) < 0)
+			fail("checkpoint", NULL);
+		pool_status(b->pool, &st);
+		if (st.flash_used_bytes * 2 < st.live_bytes * 3)
+			return;
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+struct snap_results {
+	struct snap_figures writes[SNAP_KINDS], reads[SNAP_KINDS], cold[SNAP_KINDS];
+	uint64_t longest_ns;
+};
+
+static void snap_round(struct bench *b, enum snap_kind kind, struct snap_results *s)
+{
+	snap_open(b);
+	if (kind == SNAP_TICKING) {
+		snap_run_ticking(b, &s->writes[kind], &s->longest_ns);
+		snap_clean(b);
+	} else {
+		snap_run_cold(b, &s->cold[kind]);
+		snap_run(b, "randread4k", &s->reads[kind]);
+	}
+	close_pool(b);
+	if (kind == SNAP_TICKING)
+		return;
+	snap_open(b);
+	snap_run(b, "randwrite4k", &s->writes[kind]);
+	close_pool(b);
+}
+
+/* A pool of each kind, in turn, and every other round the other way round. */
 static void run_snapshots(struct bench *b)
 {
-	static struct bench many;
-	char dirs[2][SNAP_DIR_BYTES];
-	struct snap_figures writes[SNAP_KINDS] = { 0 }, reads[SNAP_KINDS] = { 0 },
-			    cold[SNAP_KINDS] = { 0 };
-	const char *root = b->dir;
-	uint64_t longest_ns = 0;
+	static const char *const names[SNAP_KINDS] = { "none", "ticking", "many" };
+	static struct bench pools[SNAP_KINDS];
+	static struct snap_results s;
+	char dirs[SNAP_KINDS][SNAP_DIR_BYTES];
 
 	if (b->rounds > SNAP_RUNS_MAX || mkdir(b->dir, 0700) < 0)
 		fail("--dir must not exist yet, and --rounds be at most 32", NULL);
-	many = *b;
-	for (unsigned int i = 0; i < 2; i++)
-		(void)snprintf(dirs[i], sizeof(dirs[i]), "%s/%s", b->dir, i ? "many" : "none");
-	b->dir = b->options.dir = dirs[0];
-	many.dir = many.options.dir = dirs[1];
-	many.generation = calloc(b->units, sizeof(*many.generation));
-	if (!many.generation)
-		fail("memory", NULL);
-	snap_make_pool(b, 0);
-	snap_make_pool(&many, b->keep_snapshots);
-	for (unsigned int i = 0; i < b->rounds; i++) {
-		snap_run_cold(b, &cold[SNAP_NONE]);
-		snap_run_cold(&many, &cold[SNAP_MANY]);
-		snap_run(b, "randread4k", &reads[SNAP_NONE]);
-		snap_run(&many, "randread4k", &reads[SNAP_MANY]);
-		snap_run(b, "randwrite4k", &writes[SNAP_NONE]);
-		snap_run_ticking(b, &writes[SNAP_TICKING], &longest_ns);
-		snap_run(&many, "randwrite4k", &writes[SNAP_MANY]);
+	for (unsigned int i = 0; i < SNAP_KINDS; i++) {
+		pools[i] = *b;
+		(void)snprintf(dirs[i], sizeof(dirs[i]), "%s/%s", b->dir, names[i]);
+		pools[i].dir = pools[i].options.dir = dirs[i];
+		pools[i].generation = calloc(b->units, sizeof(*b->generation));
+		if (!pools[i].generation)
+			fail("memory", NULL);
+		snap_make_pool(&pools[i], i == SNAP_MANY ? b->keep_snapshots : 0);
 	}
+	for (unsigned int i = 0; i < b->rounds; i++)
+		for (unsigned int k = 0; k < SNAP_KINDS; k++) {
+			enum snap_kind kind = i % 2 ? SNAP_KINDS - 1 - k : k;
+
+			snap_round(&pools[kind], kind, &s);
+		}
 	if (!b->json)
 		(void)printf("disk %.1f MB, %u snapshots, %u rounds; a second, medians; longest "
-			     "snapshot under load %.1f ms\n%-44s %10s %10s  %5s  %9s %9s\n",
+			     "snapshot under load %.1f ms\n%-44s %10s %10s  %5s  %9s %9s  %7s "
+			     "%7s\n",
 			     (double)b->disk_bytes / 1e6, b->keep_snapshots, b->rounds,
-			     (double)longest_ns / 1e6, "", "without", "with", "ratio", "max ms",
-			     "with");
-	snap_report(b, "random writes, a snapshot every second", &writes[SNAP_TICKING],
-		    &writes[SNAP_NONE]);
-	snap_report(b, "random writes, many snapshots", &writes[SNAP_MANY], &writes[SNAP_NONE]);
-	snap_report(b, "random reads, map cached, many snapshots", &reads[SNAP_MANY],
-		    &reads[SNAP_NONE]);
-	snap_report(b, "reads of cold pages, many snapshots", &cold[SNAP_MANY], &cold[SNAP_NONE]);
-	close_pool(b);
-	close_pool(&many);
-	b->dir = root;
-	free(many.generation);
+			     (double)s.longest_ns / 1e6, "", "without", "with", "ratio", "max ms",
+			     "with", "CPU us", "with");
+	snap_report(b, "random writes, a snapshot every second", &s.writes[SNAP_TICKING],
+		    &s.writes[SNAP_NONE]);
+	snap_report(b, "random writes, many snapshots", &s.writes[SNAP_MANY], &s.writes[SNAP_NONE]);
+	snap_report(b, "random reads, map cached, many snapshots", &s.reads[SNAP_MANY],
+		    &s.reads[SNAP_NONE]);
+	snap_report(b, "reads of cold pages, many snapshots", &s.cold[SNAP_MANY],
+		    &s.cold[SNAP_NONE]);
+	for (unsigned int i = 0; i < SNAP_KINDS; i++)
+		free(pools[i].generation);
 }
 
 /* --- how long their calls take ----------------------------------------------------------------- */
