@@ -232,6 +232,12 @@ static rocksdb_options_t *options_of_family(enum meta_family family, uint64_t wr
 	rocksdb_block_based_options_set_block_size(table, BLOCK_BYTES_ROCKSDB);
 	/* Index and filter count as cache, so that cache_bytes bounds the memory. */
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+	/* In pieces: the whole of a table, read for one row and driven out by the next table's, was most
+	 * of what a look-up in a map of TiB read. */
+	rocksdb_block_based_options_set_index_type(
+		table, rocksdb_block_based_table_index_type_two_level_index_search);
+	rocksdb_block_based_options_set_partition_filters(table, 1);
+	rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1);
 	rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(
 								     BLOOM_BITS_PER_KEY));
 	rocksdb_options_set_block_based_table_factory(o, table);
