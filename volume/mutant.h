@@ -55,10 +55,10 @@ enum mutant {
 	MUTANT_FROZEN_CACHED = 40,	 /* RAM goes on naming what a frozen layer was moved from */
 	MUTANT_TEMPLATE_MERGED = 41, /* what a template stands on is merged into its live layer */
 	MUTANT_TEMPLATE_UNSAID = 42, /* its row does not say that it is one */
-	MUTANT_COPY_UNVERIFIED = 45, /* nor are copies of SCOs that were left open */
-	MUTANT_SUPERSEDED_KEPT = 46, /* such a copy names what a failed sync cost */
 	MUTANT_MERGE_HALF = 43,	     /* a layer of which only a part was moved is taken out */
 	MUTANT_MERGE_STARVES = 44,   /* the merger waits as long as calls do */
+	MUTANT_COPY_UNVERIFIED = 45, /* nor are copies of SCOs that were left open */
+	MUTANT_SUPERSEDED_KEPT = 46, /* such a copy names what a failed sync cost */
 	MUTANT_FILE_BELIEVED = 47,   /* what no sync covered is read from its file, not the ring */
 	MUTANT_INDEX_BELIEVED = 48,  /* an index whose sync may have failed is not written again */
 	MUTANT_RESOLVED_MOVED = 50,  /* a resolved page is used though its clusters were moved */
