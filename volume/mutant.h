@@ -61,7 +61,8 @@ enum mutant {
 	MUTANT_SUPERSEDED_KEPT = 46, /* such a copy names what a failed sync cost */
 	MUTANT_FILE_BELIEVED = 47,   /* what no sync covered is read from its file, not the ring */
 	MUTANT_INDEX_BELIEVED = 48,  /* an index whose sync may have failed is not written again */
-	MUTANT_RESOLVED_MOVED = 50,  /* a resolved page is used though its clusters were moved */
+	MUTANT_RESTORED_MARK_KEPT = 49, /* a restored layer begins behind the end of its log */
+	MUTANT_RESOLVED_MOVED = 50,	/* a resolved page is used though its clusters were moved */
 	MUTANT_COUNT
 };
 

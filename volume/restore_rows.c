@@ -23,10 +23,9 @@
 #define NUMBERS_JUMP (16u * COUNTER_BLOCK)
 
 struct rr_layer {
-	uint64_t id, object, parent;
-	lsn_t mark;
+	uint64_t id;
+	struct layer_row row;
 	uint32_t stream; /* whose map has its rows; 0: not known (yet) */
-	uint8_t state;
 };
 
 struct rr_stream {
@@ -165,11 +164,8 @@ static int take_layer(struct rows_writer *w, uint64_t id, const uint8_t *value, 
 		return err_set(w->e, -ENOMEM, "layers");
 	w->layers[w->layer_count++] = (struct rr_layer){
 		.id = id,
-		.object = row.object,
-		.parent = row.parent,
-		.mark = row.mark,
+		.row = row,
 		.stream = row.state == LAYER_FROZEN ? row.mark_stream : 0,
-		.state = row.state,
 	};
 	w->layer_max = max_u64(w->layer_max, id);
 	w->object_max = max_u64(w->object_max, row.object);
@@ -185,7 +181,7 @@ static int take_object(struct rows_writer *w, uint64_t id, const uint8_t *value,
 	if (r < 0)
 		return r;
 	l = find_layer(w, row.live_layer);
-	if (!l || l->state != LAYER_LIVE || l->object != id || l->stream)
+	if (!l || l->row.state != LAYER_LIVE || l->row.object != id || l->stream)
 		r = err_set(w->e, -EUCLEAN, "object %" PRIu64 " has no map", id);
 	else
 		l->stream = row.origins[0].stream;
@@ -222,7 +218,7 @@ static int take_snapshot(struct rows_writer *w, uint64_t number, const uint8_t *
 	if (r < 0)
 		return r;
 	l = find_layer(w, row.layer);
-	if (!l || l->state != LAYER_FROZEN)
+	if (!l || l->row.state != LAYER_FROZEN)
 		return err_set(w->e, -EUCLEAN, "snapshot %" PRIu64 " has no layer", number);
 	w->snapshot_max = max_u64(w->snapshot_max, number);
 	return 0;
@@ -274,15 +270,15 @@ static int check_layers(struct rows_writer *w)
 	for (size_t i = 0; i < w->layer_count; i++) {
 		const struct rr_layer *l = &w->layers[i];
 
-		if (l->state == LAYER_DROPPED)
+		if (l->row.state == LAYER_DROPPED)
 			continue;
 		if (l->stream && !find_stream(w, l->stream))
 			return err_set(w->e, -EUCLEAN, "object %" PRIu64 ": stream %u is missing",
-				       l->object, l->stream);
-		if (l->parent && !find_layer(w, l->parent))
+				       l->row.object, l->stream);
+		if (l->row.parent && !find_layer(w, l->row.parent))
 			return err_set(w->e, -EUCLEAN,
 				       "object %" PRIu64 ": layer %" PRIu64 " is missing",
-				       l->object, l->parent);
+				       l->row.object, l->row.parent);
 	}
 	return 0;
 }
@@ -429,11 +425,11 @@ static int check_marks(struct rows_writer *w)
 		const struct rr_layer *l = &w->layers[i];
 		const struct rr_stream *s = l->stream ? find_stream(w, l->stream) : NULL;
 
-		if (l->state == LAYER_FROZEN && s && l->mark > s->map_lsn)
+		if (l->row.state == LAYER_FROZEN && s && l->row.mark > s->map_lsn)
 			return err_set(w->e, -EUCLEAN,
 				       "the map of stream %u ends at LSN %" PRIu64
 				       ", object %" PRIu64 " needs it up to %" PRIu64,
-				       s->stream, s->map_lsn, l->object, l->mark);
+				       s->stream, s->map_lsn, l->row.object, l->row.mark);
 	}
 	return 0;
 }
@@ -518,7 +514,7 @@ static int see_map_row(void *arg, const uint8_t *key, size_t key_bytes, const ui
 	if (r < 0)
 		return r;
 	l = find_layer(w, layer);
-	if (!l || l->state == LAYER_DROPPED)
+	if (!l || l->row.state == LAYER_DROPPED)
 		return 0; /* it is gone, its rows mean nothing */
 	if (l->stream != w->map_of->stream)
 		return err_set(w->e, -EUCLEAN, "layer %" PRIu64 " is of stream %u", layer,
@@ -534,7 +530,7 @@ static int see_map_row(void *arg, const uint8_t *key, size_t key_bytes, const ui
 	if (r == 0 && kind != PAGE_BASE)
 		r = err_set(w->e, -EUCLEAN, "a change of a page instead of a page");
 	if (r < 0)
-		return err_wrap(w->e, r, "object %" PRIu64 ", page %" PRIu64, l->object, page);
+		return err_wrap(w->e, r, "object %" PRIu64 ", page %" PRIu64, l->row.object, page);
 	r = put_bytes(w, META_STATE, key, key_bytes, value, value_bytes);
 	return r == 0 && w->foreign ? note_foreign(w, layer) : r;
 }
@@ -629,6 +625,23 @@ static int put_stream(struct rows_writer *w, const struct rr_stream *s)
 	return put_value(w, META_NAMES, &key, checkpoint_row_encode(&row, &w->value));
 }
 
+/*
+ * A live layer may have begun behind what the root has of the log: of a stream that had failed, whose
+ * manifest is an older one. It begins at the end of that: LSNs behind it are given out anew, to entries
+ * that count.
+ */
+static int put_live_mark(struct rows_writer *w, struct rr_layer *l)
+{
+	const struct rr_stream *s = find_stream(w, l->row.mark_stream);
+	struct row_key key = row_key_u64(ROW_LAYER, l->id);
+
+	if (l->row.state != LAYER_LIVE || !s || l->row.mark <= s->lsn ||
+	    MUTANT(MUTANT_RESTORED_MARK_KEPT))
+		return 0;
+	l->row.mark = s->lsn;
+	return put_value(w, META_NAMES, &key, layer_row_encode(&l->row, &w->value));
+}
+
 static int put_counter(struct rows_writer *w, enum counter_id id, uint64_t max)
 {
 	struct row_key key = row_key_u64(ROW_COUNTER, id);
@@ -676,6 +689,8 @@ static int put_rest(struct rows_writer *w)
 		r = put_sco(w, &w->scos[i]);
 	for (size_t i = 0; i < w->stream_count && r == 0; i++)
 		r = put_stream(w, &w->streams[i]);
+	for (size_t i = 0; i < w->layer_count && r == 0; i++)
+		r = put_live_mark(w, &w->layers[i]);
 	if (r == 0)
 		r = put_counters(w);
 	if (r == 0)

@@ -57,7 +57,7 @@ static int find_snap(const struct disk_picture *d, const char *name)
 	for (unsigned int i = 0; i < d->snap_count; i++)
 		if (strcmp(d->snaps[i].name, name) == 0)
 			return (int)i;
-	ASSERT(!"a snapshot that a script names");
+	ASSERT(false); /* a script names it */
 	return -1;
 }
 

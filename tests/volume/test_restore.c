@@ -696,6 +696,46 @@ START_TEST(what_comes_back_to_a_stream_does_not_get_what_it_wrote_there_before)
 }
 END_TEST
 
+/*
+ * A stream that failed: the root has an older manifest of it, and names of now, with a layer that begins
+ * where the log had come to since.
+ */
+START_TEST(what_was_rolled_back_behind_the_end_of_the_log_takes_new_entries)
+{
+	struct snapshot_wanted wanted = { .name = "a" };
+	struct object *o;
+	struct err e = { 0 };
+
+	open_fresh();
+	o = make_object(OBJECT_DISK);
+	ids[0] = id_of(o);
+	write_one(o, 1, 1);
+	wanted.object = o;
+	ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
+	sync_backend();
+	for (unsigned int i = 0; i < 10; i++)
+		write_one(o, i, 100 + i);
+	ck_assert_msg(snapshot_rollback(o, "a", false, &e) == 0, "%s", e.message);
+	stream_poison(o->stream, -EIO, "a test");
+	ck_assert_msg(upload_round(pf.pool, &e) == 0, "%s", e.message);
+	object_close(o);
+	restore_and_open();
+	ck_assert_uint_eq(restored.roots_skipped, 0);
+	o = get_object(ids[0]);
+	expect_one(o, 1, 1);
+	ck_assert_uint_eq(size_of(o), 2 * CLUSTER_BYTES);
+	write_one(o, 3, 400); /* under an LSN that another had */
+	sync_object(o);
+	object_close(o);
+	pool_fixture_restart();
+	o = get_object(ids[0]);
+	expect_one(o, 1, 1);
+	expect_one(o, 3, 400);
+	object_close(o);
+	expect_sound();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("restore");
@@ -716,6 +756,7 @@ int main(void)
 	tcase_add_test(t, entries_behind_the_root_never_come_back);
 	tcase_add_test(t, a_log_that_only_grows_is_not_all_replayed);
 	tcase_add_test(t, what_comes_back_to_a_stream_does_not_get_what_it_wrote_there_before);
+	tcase_add_test(t, what_was_rolled_back_behind_the_end_of_the_log_takes_new_entries);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
