@@ -67,8 +67,6 @@ detectors() {
 42 unit volume_test_snapshot a_template_does_not_change
 43 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
 44 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
-45 unit volume_test_upload_verify a_resealed_sco_that_is_damaged_is_not_uploaded
-46 sim 300474
 47 sim 1101
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
 49 unit volume_test_restore what_was_rolled_back_behind_the_end_of_the_log_takes_new_entries

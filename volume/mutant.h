@@ -57,8 +57,6 @@ enum mutant {
 	MUTANT_TEMPLATE_UNSAID = 42, /* its row does not say that it is one */
 	MUTANT_MERGE_HALF = 43,	     /* a layer of which only a part was moved is taken out */
 	MUTANT_MERGE_STARVES = 44,   /* the merger waits as long as calls do */
-	MUTANT_COPY_UNVERIFIED = 45, /* nor are copies of SCOs that were left open */
-	MUTANT_SUPERSEDED_KEPT = 46, /* such a copy names what a failed sync cost */
 	MUTANT_FILE_BELIEVED = 47,   /* what no sync covered is read from its file, not the ring */
 	MUTANT_INDEX_BELIEVED = 48,  /* an index whose sync may have failed is not written again */
 	MUTANT_RESTORED_MARK_KEPT = 49, /* a restored layer begins behind the end of its log */

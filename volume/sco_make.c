@@ -4,7 +4,6 @@
 #include "common/log.h"
 #include "volume/mutant.h"
 #include "volume/stream.h"
-#include "volume/superseded.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -196,10 +195,8 @@ static int decode_log(const struct buf *log, struct log_entry **ret_entries, siz
 	return 0;
 }
 
-/* log: of the SCO, or what of it counts. */
-static int image_build(struct stream_world *w, const struct sco *s, const struct buf *log,
-		       uint32_t version, lsn_t durable_lsn, struct index_image *ret_image,
-		       struct err *e)
+static int image_build(struct stream_world *w, const struct sco *s, uint32_t version,
+		       lsn_t durable_lsn, struct index_image *ret_image, struct err *e)
 {
 	uint32_t slot_count = s->next_slot;
 	uint32_t chunks = (uint32_t)div_up_u64(slot_count, SLOTS_PER_CHUNK);
@@ -211,7 +208,7 @@ static int image_build(struct stream_world *w, const struct sco *s, const struct
 	uint8_t *p;
 	int r;
 
-	r = decode_log(log, &entries, &entry_count, e);
+	r = decode_log(&s->log, &entries, &entry_count, e);
 	if (r < 0)
 		return r;
 	log_bytes = entry_count * BATCH_ENTRY_BYTES;
@@ -308,7 +305,7 @@ static int write_own_index(struct stream_world *w, struct sco *s, lsn_t durable_
 
 	ASSERT(s->life == SCO_LIFE_FULL && s->batches_busy == 0);
 	sealing->sco = s;
-	r = image_build(w, s, &s->log, s->version, durable_lsn, &sealing->image, e);
+	r = image_build(w, s, s->version, durable_lsn, &sealing->image, e);
 	if (r < 0)
 		return r;
 	r = sco_file(w->scos, s, &sealing->file, e);
@@ -353,9 +350,8 @@ int sco_seal(struct stream_world *w, const struct sco_to_seal *scos, unsigned in
 
 #define COPY_CLUSTERS 256u
 
-/* A bit in ret_bad for each slot whose bytes do not have the checksum that the SCO's batches gave it. */
 static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, struct env_file *to,
-		     uint8_t *ret_bad, struct err *e)
+		     struct err *e)
 {
 	AUTO(freep) uint8_t *chunk = direct_alloc((size_t)COPY_CLUSTERS * CLUSTER_BYTES);
 	struct sco_header h;
@@ -376,10 +372,6 @@ static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, st
 			h.version = version;
 			sco_header_encode(&h, chunk);
 		}
-		for (uint32_t i = 0; i < count; i++)
-			if (crc32c(0, chunk + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) !=
-			    s->crcs[slot + i])
-				ret_bad[(slot + i) / 8] |= (uint8_t)(1u << (slot + i) % 8);
 		r = env_pwrite(w->env, to, chunk, (size_t)count * CLUSTER_BYTES,
 			       (uint64_t)slot * CLUSTER_BYTES);
 		if (r < 0)
@@ -389,47 +381,28 @@ static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, st
 	return 0;
 }
 
-/* The data, and an index of what counts: the image was built for all of the log. */
-static int copy_counted(struct stream_world *w, struct sco *s, lsn_t durable_lsn,
-			struct env_file *to, struct index_image *image, struct err *e)
-{
-	AUTO(freep) uint8_t *bad = calloc(1, s->next_slot / 8 + 1);
-	AUTO(buf_done) struct buf counted;
-	int r = bad ? copy_data(w, s, s->version + 1, to, bad, e) :
-		      err_set(e, -ENOMEM, "copying a SCO");
-
-	buf_init(&counted, 0);
-	if (r == 0)
-		r = superseded_drop(w, s, bad, &counted, e);
-	if (r == 0 && counted.len_bytes < s->log.len_bytes && !MUTANT(MUTANT_SUPERSEDED_KEPT)) {
-		free(TAKE_PTR(image->bytes));
-		r = image_build(w, s, &counted, s->version + 1, durable_lsn, image, e);
-	}
-	return r == 0 ? image_write(w, to, image, e) : r;
-}
-
 int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_t *ret_old_version,
 	       uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e)
 {
 	uint32_t old_version = s->version, old_dir = s->dir, dir;
 	uint64_t old_bytes = s->file_bytes;
-	uint64_t most_bytes;
 	struct index_image image;
 	struct env_file *f, *old;
 	int r;
 
 	ASSERT(s->life == SCO_LIFE_LEFTOVER);
-	r = image_build(w, s, &s->log, old_version + 1, durable_lsn, &image, e);
+	r = image_build(w, s, old_version + 1, durable_lsn, &image, e);
 	if (r < 0)
 		return r;
-	most_bytes = image.file_bytes;
-	r = flash_create(w->flash, s->stream, s->number, old_version + 1, most_bytes, true, &f,
-			 &dir, e);
+	r = flash_create(w->flash, s->stream, s->number, old_version + 1, image.file_bytes, true,
+			 &f, &dir, e);
 	if (r < 0) {
 		free(image.bytes);
 		return r;
 	}
-	r = copy_counted(w, s, durable_lsn, f, &image, e);
+	r = copy_data(w, s, old_version + 1, f, e);
+	if (r == 0)
+		r = image_write(w, f, &image, e);
 	if (r == 0 && !MUTANT(MUTANT_NO_SEAL_SYNC)) {
 		r = env_fdatasync(w->env, f);
 		if (r < 0)
@@ -440,10 +413,10 @@ int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_
 	free(image.bytes);
 	if (r < 0) {
 		env_close(w->env, f);
-		flash_discard(w->flash, dir, s->stream, s->number, old_version + 1, most_bytes);
+		flash_discard(w->flash, dir, s->stream, s->number, old_version + 1,
+			      image.file_bytes);
 		return err_wrap(e, r, "resealing SCO %" PRIu64, s->number);
 	}
-	flash_account(w->flash, dir, most_bytes, image.file_bytes);
 	mutex_lock(&w->scos->lock);
 	old = s->file;
 	s->file = f;

@@ -123,8 +123,7 @@ static int look(void *arg, uint64_t offset_bytes, const void *bytes, size_t len_
 				(size_t)(until - from));
 		if (until < s->offset_bytes + s->len_bytes)
 			return 0;
-		if (v->crc == s->crc || MUTANT(MUTANT_UPLOAD_UNVERIFIED) ||
-		    (v->sco->version > 0 && MUTANT(MUTANT_COPY_UNVERIFIED)))
+		if (v->crc == s->crc || MUTANT(MUTANT_UPLOAD_UNVERIFIED))
 			continue;
 		v->failed = true;
 		return err_set(e, -EBADMSG, "%s %u at %" PRIu64 ": checksum %08x, expected %08x",

@@ -1,9 +1,8 @@
 /* A file that was damaged between sealing and upload does not become the only copy. */
-#include "support_damage.h"
+#include "support_pool.h"
 #include "support_store.h"
 
 #include "common/log.h"
-#include "volume/packs.h"
 #include "volume/pool_impl.h"
 #include "volume/snapshot.h"
 
@@ -295,65 +294,10 @@ START_TEST(a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_who
 }
 END_TEST
 
-/* --- copies of what was left open --------------------------------------------------------------- */
-
-/* What an earlier process left open is sealed as a copy, which is all there is then. */
-static void resealed_begin(void)
-{
-	damage_begin();
-	begin();
-}
-
-/* The copy that has a cluster of generation 2, and where. */
-static uint64_t find_resealed(char path[PATH_BYTES])
-{
-	struct err e = { 0 };
-	uint64_t at;
-
-	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
-	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
-	ck_assert_uint_gt(pool_fixture_counter("scos_resealed"), 0);
-	at = find_cluster(world->disk, CLUSTERS / 4, 2, path);
-	ck_assert_str_eq(path + strlen(path) - strlen("-00000001"), "-00000001");
-	return at;
-}
-
-START_TEST(a_resealed_sco_that_is_damaged_is_not_uploaded)
-{
-	char path[PATH_BYTES], store[PATH_BYTES], away[PATH_BYTES];
-	struct err e = { 0 };
-	uint64_t at;
-
-	in_child_killed(open_pool, NULL);
-	pf.options.packs = _i ? PACKS_ALWAYS : PACKS_NEVER;
-	/* Nothing travels before it is damaged. */
-	(void)pool_path(store, "objects");
-	(void)pool_path(away, "away");
-	ck_assert_int_eq(rename(store, away), 0);
-	ck_assert_int_eq(symlink("/dev/null", store), 0);
-	pool_fixture_open();
-	at = find_resealed(path);
-	flip_bit(path, at + 100, 1);
-	ck_assert_int_eq(unlink(store), 0);
-	ck_assert_int_eq(rename(away, store), 0);
-	ck_assert_int_eq(pool_sync_backend(pf.pool, &e), -EBADMSG);
-	ck_assert_ptr_nonnull(strstr(e.message, "damaged"));
-	ck_assert_int_eq(status().state, POOL_DEGRADED);
-	ck_assert_int_eq(access(path, F_OK), 0);
-
-	flip_bit(path, at + 100, 1);
-	pool_fixture_restart();
-	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
-	ck_assert_int_eq(status().state, POOL_OK);
-	expect_all(world->disk);
-	pool_fixture_close();
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("volume/upload_verify");
-	TCase *t = tcase_create("copies"), *resealed = tcase_create("resealed");
+	TCase *t = tcase_create("copies");
 	SRunner *runner;
 	int failed;
 
@@ -366,9 +310,6 @@ int main(void)
 	tcase_add_test(t, what_a_damaged_stream_has_on_the_backend_is_no_orphan);
 	tcase_add_test(t, a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole);
 	suite_add_tcase(suite, t);
-	pool_fixture_add(resealed, resealed_begin);
-	tcase_add_loop_test(resealed, a_resealed_sco_that_is_damaged_is_not_uploaded, 0, 2);
-	suite_add_tcase(suite, resealed);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
