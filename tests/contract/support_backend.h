@@ -7,6 +7,7 @@
 
 #include "backend/backend_impl.h"
 
+#include <check.h>
 #include <limits.h>
 
 #define MIB	     ((size_t)1 << 20)
@@ -61,5 +62,8 @@ void contract_names_done(struct names *n);
 int contract_list(const char *prefix, const char *after, unsigned int count_max, struct names *n);
 void contract_must_list(const char *prefix, const char *after, const char *const *expected,
 			unsigned int count);
+
+/* support_backend_names.c: tests of names and lists, of the store that the case's fixture opens. */
+void contract_add_name_tests(TCase *tc);
 
 #endif

@@ -397,6 +397,14 @@ kill_timed() {
 	wait_for 60 worker_is_not "$dead"
 }
 
+# kill_all PID...: those that are not 0
+kill_all() {
+	local pid
+	for pid; do
+		((pid)) && kill -KILL "$pid" 2>/dev/null
+	done
+}
+
 # Who dies right at its start is not followed at once.
 some_time() { sleep "0.$((3 + RANDOM % 6))$((RANDOM % 10))"; }
 

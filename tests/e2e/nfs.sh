@@ -33,10 +33,7 @@ tracer=0
 loads=()
 
 leave() {
-	local pid
-	for pid in "${loads[@]}" "$tracer"; do
-		((pid)) && kill -KILL "$pid" 2>/dev/null
-	done
+	kill_all "${loads[@]}" "$tracer"
 	end_server
 	cleanup
 }

@@ -34,10 +34,7 @@ loads=()
 guest=0
 
 leave() {
-	local pid
-	for pid in "${loads[@]}" "$guest"; do
-		((pid)) && kill -KILL "$pid" 2>/dev/null
-	done
+	kill_all "${loads[@]}" "$guest"
 	end_server
 	cleanup
 }

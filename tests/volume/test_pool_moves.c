@@ -69,13 +69,17 @@ static bool has_cleaned(void *arg)
 	return pool_fixture_counter("checkpoints") >= *(uint64_t *)arg + 12;
 }
 
-START_TEST(damaged_bytes_are_not_moved_under_a_new_checksum)
+/*
+ * A disk whose cluster DAMAGED has a wrong bit on flash; then most of what is beside it is
+ * overwritten, so its SCO is the one with the least live data, the first that the cleaner looks at.
+ * Stored before: the backend has another copy.
+ */
+static struct object *make_damaged(char path[PATH_BYTES], bool stored)
 {
-	char path[PATH_BYTES];
 	struct object *o;
-	uint64_t at, before;
 
 	pf.options.checkpoint_interval_ns = 20 * MS_NS; /* each calls the cleaner */
+	pf.options.backend_copy = BACKEND_COPY_BYTES;
 	pool_fixture_create();
 	pool_fixture_open();
 	o = make_object(OBJECT_DISK);
@@ -83,22 +87,35 @@ START_TEST(damaged_bytes_are_not_moved_under_a_new_checksum)
 	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
 		write_cluster(o, i, 1);
 	object_close(o);
+	if (stored)
+		ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
 	pool_fixture_close(); /* seals all */
-	at = find_cluster(world->disk, DAMAGED, 1, path);
-	flip_bit(path, at + 1000, 3);
+	flip_bit(path, find_cluster(world->disk, DAMAGED, 1, path) + 1000, 3);
 
 	pool_fixture_open();
 	o = get_object(world->disk);
 	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
 		if (!survives(i))
 			write_cluster(o, i, 2);
-	/* Its SCO has the least live data, so it is the first that the cleaner looks at. */
-	before = pool_fixture_counter("checkpoints");
-	wait_until(has_cleaned, &before, 20, "rounds of the cleaner");
-	ck_assert_int_eq(read_cluster(o, DAMAGED), -EBADMSG);
+	return o;
+}
+
+static void expect_others(struct object *o)
+{
 	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
 		if (i != DAMAGED)
 			expect_cluster(o, i, survives(i) ? 1 : 2);
+}
+
+START_TEST(damaged_bytes_are_not_moved_under_a_new_checksum)
+{
+	char path[PATH_BYTES];
+	struct object *o = make_damaged(path, false);
+	uint64_t before = pool_fixture_counter("checkpoints");
+
+	wait_until(has_cleaned, &before, 20, "rounds of the cleaner");
+	ck_assert_int_eq(read_cluster(o, DAMAGED), -EBADMSG);
+	expect_others(o);
 	object_close(o);
 }
 END_TEST
@@ -112,31 +129,11 @@ static bool is_gone(void *path)
 START_TEST(what_is_damaged_here_only_is_moved_from_the_copy)
 {
 	char path[PATH_BYTES];
-	struct object *o;
-	uint64_t at;
+	struct object *o = make_damaged(path, true);
 
-	pf.options.checkpoint_interval_ns = 20 * MS_NS;
-	pf.options.backend_copy = BACKEND_COPY_BYTES;
-	pool_fixture_create();
-	pool_fixture_open();
-	o = make_object(OBJECT_DISK);
-	world->disk = id_of(o);
-	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
-		write_cluster(o, i, 1);
-	object_close(o);
-	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
-	pool_fixture_close();
-	at = find_cluster(world->disk, DAMAGED, 1, path);
-	flip_bit(path, at + 1000, 3);
-
-	pool_fixture_open();
-	o = get_object(world->disk);
-	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
-		if (!survives(i))
-			write_cluster(o, i, 2);
 	wait_until(is_gone, path, 20, "cleaning of the damaged SCO");
-	for (unsigned int i = 0; i < SCOS * SCO_CLUSTERS; i++)
-		expect_cluster(o, i, survives(i) ? 1 : 2);
+	expect_cluster(o, DAMAGED, 1);
+	expect_others(o);
 	object_close(o);
 }
 END_TEST
