@@ -10,7 +10,7 @@
 
 #include <stdatomic.h>
 
-#define S3_PREFIX_BYTES_MAX 500u  /* with a name below the 1024 of a key */
+#define S3_PREFIX_BYTES_MAX 501u  /* its '/' too; with a name below the 1024 of a key */
 #define S3_KEY_BYTES_MAX    1024u /* of an object, prefix included */
 #define S3_PARAMS_MAX	    8u
 #define S3_HEADERS_MAX	    8u

@@ -131,9 +131,9 @@ static int take_prefix(const char *text, size_t len_bytes, char **ret_prefix, st
 	r = unescape(text, len_bytes, &prefix);
 	if (r < 0)
 		return err_set(e, r, "s3: URL: the prefix has bad characters");
-	if (strlen(prefix) > S3_PREFIX_BYTES_MAX)
+	if (strlen(prefix) > S3_PREFIX_BYTES_MAX - 1)
 		r = err_set(e, -EINVAL, "s3: URL: the prefix has more than %u bytes",
-			    S3_PREFIX_BYTES_MAX);
+			    S3_PREFIX_BYTES_MAX - 1);
 	else if (*prefix != '\0' && backend_check_name(prefix, e) < 0)
 		r = err_wrap(e, -EINVAL, "s3: URL: prefix");
 	else if (asprintf(ret_prefix, "%s%s", prefix, *prefix != '\0' ? "/" : "") < 0)

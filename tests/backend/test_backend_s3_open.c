@@ -201,6 +201,26 @@ START_TEST(urls_say_where_the_bucket_is)
 }
 END_TEST
 
+START_TEST(a_prefix_has_500_bytes_at_most)
+{
+	char rest[600];
+	struct s3_config c;
+
+	for (int rest_bytes = 98; rest_bytes <= 99; rest_bytes++) {
+		(void)snprintf(rest, sizeof(rest), "//bucket/%0200d/%0200d/%0*d", 0, 0, rest_bytes,
+			       0);
+		if (rest_bytes == 99) {
+			ck_assert_int_eq(s3_config_parse(rest, &c, &s3.e), -EINVAL);
+			ck_assert_ptr_nonnull(strstr(s3.e.message, "more than 500 bytes"));
+		} else {
+			ck_assert_int_eq(s3_config_parse(rest, &c, &s3.e), 0);
+			ck_assert_uint_eq(strlen(c.prefix), S3_PREFIX_BYTES_MAX);
+			s3_config_done(&c);
+		}
+	}
+}
+END_TEST
+
 START_TEST(virtual_hosts_have_the_bucket_in_their_name)
 {
 	char rest[256], host[64];
@@ -348,6 +368,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, a_store_that_is_not_there_is_told_with_its_host);
 	tcase_add_test(tc, bad_urls_are_refused_without_showing_them);
 	tcase_add_test(tc, urls_say_where_the_bucket_is);
+	tcase_add_test(tc, a_prefix_has_500_bytes_at_most);
 	tcase_add_test(tc, virtual_hosts_have_the_bucket_in_their_name);
 	tcase_add_test(tc, credentials_come_from_file_environment_or_home);
 	tcase_add_test(tc, bad_credentials_are_refused_without_showing_them);
