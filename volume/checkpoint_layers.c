@@ -3,9 +3,11 @@
  *
  * map_range() lowers the parent limit in RAM. The row of the layer gets it together with the mark
  * that covers the truncation: not before, for the log may still lose it, and not after, for replay
- * starts behind it then. (Parents have nothing young: they were frozen by a checkpoint.)
+ * starts behind it then. (Parents have nothing young: they were frozen by a checkpoint.) Such a row
+ * hides what an older log still shows, so with it the next root needs a map of its time.
  */
 #include "volume/checkpoint_impl.h"
+#include "volume/mutant.h"
 
 #include <stdlib.h>
 
@@ -168,8 +170,12 @@ int checkpoint_recount(struct checkpoint *c, struct err *e)
 	struct staged_object *so, *next;
 	int r = 0;
 
-	HASH_ITER (hh, c->objects, so, next)
+	HASH_ITER (hh, c->objects, so, next) {
 		if (r == 0 && checkpoint_limit_sank(so))
 			r = recount(c, so, e);
+		if (r == 0 && checkpoint_limit_sank(so) && !MUTANT(MUTANT_LIMIT_UNMARKED))
+			r = checkpoint_note_change(c, so->layer->id,
+						   AREA_UNLOGGED << AREA_PAGES_SHIFT);
+	}
 	return r;
 }

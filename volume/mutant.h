@@ -61,6 +61,10 @@ enum mutant {
 	MUTANT_INDEX_BELIEVED = 48,  /* an index whose sync may have failed is not written again */
 	MUTANT_RESTORED_MARK_KEPT = 49, /* a restored layer begins behind the end of its log */
 	MUTANT_RESOLVED_MOVED = 50,	/* a resolved page is used though its clusters were moved */
+	MUTANT_NUMBER_TWICE = 51,   /* a file that came to nothing gives its number to the next */
+	MUTANT_TWIN_TAKEN = 52,	    /* of two files with one name any is the one that counts */
+	MUTANT_ANY_OF_RING = 53,    /* a header that decayed is a loss, whosever SCO it is */
+	MUTANT_LIMIT_UNMARKED = 54, /* roots do not know that a truncation hid a part of a parent */
 	MUTANT_COUNT
 };
 

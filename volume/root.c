@@ -395,8 +395,9 @@ static int take_over(struct root_builder *b, const struct stream_cut *cut,
 	if (needs_map(cut, old->map_lsn))
 		return err_set(
 			e, -EUCLEAN,
-			"stream %u failed behind a snapshot, a clone or a change of class: what is "
-			"uploaded now is in no root until the pool is mounted anew",
+			"stream %u failed behind a snapshot, a clone, a change of class or a truncation "
+			"of what has one of them: what is uploaded now is in no root until the pool is "
+			"mounted anew",
 			old->stream);
 	return spare_scos(b, old, e);
 }

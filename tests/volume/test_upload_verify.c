@@ -246,11 +246,13 @@ START_TEST(what_a_damaged_stream_has_on_the_backend_is_no_orphan)
 }
 END_TEST
 
-/* The newest root shows the disk as it was before the snapshot, and can be restored. */
+/* The newest root shows the disk as it was before the snapshot, or before a truncation that hides a part
+ * of it, and can be restored. */
 START_TEST(a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole)
 {
 	struct backend *backend = changed_mem_backend("rootless", put_no_root, &mem_ops);
 	struct snapshot_wanted wanted = { .name = "s" };
+	bool truncates = _i == 1;
 	struct pool_restored restored;
 	char path[PATH_BYTES];
 	struct err e = { 0 };
@@ -262,12 +264,20 @@ START_TEST(a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_who
 	hurt = make_disk(0);
 	whole = make_disk(1);
 	id = id_of(hurt);
+	wanted.object = hurt;
+	if (truncates)
+		ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
 	ck_assert_msg(pool_sync_backend(pf.pool, &e) == 0, "%s", e.message);
 	root = status().root;
 
 	write_bytes(hurt, MIB, bytes[1], MIB);
-	wanted.object = hurt;
-	ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
+	if (truncates) {
+		ck_assert_msg(object_truncate(hurt, DISK_BYTES / 2, &e) == 0, "%s", e.message);
+		write_bytes(hurt, MIB, bytes[1], MIB);
+		ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
+	} else {
+		ck_assert_msg(snapshot_create(pf.pool, &wanted, 1, &e) == 0, "%s", e.message);
+	}
 	ck_assert_msg(pool_seal(pf.pool, &e) == 0, "%s", e.message);
 	flip_bit(path, place_of(bytes[1], path) + 100, 1);
 	for (unsigned int i = 0; i < 3; i++) {
@@ -308,7 +318,9 @@ int main(void)
 	tcase_add_loop_test(t, a_damaged_footer_or_log_is_found_as_well, 0, 2);
 	tcase_add_test(t, what_is_whole_is_verified_and_goes);
 	tcase_add_test(t, what_a_damaged_stream_has_on_the_backend_is_no_orphan);
-	tcase_add_test(t, a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole);
+	tcase_add_loop_test(t,
+			    a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole,
+			    0, 2);
 	suite_add_tcase(suite, t);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
