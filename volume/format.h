@@ -247,6 +247,8 @@ struct ring_header {
 	uint32_t frame_count;
 	uint64_t epoch; /* that made it */
 	uint64_t nonce;
+	uint64_t
+		first_sco; /* SCOs of lower numbers are of earlier processes; 0: of whom is unknown */
 };
 void ring_header_encode(const struct ring_header *h, uint8_t block[BLOCK_BYTES]);
 NODISCARD int ring_header_decode(const uint8_t block[BLOCK_BYTES], struct ring_header *ret_header,

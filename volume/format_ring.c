@@ -29,7 +29,8 @@ enum {
 	RING_FRAME_COUNT_AT = 124,
 	RING_EPOCH_AT = 128,
 	RING_NONCE_AT = 136,
-	RING_REST_AT = 144,
+	RING_FIRST_SCO_AT = 144,
+	RING_REST_AT = 152,
 };
 
 static const char *ring_header_flaw(const struct ring_header *h)
@@ -60,6 +61,7 @@ void ring_header_encode(const struct ring_header *h, uint8_t block[BLOCK_BYTES])
 	le32_put(block + RING_FRAME_COUNT_AT, h->frame_count);
 	le64_put(block + RING_EPOCH_AT, h->epoch);
 	le64_put(block + RING_NONCE_AT, h->nonce);
+	le64_put(block + RING_FIRST_SCO_AT, h->first_sco);
 	format_head_seal(block, BLOCK_BYTES, ring_header_magic);
 }
 
@@ -82,6 +84,7 @@ int ring_header_decode(const uint8_t block[BLOCK_BYTES], struct ring_header *ret
 		.frame_count = le32_get(block + RING_FRAME_COUNT_AT),
 		.epoch = le64_get(block + RING_EPOCH_AT),
 		.nonce = le64_get(block + RING_NONCE_AT),
+		.first_sco = le64_get(block + RING_FIRST_SCO_AT),
 	};
 	memcpy(h.pool.bytes, block + RING_POOL_AT, UUID_BYTES);
 	memcpy(h.boot_id, block + RING_BOOT_ID_AT, BOOT_ID_BYTES);

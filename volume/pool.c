@@ -586,6 +586,7 @@ int pool_open_parts(struct pool *p, const struct pool_row *row, struct err *e)
 	r = packs_load(p, e);
 	if (r == 0)
 		r = load_rows(p, e);
+	ro.first_sco = p->counters[COUNTER_SCO].next;
 	if (r == 0)
 		r = family_load(p, e);
 	if (r == 0)

@@ -306,6 +306,7 @@ static int ring_write_header(struct ring *ring, const struct ring_options *optio
 		.frame_count = ring->frame_count,
 		.epoch = options->epoch,
 		.nonce = ring->record.nonce,
+		.first_sco = options->first_sco,
 	};
 	struct env_stat st;
 	int r;

@@ -78,6 +78,7 @@ struct ring_options {
 	uint32_t frame_bytes; /* 0: 128 KiB */
 	struct uuid pool;
 	uint64_t epoch;
+	uint64_t first_sco; /* no SCO of this process has a lower number */
 	bool give_up; /* one that is missing or does not fit counts as lost, as after a power cut */
 	bool *given_up; /* set where that came true; NULL: nobody wants to know */
 };

@@ -74,6 +74,7 @@ static void ring_header_random(struct rng *rng, void *value)
 		.frame_count = rng_u32(rng, 1, UINT32_MAX),
 		.epoch = rng_u64(rng),
 		.nonce = rng_u64(rng),
+		.first_sco = rng_u64(rng),
 	};
 	random_boot_id(rng, h->boot_id);
 	h->ring_bytes = BLOCK_BYTES + (uint64_t)h->frame_bytes * h->frame_count;

@@ -383,7 +383,7 @@ static const struct spoilt cases[] = {
 	CASE(ring_header, 120, 4, 8193, "size of a frame"),
 	CASE(ring_header, 124, 4, 0, "no frame"),
 	CASE(ring_header, 124, 4, 2, "do not fill"),
-	CASE(ring_header, 144, 1, 1, ZERO_REST),
+	CASE(ring_header, 152, 1, 1, ZERO_REST),
 	CASE(ring_header, 4095, 1, 1, ZERO_REST),
 
 	CASE(ring_record, 52, 1, 1, NULL),
