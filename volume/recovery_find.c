@@ -176,8 +176,9 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
  * cost any of its pages: all it held is still in the ring, also if it was a recovery that copied it
  * from there; a batch that is not says that there was a sync. After a power cut, a torn header means
  * that nothing of the file was synced, unless one of its batches knows that an entry of the file was
- * durable. What the stream's checkpoint has is no loss: the file was on its way to be recycled, and
- * its name came back in the power cut.
+ * durable. The same holds for files of processes before the one whose ring it is. What the stream's
+ * checkpoint has is no loss: the file was on its way to be recycled, and its name came back in the
+ * power cut.
  */
 static int was_synced(struct pool *p, const struct found *f, const struct looked *l,
 		      const struct ring_old *old, bool *ret_synced, struct err *e)
@@ -187,6 +188,7 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 	struct checkpoint_row checkpoint = { 0 };
 	bool rewritten = false; /* by a recovery that never came to its end */
 	bool kept = recovery_ring_has_batch(old, f->stream, f->sco, 0), left_ring = false;
+	bool of_ring = old && (f->sco >= old->header.first_sco || MUTANT(MUTANT_ANY_OF_RING));
 	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
 
 	for (uint64_t at = 0; r == 0 && at + BLOCK_BYTES <= l->bytes; at += BLOCK_BYTES) {
@@ -219,7 +221,7 @@ static int was_synced(struct pool *p, const struct found *f, const struct looked
 		*ret_synced = left_ring;
 	else
 		*ret_synced = !rewritten && (durable >= first ||
-					     (old && (!l->header_zero || first != UINT64_MAX)));
+					     (of_ring && (!l->header_zero || first != UINT64_MAX)));
 	return r;
 }
 
@@ -315,32 +317,126 @@ static int rewrite_index(struct pool *p, const struct looked *l)
 	if (r == 0 && got == (ssize_t)len_bytes && !MUTANT(MUTANT_INDEX_BELIEVED))
 		r = env_pwrite(p->env, l->file, index, len_bytes, from);
 	free(index);
-	return r == 0 ? env_fdatasync(p->env, l->file) : r;
+	return r;
 }
 
-/*
- * It counts, or is as if it had never been sealed: what is before the index was synced before. Looked at
- * again, for what was read to be written may have been gone by then.
- */
-static int settle_sealed(struct pool *p, const struct found *f, struct looked *l, struct err *e)
-{
-	int r = rewrite_index(p, l);
+/* What counts as soon as its index is durable for certain: synced together, for each waits long. */
+struct unsettled {
+	struct found found;
+	struct looked looked;
+	struct sco_row row;
+	bool has_row;
+};
 
-	if (r == 0)
-		r = is_sealed(p, f, l, NULL, &l->sealed, e);
-	if (r == 0)
-		return flash_sync_names(p->flash, f->dir, e);
-	log_warning("volume: an index cannot be synced, it is made anew: stream=%u sco=%" PRIu64
-		    ": %s",
-		    f->stream, f->sco, err_name(r));
-	l->sealed = false;
+struct finder {
+	struct pool *pool;
+	const struct ring_old *old;
+	struct unsettled unsettled[SCO_SEAL_MAX];
+	unsigned int unsettled_count;
+	uint32_t dirs_unsynced; /* a bit for each that has names of them */
+};
+
+static int take(struct pool *p, const struct found *f, struct looked *l, const struct sco_row *row,
+		struct err *e)
+{
+	int r;
+
+	flash_account(p->flash, f->dir, 0, l->bytes);
+	r = add_sco(p, f, l, row);
+	if (r < 0) {
+		env_close(p->env, l->file);
+		return err_because(e, r, "SCO %" PRIu64, f->sco);
+	}
 	return 0;
 }
 
-/* One number: the newest version that is whole, or the one that was open; the others go. */
-static int take_group(struct pool *p, const struct found *group, size_t count,
-		      const struct ring_old *old, struct err *e)
+/* Once a sync has failed nobody knows of which file. */
+static int sync_indices(struct finder *finder)
 {
+	struct env_file *files[SCO_SEAL_MAX];
+	int r = 0;
+
+	for (unsigned int i = 0; i < finder->unsettled_count && r == 0; i++) {
+		files[i] = finder->unsettled[i].looked.file;
+		r = rewrite_index(finder->pool, &finder->unsettled[i].looked);
+	}
+	return r == 0 ? env_fdatasync_all(finder->pool->env, files, finder->unsettled_count) : r;
+}
+
+/*
+ * They count, or are as if they had never been sealed: what is before the index was synced before.
+ * Looked at again, for what was read to be written may have been gone by then.
+ */
+static int settle(struct finder *finder, struct err *e)
+{
+	struct pool *p = finder->pool;
+	int synced = sync_indices(finder), r = 0;
+	unsigned int i;
+
+	for (i = 0; i < finder->unsettled_count && r == 0; i++) {
+		struct unsettled *u = &finder->unsettled[i];
+		struct looked *l = &u->looked;
+		int settled = synced;
+
+		if (settled == 0)
+			settled = is_sealed(p, &u->found, l, NULL, &l->sealed, NULL);
+		if (settled == 0) {
+			finder->dirs_unsynced |= 1u << u->found.dir;
+		} else {
+			log_warning("volume: an index cannot be synced, it is made anew: "
+				    "stream=%u sco=%" PRIu64 ": %s",
+				    u->found.stream, u->found.sco, err_name(settled));
+			l->sealed = false;
+		}
+		r = take(p, &u->found, l, u->has_row ? &u->row : NULL, e);
+	}
+	finder->unsettled_count -= i;
+	memmove(finder->unsettled, finder->unsettled + i,
+		finder->unsettled_count * sizeof(*finder->unsettled));
+	return r;
+}
+
+static int sync_dirs(struct finder *finder, struct err *e)
+{
+	int r = 0;
+
+	for (uint32_t dir = 0; dir < FLASH_DIRS_MAX && r == 0; dir++)
+		if (finder->dirs_unsynced & 1u << dir)
+			r = flash_sync_names(finder->pool->flash, dir, e);
+	return r;
+}
+
+static int settle_later(struct finder *finder, const struct found *f, const struct looked *l,
+			const struct sco_row *row, struct err *e)
+{
+	struct unsettled *u = &finder->unsettled[finder->unsettled_count++];
+
+	*u = (struct unsettled){ .found = *f, .looked = *l, .has_row = row != NULL };
+	if (row)
+		u->row = *row;
+	return finder->unsettled_count == ARRAY_SIZE(finder->unsettled) ? settle(finder, e) : 0;
+}
+
+/*
+ * Whether the row counts on the file of that name in another directory. This one came to nothing, was
+ * removed, and is back after a power cut.
+ */
+static bool has_twin(const struct found *group, size_t count, const struct found *f,
+		     const struct sco_row *row)
+{
+	bool twin = false;
+
+	if (f->version != row->version || f->dir == row->cache_dir || MUTANT(MUTANT_TWIN_TAKEN))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		twin |= group[i].version == row->version && group[i].dir == row->cache_dir;
+	return twin;
+}
+
+/* One number: the newest version that is whole, or the one that was open; the others go. */
+static int take_group(struct finder *finder, const struct found *group, size_t count, struct err *e)
+{
+	struct pool *p = finder->pool;
 	struct sco_row row;
 	bool has_row, taken = false;
 	int r;
@@ -365,7 +461,8 @@ static int take_group(struct pool *p, const struct found *group, size_t count,
 		struct looked l;
 
 		/* Once evicted, a name of an earlier version may come back in a power cut. */
-		if (taken || (has_row && is_on_backend(&row) && f->version < row.version)) {
+		if (taken || (has_row && is_on_backend(&row) && f->version < row.version) ||
+		    (has_row && has_twin(group, count, f, &row))) {
 			delete_file(p, f);
 			continue;
 		}
@@ -382,24 +479,19 @@ static int take_group(struct pool *p, const struct found *group, size_t count,
 		}
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
-			r = give_up(p, f, &l, has_row ? &row : NULL, old, i + 1 == count, e);
+			r = give_up(p, f, &l, has_row ? &row : NULL, finder->old, i + 1 == count,
+				    e);
 			env_close(p->env, l.file);
 			if (r < 0)
 				return r;
 			continue;
 		}
 		if (l.sealed && !row_seals(has_row ? &row : NULL, f))
-			r = settle_sealed(p, f, &l, e);
-		if (r < 0) {
-			env_close(p->env, l.file);
+			r = settle_later(finder, f, &l, has_row ? &row : NULL, e);
+		else
+			r = take(p, f, &l, has_row ? &row : NULL, e);
+		if (r < 0)
 			return r;
-		}
-		flash_account(p->flash, f->dir, 0, l.bytes);
-		r = add_sco(p, f, &l, has_row ? &row : NULL);
-		if (r < 0) {
-			env_close(p->env, l.file);
-			return err_because(e, r, "SCO %" PRIu64, f->sco);
-		}
 		taken = true;
 	}
 	return 0;
@@ -502,6 +594,7 @@ static int check_rows(struct pool *p, struct err *e)
 
 int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e)
 {
+	struct finder finder = { .pool = p, .old = old };
 	struct found_list l = { 0 };
 	int r;
 
@@ -511,8 +604,14 @@ int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e
 	for (size_t i = 0, n; r == 0 && i < l.count; i += n) {
 		for (n = 1; i + n < l.count && l.found[i + n].sco == l.found[i].sco; n++)
 			continue;
-		r = take_group(p, l.found + i, n, old, e);
+		r = take_group(&finder, l.found + i, n, e);
 	}
+	if (r == 0)
+		r = settle(&finder, e);
+	if (r == 0)
+		r = sync_dirs(&finder, e);
+	for (unsigned int i = 0; i < finder.unsettled_count; i++)
+		env_close(p->env, finder.unsettled[i].looked.file);
 	free(l.found);
 	return r < 0 ? r : check_rows(p, e);
 }

@@ -73,16 +73,32 @@ static int take_from_stock(struct stream_world *w, const struct sco_make_options
 	return r;
 }
 
+/*
+ * A file that could not be finished keeps its number: whatever is done about its name, that may be
+ * there again after a power cut, in another directory than the one that counts.
+ */
+static int next_number(struct stream_world *w, struct sco *init, struct err *e)
+{
+	if (init->number && MUTANT(MUTANT_NUMBER_TWICE))
+		return 0;
+	return w->new_sco_number(w->arg, &init->number, e);
+}
+
 static int make_file(struct stream_world *w, const struct sco_make_options *o, struct sco *init,
 		     struct err *e)
 {
-	int r = take_from_stock(w, o, init);
+	int r = next_number(w, init, e), stock;
 
+	if (r < 0)
+		return r;
+	stock = take_from_stock(w, o, init);
 	if (o->prewritten)
 		flash_want_stock(w->flash, init->file_bytes);
-	if (r == 0)
+	if (stock == 0)
 		return 0;
-	do {
+	if (stock != -ENOENT)
+		r = next_number(w, init, e);
+	while (r == 0) {
 		r = flash_create(w->flash, o->stream, init->number, 0, init->file_bytes, o->urgent,
 				 &init->file, &init->dir, e);
 		if (r < 0)
@@ -92,7 +108,10 @@ static int make_file(struct stream_world *w, const struct sco_make_options *o, s
 			return 0;
 		env_close(w->env, init->file);
 		flash_discard(w->flash, init->dir, o->stream, init->number, 0, init->file_bytes);
-	} while (flash_note_error(w->flash, init->dir, r)); /* then another one takes it */
+		if (!flash_note_error(w->flash, init->dir, r))
+			return r;
+		r = next_number(w, init, e); /* another directory takes it */
+	}
 	return r;
 }
 
@@ -111,9 +130,6 @@ int sco_make(struct stream_world *w, const struct sco_make_options *o, struct sc
 	};
 	int r;
 
-	r = w->new_sco_number(w->arg, &init.number, e);
-	if (r < 0)
-		return r;
 	env_random(w->env, &init.salt, sizeof(init.salt));
 	r = make_file(w, o, &init, e);
 	if (r < 0)

@@ -4,8 +4,10 @@
 #include "common/env.h"
 #include "volume/pool_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DATA_BYTES (MIB / 8)
 
@@ -32,6 +34,28 @@ static int try_fdatasync_all(struct env *env, struct env_file *const *files, uns
 	return r;
 }
 
+/* The first header in the first directory is written, and then it is said that it is not. */
+static bool headers_fail, failed_name_stays;
+static struct env_file *in_first;
+
+static int try_open(UNUSED struct env *env, const char *path, unsigned int flags,
+		    struct env_file **ret_file)
+{
+	int r = env_open(env_posix(), path, flags, ret_file);
+
+	if (r == 0 && flags & ENV_CREATE && strstr(path, "/first/sco/"))
+		in_first = *ret_file;
+	return r;
+}
+
+/* A removal that a power cut undoes. */
+static int try_unlink(UNUSED struct env *env, const char *path)
+{
+	if (failed_name_stays && strstr(path, "/first/sco/"))
+		return 0;
+	return env_unlink(env_posix(), path);
+}
+
 /* Of the index of a full SCO. */
 static unsigned int index_writes; /* atomic */
 
@@ -40,6 +64,12 @@ static int try_pwrite(UNUSED struct env *env, struct env_file *f, const void *bu
 {
 	if (offset >= MIB * 15 / 16 && memcmp(buf, "VPSL", 4) == 0)
 		(void)__atomic_add_fetch(&index_writes, 1, __ATOMIC_SEQ_CST);
+	if (headers_fail && f == in_first && offset == 0 && memcmp(buf, "VPSCOHDR", 8) == 0) {
+		headers_fail = false;
+		failed_name_stays = true;
+		ck_assert_int_eq(env_pwrite(env_posix(), f, buf, len, offset), 0);
+		return -EIO;
+	}
 	return env_pwrite(env_posix(), f, buf, len, offset);
 }
 
@@ -55,6 +85,8 @@ static void begin(void)
 	failing_ops.fdatasync = try_fdatasync;
 	failing_ops.pwrite = try_pwrite;
 	failing_ops.fdatasync_all = try_fdatasync_all;
+	failing_ops.open = try_open;
+	failing_ops.unlink = try_unlink;
 	fail_syncs(0, 0);
 	/* Nothing is synced but what a test does. */
 	pf.options.flush_interval_ns = HOUR_NS;
@@ -188,6 +220,166 @@ START_TEST(a_start_that_cannot_write_leaves_all_to_the_next)
 }
 END_TEST
 
+/* --- two files with one name ------------------------------------------------------------------- */
+
+static void expect_disks(unsigned int count)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 5);
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct object *o = get_object(16 + i);
+
+		expect_bytes(o, 0, mem, DATA_BYTES);
+		sync_object(o);
+		object_close(o);
+	}
+	free(mem);
+}
+
+static void write_disks(unsigned int count)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 5);
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct object *o = make_object(OBJECT_DISK);
+
+		ck_assert_uint_eq(id_of(o), 16 + i);
+		write_bytes(o, 0, mem, DATA_BYTES);
+		sync_object(o);
+		object_close(o);
+	}
+	free(mem);
+}
+
+static void write_where_a_header_fails(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct err e = { 0 };
+
+	pool_fixture_create();
+	pf.options.checkpoint_interval_ns = HOUR_NS;
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	headers_fail = true;
+	write_disks(4);
+	ck_assert(failed_name_stays);
+	ck_assert_uint_eq(pool_failed_dirs(pf.pool), 1);
+}
+
+static void open_and_expect_four(UNUSED int to_parent, UNUSED void *arg)
+{
+	pool_fixture_open();
+	expect_disks(4);
+	pool_fixture_close();
+}
+
+START_TEST(a_file_that_came_to_nothing_has_a_number_of_its_own)
+{
+	use_two_dirs();
+	in_child_killed(write_where_a_header_fails, NULL);
+	pretend_reboot();
+	in_child(open_and_expect_four, NULL);
+}
+END_TEST
+
+/* For each file of a directory its header, under the same name in the other. */
+static void make_twins(const char *from, const char *to)
+{
+	char dir[PATH_BYTES], path[2 * PATH_BYTES];
+	struct name_list names;
+
+	name_list_read(root_path(dir, from), &names);
+	ck_assert_uint_gt(names.count, 0);
+	for (size_t i = 0; i < names.count; i++) {
+		char *text;
+
+		(void)snprintf(path, sizeof(path), "%s/%s", root_path(dir, from), names.names[i]);
+		text = file_text(path);
+		(void)snprintf(path, sizeof(path), "%s/%s", root_path(dir, to), names.names[i]);
+		if (access(path, F_OK) < 0)
+			make_file(path, text, CLUSTER_BYTES);
+		free(text);
+	}
+	name_list_free(&names);
+}
+
+START_TEST(of_two_files_with_a_name_the_row_knows_which_one_counts)
+{
+	use_two_dirs();
+	pool_fixture_create();
+	pool_fixture_open();
+	write_disks(4);
+	pool_fixture_close();
+	make_twins("first/sco", "second/sco");
+	make_twins("second/sco", "first/sco");
+	pool_fixture_open();
+	expect_disks(4);
+	pool_fixture_restart();
+	expect_disks(4);
+}
+END_TEST
+
+/* --- what a recovery did not get to remove ----------------------------------------------------- */
+
+static void write_two(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct object *o;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	write_disks(1);
+	o = make_object(OBJECT_DISK);
+	write_bytes(o, 0, "only in the ring", 16);
+}
+
+static void only_open(UNUSED int to_parent, UNUSED void *arg)
+{
+	pool_fixture_open_quiet();
+}
+
+static void open_and_write_both(UNUSED int to_parent, UNUSED void *arg)
+{
+	struct object *o;
+
+	pool_fixture_open_quiet();
+	expect_disks(1);
+	o = get_object(17);
+	expect_bytes(o, 0, "only in the ring", 16);
+	write_bytes(o, 0, "and written over", 16);
+	sync_object(o);
+	object_close(o);
+	pool_fixture_close();
+}
+
+/* Of a SCO that no sync covered: the recovery that copied it from the ring died before it was removed,
+ * and then its header went. */
+START_TEST(what_a_recovery_did_not_get_to_remove_is_no_damage)
+{
+	char path[PATH_BYTES], copy[PATH_BYTES];
+	char wrong[64] = "no header of a SCO";
+	struct name_list before;
+	unsigned int back = 0;
+
+	in_child_killed(write_two, NULL);
+	name_list_read(pool_path(path, "cache/sco"), &before);
+	copy_tree(path, root_path(copy, "before"));
+	in_child_killed(only_open, NULL);
+	for (size_t i = 0; i < before.count; i++) {
+		char name[2 * PATH_BYTES], from[2 * PATH_BYTES];
+
+		(void)snprintf(name, sizeof(name), "%s/%s", path, before.names[i]);
+		(void)snprintf(from, sizeof(from), "%s/%s", copy, before.names[i]);
+		if (access(name, F_OK) == 0)
+			continue;
+		copy_tree(from, name);
+		overwrite(name, 0, wrong, sizeof(wrong));
+		back++;
+	}
+	name_list_free(&before);
+	ck_assert_uint_gt(back, 0);
+	in_child(open_and_write_both, NULL);
+}
+END_TEST
+
 /* --- a process that serves --------------------------------------------------------------------- */
 
 static unsigned int told; /* atomic */
@@ -302,6 +494,9 @@ int main(void)
 	tcase_add_test(t, an_index_that_no_row_knows_is_written_again);
 	tcase_add_test(t, an_index_that_cannot_be_synced_is_made_anew);
 	tcase_add_test(t, a_start_that_cannot_write_leaves_all_to_the_next);
+	tcase_add_test(t, a_file_that_came_to_nothing_has_a_number_of_its_own);
+	tcase_add_test(t, of_two_files_with_a_name_the_row_knows_which_one_counts);
+	tcase_add_test(t, what_a_recovery_did_not_get_to_remove_is_no_damage);
 	tcase_add_test(t, whoever_watches_is_told_before_the_error_is);
 	tcase_add_test(t, a_probe_finds_what_fails);
 	tcase_add_loop_test(t, a_directory_that_failed_before_takes_nothing_new, 0, 2);
