@@ -2,6 +2,7 @@
 
 #include "common/units.h"
 #include "fs/fuse_mount.h"
+#include "fs/holder_child.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -24,18 +25,15 @@
 #define EARLY_FREE   3u
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 10000
-/* The system's killer spares it; the worker does what the user wants. */
-#define OOM_SCORE "-1000"
 
 struct holder {
 	const struct holder_options *o;
 	struct fs_mount mount;
 	struct resume_header *header;
 	size_t header_bytes;
-	int table_fd, signal_fd, socket, null_fd;
+	int signal_fd, socket, null_fd;
 	int program_fd, last_program_fd; /* of the next worker; of the one before, or -1 */
-	sigset_t mask_before;
-	char oom_before[16];
+	struct holder_child child;
 
 	pid_t worker;	   /* 0: none */
 	bool serving;	   /* it */
@@ -50,50 +48,6 @@ struct holder {
 
 /* --- a worker ---------------------------------------------------------------------------------- */
 
-static void oom_score_get(char text[16])
-{
-	int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, 15);
-
-	text[n > 0 ? n : 0] = '\0';
-	if (fd >= 0)
-		(void)close(fd);
-}
-
-/* Where it is not permitted it stays as it is. */
-static void oom_score_set(const char *text)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	(void)!write(fd, text, strlen(text));
-	(void)close(fd);
-}
-
-/* Only calls that are safe behind fork(2). */
-_Noreturn static void be_worker(const struct holder *h, int socket, int program_fd)
-{
-	const struct holder_options *o = h->o;
-	int from[4] = { socket, h->table_fd, o->report_fd, program_fd };
-
-	/* It hears of the holder's death, and the holder may be dead by now. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != (pid_t)h->header->holder)
-		_exit(127);
-	oom_score_set(h->oom_before);
-	(void)setsid(); /* what the terminal sends to all goes to the holder, which passes it on */
-	/* Out of the way of the numbers that they shall have. */
-	for (int i = 0; i < 4; i++)
-		from[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, HOLDER_FD_REPORT + 1);
-	(void)close(HOLDER_FD_REPORT);
-	if (dup2(from[0], HOLDER_FD_SOCKET) < 0 || dup2(from[1], HOLDER_FD_TABLE) < 0 ||
-	    (from[2] >= 0 && dup2(from[2], HOLDER_FD_REPORT) < 0))
-		_exit(127);
-	(void)sigprocmask(SIG_SETMASK, &h->mask_before, NULL);
-	(void)fexecve(from[3], o->argv, environ);
-	_exit(127);
-}
-
 static bool start_worker(struct holder *h)
 {
 	int sockets[2];
@@ -106,7 +60,7 @@ static bool start_worker(struct holder *h)
 	h->header->workers++;
 	pid = fork();
 	if (pid == 0)
-		be_worker(h, sockets[1], h->program_fd);
+		holder_be_worker(&h->child, sockets[1], h->program_fd, h->o->report_fd);
 	(void)close(sockets[1]);
 	if (h->socket >= 0)
 		(void)close(h->socket);
@@ -117,33 +71,6 @@ static bool start_worker(struct holder *h)
 
 /* --- what it says ------------------------------------------------------------------------------ */
 
-static void answer(struct holder *h, int code, const struct err *e, bool with_channels)
-{
-	struct holder_answer a = { .code = code };
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
-	} control;
-	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t fds_bytes = sizeof(int) * h->mount.channels.count;
-
-	if (e)
-		(void)snprintf(a.text, sizeof(a.text), "%s", e->message);
-	if (with_channels) {
-		struct cmsghdr *c = &control.align;
-
-		memset(&control, 0, sizeof(control));
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(fds_bytes);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(fds_bytes);
-		memcpy(CMSG_DATA(c), h->mount.channels.fd, fds_bytes);
-	}
-	(void)sendmsg(h->socket, &msg, MSG_NOSIGNAL); /* a worker that died does not need it */
-}
-
 static void on_mount(struct holder *h, unsigned int threads)
 {
 	struct err e = { 0 };
@@ -151,7 +78,7 @@ static void on_mount(struct holder *h, unsigned int threads)
 
 	if (h->mount.channels.count == 0)
 		r = fs_mount_begin(h->o->mount, threads, &h->mount, &e);
-	answer(h, r, &e, r == 0);
+	holder_answer(h->socket, r, &e, r == 0 ? &h->mount.channels : NULL);
 }
 
 static void set_program(struct holder *h, const char *path)
@@ -169,7 +96,7 @@ static void set_program(struct holder *h, const char *path)
 		h->last_program_fd = h->program_fd;
 		h->program_fd = fd;
 	}
-	answer(h, r, &e, false);
+	holder_answer(h->socket, r, &e, NULL);
 }
 
 /* False: it says nothing now. */
@@ -314,12 +241,13 @@ static void watch(struct holder *h)
 static int prepare(struct holder *h, struct err *e)
 {
 	sigset_t set;
-	int r = resume_make(fs_session_slots(h->o->mount), &h->table_fd, e);
+	int r = resume_make(fs_session_slots(h->o->mount), &h->child.table_fd, e);
 
 	if (r < 0)
 		return r;
-	h->header_bytes = (size_t)lseek(h->table_fd, 0, SEEK_END);
-	h->header = mmap(NULL, h->header_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->table_fd, 0);
+	h->header_bytes = (size_t)lseek(h->child.table_fd, 0, SEEK_END);
+	h->header = mmap(NULL, h->header_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 h->child.table_fd, 0);
 	if (h->header == MAP_FAILED)
 		return err_set(e, -ENOMEM, "memory for the next daemon");
 	(void)sigemptyset(&set);
@@ -330,13 +258,13 @@ static int prepare(struct holder *h, struct err *e)
 	(void)signal(SIGPIPE, SIG_IGN);
 	h->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	h->program_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (sigprocmask(SIG_BLOCK, &set, &h->mask_before) < 0 || h->null_fd < 0 ||
-	    h->program_fd < 0)
+	if (sigprocmask(SIG_BLOCK, &set, &h->child.mask) < 0 || h->null_fd < 0 || h->program_fd < 0)
 		return err_set(e, -errno, "starting: %s", err_name(-errno));
 	h->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (h->signal_fd < 0)
 		return err_set(e, -errno, "signals: %s", err_name(-errno));
-	oom_score_get(h->oom_before);
+	h->child.argv = h->o->argv;
+	h->child.holder = (pid_t)h->header->holder;
 	/* Its environment may have keys; a worker decides for itself. */
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	return 0;
@@ -350,7 +278,7 @@ int holder_run(const struct holder_options *o, struct err *e)
 
 	if (r < 0)
 		return r;
-	oom_score_set(OOM_SCORE);
+	holder_avoid_killer(&h.child);
 	if (!start_worker(&h))
 		return err_set(e, -EAGAIN, "starting a process: %s", err_name(-errno));
 	if (o->report_fd >= 0) /* only the first worker tells */

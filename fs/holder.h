@@ -56,8 +56,13 @@ struct holder_answer {
 	char text[ERR_MESSAGE_BYTES]; /* why not */
 };
 
-/* For the worker. */
 struct proto_channels;
+
+/* For the holder. code: 0 or negative, with e; channels: they go along, NULL: none. */
+void holder_answer(int socket, int code, const struct err *e,
+		   const struct proto_channels *channels);
+
+/* For the worker. */
 /* The channels of the mount. Owns: the descriptors in ret_channels. Errors: as fs_session_open(). */
 NODISCARD int holder_mount(unsigned int threads, struct proto_channels *ret_channels,
 			   struct err *e);

@@ -1,4 +1,4 @@
-/* The worker's end of the socket between it and its holder. */
+/* The socket between a holder and its worker. */
 #include "fs/fuse_proto.h"
 #include "fs/holder.h"
 
@@ -6,6 +6,36 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Room for the channels to travel in. */
+union control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
+};
+
+void holder_answer(int socket, int code, const struct err *e, const struct proto_channels *channels)
+{
+	struct holder_answer a = { .code = code };
+	union control control;
+	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (e)
+		(void)snprintf(a.text, sizeof(a.text), "%s", e->message);
+	if (channels) {
+		size_t fds_bytes = sizeof(int) * channels->count;
+		struct cmsghdr *c = &control.align;
+
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(fds_bytes);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(fds_bytes);
+		memcpy(CMSG_DATA(c), channels->fd, fds_bytes);
+	}
+	(void)sendmsg(socket, &msg, MSG_NOSIGNAL); /* a worker that died does not need it */
+}
 
 static int tell(enum holder_word word, uint32_t value, const char *text)
 {
@@ -20,10 +50,7 @@ static int tell(enum holder_word word, uint32_t value, const char *text)
 static int hear_answer(struct proto_channels *ret_channels, struct err *e)
 {
 	struct holder_answer a;
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
-	} control;
+	union control control;
 	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
 	struct msghdr msg = {
 		.msg_iov = &iov,
