@@ -136,6 +136,10 @@ START_TEST(bad_urls_are_refused_without_showing_them)
 		"//-bucket",
 		"//bucket-",
 		"//two..dots",
+		"//bucket{",
+		"//bu{cket",
+		"//bu:cket",
+		"//b0123456789012345678901234567890123456789012345678901234567890123",
 		"//bucket//x",
 		"//bucket/../x",
 		"//bucket/tmp",
@@ -144,6 +148,7 @@ START_TEST(bad_urls_are_refused_without_showing_them)
 		"//bucket/a%0ab",
 		"//bucket/a%2",
 		"//bucket/caf%c3%a9",
+		"//bucket/a%7f",
 		"//" S3_ACCESS ":" S3_SECRET "@bucket/pool",
 		"//user@bucket",
 		"//bucket/pool@" S3_SECRET,
@@ -156,9 +161,12 @@ START_TEST(bad_urls_are_refused_without_showing_them)
 		"//bucket?endpoint=http://x&endpoint=http://y",
 		"//bucket?region=",
 		"//bucket?region=EU%20west",
+		"//bucket?region=a-region-whose-name-is-longer-than-any-code-that-a-store-"
+		"ever-gave-as-an-answer-to-a-request-of-anybody-anywhere",
 		"//bucket?style=both",
 		"//bucket?part_size=4MiB",
 		"//bucket?part_size=5G",
+		"//bucket?part_size=5243904",
 		"//bucket?part_size=lots",
 		"//bucket?" S3_SECRET,
 		"//bucket#fragment",
@@ -186,6 +194,8 @@ START_TEST(urls_say_where_the_bucket_is)
 		  "us-east-1" },
 		{ "//bucket/a%20b?endpoint=https%3A%2F%2Fh&style=virtual", "https://bucket.h",
 		  "bucket.h", "a b/", "us-east-1" },
+		{ "//b-1.c2?&&style=path&", "https://s3.us-east-1.amazonaws.com",
+		  "s3.us-east-1.amazonaws.com", "", "us-east-1" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -198,6 +208,42 @@ START_TEST(urls_say_where_the_bucket_is)
 		ck_assert_str_eq(c.region, cases[i].region);
 		s3_config_done(&c);
 	}
+}
+END_TEST
+
+START_TEST(the_environment_names_the_region_where_the_url_does_not)
+{
+	static const struct {
+		const char *first, *second, *region;
+	} cases[] = {
+		{ "eu-1", "eu-2", "eu-1" }, { "", "eu-2", "eu-2" },	 { NULL, "eu-2", "eu-2" },
+		{ NULL, "", "us-east-1" },  { NULL, NULL, "us-east-1" },
+	};
+	struct s3_config c;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		ck_assert_int_eq(cases[i].first ? setenv("AWS_REGION", cases[i].first, 1) :
+						  unsetenv("AWS_REGION"),
+				 0);
+		ck_assert_int_eq(cases[i].second ?
+					 setenv("AWS_DEFAULT_REGION", cases[i].second, 1) :
+					 unsetenv("AWS_DEFAULT_REGION"),
+				 0);
+		ck_assert_int_eq(s3_config_parse("//bucket", &c, &s3.e), 0);
+		ck_assert_str_eq(c.region, cases[i].region);
+		s3_config_done(&c);
+	}
+}
+END_TEST
+
+START_TEST(a_value_of_an_option_has_a_bound)
+{
+	char rest[8192];
+	struct s3_config c;
+
+	(void)snprintf(rest, sizeof(rest), "//bucket?ca_file=/%05000d", 0);
+	ck_assert_int_eq(s3_config_parse(rest, &c, &s3.e), -EINVAL);
+	s3_must_say("too long");
 }
 END_TEST
 
@@ -368,6 +414,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, a_store_that_is_not_there_is_told_with_its_host);
 	tcase_add_test(tc, bad_urls_are_refused_without_showing_them);
 	tcase_add_test(tc, urls_say_where_the_bucket_is);
+	tcase_add_test(tc, the_environment_names_the_region_where_the_url_does_not);
+	tcase_add_test(tc, a_value_of_an_option_has_a_bound);
 	tcase_add_test(tc, a_prefix_has_500_bytes_at_most);
 	tcase_add_test(tc, virtual_hosts_have_the_bucket_in_their_name);
 	tcase_add_test(tc, credentials_come_from_file_environment_or_home);

@@ -246,6 +246,69 @@ START_TEST(garbage_is_no_listing)
 }
 END_TEST
 
+/* ---- bulk deletes --------------------------------------------------------------------------- */
+
+static int see_error(void *arg, const char *path, int status)
+{
+	int *last = arg;
+
+	(void)path;
+	if (status == 499)
+		return 77;
+	*last = status;
+	return 0;
+}
+
+/* What stands for %s is the rest, behind what all of them have. */
+static int bulk(const char *rest, int *ret_last, struct swift_bulk *ret_bulk)
+{
+	char text[512];
+
+	(void)snprintf(text, sizeof(text), "{\"Number Not Found\": 1, %s}", rest);
+	*ret_last = 0;
+	return swift_bulk_parse(text, strlen(text), see_error, ret_last, ret_bulk, &fx.e);
+}
+
+#define BULK_OK "\"Response Status\": \"200 OK\", \"Number Deleted\": 2"
+
+START_TEST(an_answer_to_a_bulk_delete_has_counts_and_errors)
+{
+	static const char *const garbage[] = {
+		"\"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": 200, \"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": \"99 x\", \"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": \"600 x\", \"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": \"0200 x\", \"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": \"OK\", \"Number Deleted\": 2, \"Errors\": []",
+		"\"Response Status\": \"200 OK\", \"Number Deleted\": -1, \"Errors\": []",
+		"\"Response Status\": \"200 OK\", \"Number Deleted\": \"2\", \"Errors\": []",
+		"\"Response Status\": \"200 OK\", \"Errors\": []",
+		BULK_OK,
+		BULK_OK ", \"Errors\": {}",
+		BULK_OK ", \"Errors\": [\"c\"]",
+		BULK_OK ", \"Errors\": [[\"c\"]]",
+		BULK_OK ", \"Errors\": [[7, \"404 x\"]]",
+		BULK_OK ", \"Errors\": [[\"c\", 404]]",
+		BULK_OK ", \"Errors\": [[\"c\", \"later\"]]",
+		BULK_OK ", \"Number Not Found\": null, \"Errors\": []",
+	};
+	struct swift_bulk b;
+	int last;
+
+	for (size_t i = 0; i < ARRAY_SIZE(garbage); i++)
+		ck_assert_msg(bulk(garbage[i], &last, &b) == -EUCLEAN, "taken: %s", garbage[i]);
+	ck_assert_int_eq(bulk(BULK_OK ", \"Errors\": [[\"c\", \"503 Later\"]]", &last, &b), 0);
+	ck_assert_int_eq(b.status, 200);
+	ck_assert_uint_eq(b.deleted_count, 2);
+	ck_assert_uint_eq(b.absent_count, 1);
+	ck_assert_uint_eq(b.error_count, 1);
+	ck_assert_int_eq(last, 503);
+	ck_assert_int_eq(bulk(BULK_OK ", \"Errors\": [[\"c\", \"499 x\"]]", &last, &b), 77);
+}
+END_TEST
+
+/* ---- bounds --------------------------------------------------------------------------------- */
+
 START_TEST(deep_nesting_is_refused_not_followed)
 {
 	char *deep = malloc(100001);
@@ -286,6 +349,7 @@ int main(void)
 	tcase_add_test(tc, a_listing_gives_names_lengths_and_times);
 	tcase_add_test(tc, times_that_are_none_are_left_out);
 	tcase_add_test(tc, garbage_is_no_listing);
+	tcase_add_test(tc, an_answer_to_a_bulk_delete_has_counts_and_errors);
 	tcase_add_test(tc, deep_nesting_is_refused_not_followed);
 	tcase_add_test(tc, a_listing_ends_when_told);
 	suite_add_tcase(suite, tc);

@@ -112,6 +112,7 @@ START_TEST(bad_urls_are_refused_without_showing_what_may_be_a_secret)
 		{ "//?auth=http://h/v1.0", "container" },
 		{ "//user:s3cr3t@c?auth=http://h/v1.0", "ST_KEY" },
 		{ "//c%2Fd?auth=http://h/v1.0", "container" },
+		{ "//.?auth=http://h/v1.0", "container" },
 		{ "//..?auth=http://h/v1.0", "container" },
 		{ "//c%0?auth=http://h/v1.0", "escape" },
 		{ "//c%00?auth=http://h/v1.0", "escape" },
@@ -127,6 +128,11 @@ START_TEST(bad_urls_are_refused_without_showing_what_may_be_a_secret)
 		{ "//c?auth=http:///v1.0", "auth URL" },
 		{ "//c?auth=http://h/v1.0?key=s3cr3t", "auth URL" },
 		{ "//c?auth=http://h/v1.0%0d%0aX-Y:%20z", "auth URL" },
+		{ "//c?auth=http://h/caf%c3%a9/v1.0", "auth URL" },
+		{ "//c?auth=http://h%7f/v1.0", "auth URL" },
+		{ "//c?auth=http://h/%7bv1.0", "auth URL" },
+		{ "//c?auth=http://h/v1.0%0", "escape" },
+		{ "//c?auth", "unknown" },
 		{ "//c?auth=http://h/v2.0", "/v3" },
 		{ "//c?auth=http://h", "/v3" },
 		{ "//c?auth=http://h/v1.0&storage_url=http://u:s3cr3t@h/", "storage_url" },
@@ -141,6 +147,33 @@ START_TEST(bad_urls_are_refused_without_showing_what_may_be_a_secret)
 		}
 		ck_assert_msg(parse(bad[i].url) == -EINVAL, "taken: %s", bad[i].url);
 		must_say(bad[i].word);
+	}
+}
+END_TEST
+
+START_TEST(what_is_too_long_is_refused)
+{
+	char url[8192];
+
+	set_tempauth();
+	(void)snprintf(url, sizeof(url), "//%0257d?auth=http://h/v1.0", 0);
+	ck_assert_int_eq(parse(url), -EINVAL);
+	must_say("container");
+	(void)snprintf(url, sizeof(url), "//c?auth=http://h/%05000d/v1.0", 0);
+	ck_assert_int_eq(parse(url), -EINVAL);
+	must_say("auth URL");
+}
+END_TEST
+
+START_TEST(auth_servers_of_the_first_version_have_several_names)
+{
+	static const char *const urls[] = { "//c?auth=http://h/auth/v1.0", "//c?auth=http://h/1.0",
+					    "//c?auth=http://h/v1", "//c?auth=http://h/auth" };
+
+	set_tempauth();
+	for (size_t i = 0; i < ARRAY_SIZE(urls); i++) {
+		ck_assert_msg(parse(urls[i]) == 0, "%s: %s", urls[i], fx.e.message);
+		ck_assert(!fx.c.keystone);
 	}
 }
 END_TEST
@@ -221,6 +254,9 @@ START_TEST(a_key_with_a_line_break_makes_no_header)
 	set("ST_KEY", "s3cr3t\r\nX-Evil: 1");
 	ck_assert_int_eq(parse("//c?auth=http://h/auth/v1.0"), -EINVAL);
 	must_say("ST_KEY");
+	set("ST_KEY", "s3cr3t\x7f");
+	ck_assert_int_eq(parse("//c?auth=http://h/auth/v1.0"), -EINVAL);
+	must_say("ST_KEY");
 }
 END_TEST
 
@@ -238,6 +274,56 @@ START_TEST(a_file_is_read_as_it_stands)
 	(void)strncat(fx.url, "&region=URL", sizeof(fx.url) - strlen(fx.url) - 1);
 	ck_assert_int_eq(parse(fx.url), 0);
 	ck_assert_str_eq(fx.c.value[SWIFT_OS_REGION_NAME], "URL");
+	write_file("ST_USER = u\nST_KEY = k\nOS_INTERFACE = admin\nOS_REGION_NAME = \r\n", 0600);
+	(void)strncat(fx.url, "&interface=internal", sizeof(fx.url) - strlen(fx.url) - 1);
+	ck_assert_int_eq(parse(fx.url), 0);
+	ck_assert_str_eq(fx.c.value[SWIFT_OS_INTERFACE], "internal");
+	ck_assert_str_eq(fx.c.value[SWIFT_OS_REGION_NAME], "");
+}
+END_TEST
+
+static struct env_ops failing_ops;
+static struct env failing = { &failing_ops };
+
+static int no_stat(UNUSED struct env *env, UNUSED struct env_file *f, UNUSED struct env_stat *ret)
+{
+	return -EIO;
+}
+
+static ssize_t no_pread(UNUSED struct env *env, UNUSED struct env_file *f, UNUSED void *buf,
+			UNUSED size_t len, UNUSED uint64_t offset)
+{
+	return -EIO;
+}
+
+START_TEST(a_file_that_cannot_be_read_is_named)
+{
+	static const char *const words[] = { "examining '", "reading '" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		write_file("ST_USER = u\nST_KEY = s3cr3t\n", 0600);
+		failing_ops = *env_posix()->ops;
+		if (i == 0)
+			failing_ops.stat = no_stat;
+		else
+			failing_ops.pread = no_pread;
+		ck_assert_int_eq(swift_config_read(&failing, fx.url, &fx.c, &fx.e), -EIO);
+		must_say(words[i]);
+		must_say(fx.path);
+	}
+}
+END_TEST
+
+START_TEST(a_file_with_a_nul_byte_is_refused)
+{
+	int fd;
+
+	write_file("ST_USER = u\nST_KEY = s3cr3t\n", 0600);
+	fd = open(fx.path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_eq(pwrite(fd, "", 1, 20), 1);
+	ck_assert_int_eq(close(fd), 0);
+	ck_assert_int_eq(parse(fx.url), -EINVAL);
+	must_say("NUL");
 }
 END_TEST
 
@@ -299,11 +385,15 @@ int main(void)
 	tcase_add_test(tc, a_url_names_container_prefix_and_servers);
 	tcase_add_test(tc, a_prefix_may_be_missing);
 	tcase_add_test(tc, bad_urls_are_refused_without_showing_what_may_be_a_secret);
+	tcase_add_test(tc, what_is_too_long_is_refused);
+	tcase_add_test(tc, auth_servers_of_the_first_version_have_several_names);
 	tcase_add_test(tc, a_prefix_leaves_room_for_the_longest_name);
 	tcase_add_test(tc, the_environment_names_the_auth_server_where_the_url_does_not);
 	tcase_add_test(tc, missing_credentials_are_named);
 	tcase_add_test(tc, a_key_with_a_line_break_makes_no_header);
 	tcase_add_test(tc, a_file_is_read_as_it_stands);
+	tcase_add_test(tc, a_file_that_cannot_be_read_is_named);
+	tcase_add_test(tc, a_file_with_a_nul_byte_is_refused);
 	tcase_add_test(tc, a_file_that_others_can_read_is_refused);
 	tcase_add_test(tc, a_file_with_mistakes_is_refused_with_the_line);
 	tcase_add_test(tc, a_file_must_be_a_file);

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 START_TEST(escapes_leave_only_what_is_safe)
 {
@@ -58,6 +59,43 @@ START_TEST(dates_are_read_in_all_three_forms)
 }
 END_TEST
 
+/* "name\0value\0": as the client keeps them, names in small letters. */
+static void add_header(struct http_answer *a, const char *name, const char *value)
+{
+	ck_assert_int_eq(buf_append(&a->headers, name, strlen(name) + 1), 0);
+	ck_assert_int_eq(buf_append(&a->headers, value, strlen(value) + 1), 0);
+}
+
+START_TEST(a_server_says_when_to_come_again)
+{
+	static const char later[] = "Sun, 06 Nov 1994 08:50:07 GMT",
+			  now[] = "Sun, 06 Nov 1994 08:49:37 GMT";
+	static const struct {
+		const char *after, *date;
+		uint64_t seconds;
+	} cases[] = {
+		{ NULL, NULL, 0 },     { "7", NULL, 7 },   { "7", now, 7 },   { "601", NULL, 600 },
+		{ later, now, 30 },    { later, NULL, 0 }, { now, later, 0 }, { now, now, 0 },
+		{ later, "today", 0 }, { "soon", now, 0 }, { "-1", NULL, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct http_answer a = { .status = 503 };
+
+		buf_init(&a.text, 1000);
+		buf_init(&a.headers, 1000);
+		if (cases[i].date)
+			add_header(&a, "date", cases[i].date);
+		if (cases[i].after)
+			add_header(&a, "retry-after", cases[i].after);
+		ck_assert_uint_eq(http_answer_retry_after_ns(&a),
+				  cases[i].seconds * UINT64_C(1000000000));
+		ck_assert_ptr_null(http_answer_header(&a, "etag"));
+		http_answer_done(&a);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("backend/http_text");
@@ -67,6 +105,7 @@ int main(void)
 
 	tcase_add_test(tc, escapes_leave_only_what_is_safe);
 	tcase_add_test(tc, escapes_are_undone);
+	tcase_add_test(tc, a_server_says_when_to_come_again);
 	tcase_add_test(tc, dates_are_read_in_all_three_forms);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
