@@ -208,6 +208,10 @@ SUBJECT_ROW(pack_member, ROW_PACK, NOTHING, .object = { .name = "m" })
 
 SUBJECT_ROW(map_piece, ROW_MAP_PIECE, NOTHING, .object = { .name = "m" })
 
+static const uint8_t page[1];
+SUBJECT_ROW(resolved_row, ROW_RESOLVED, NOTHING, .sequence = 1, .page = page, .page_bytes = 1)
+SUBJECT_ROW(moved_row, ROW_MOVED, NOTHING, .sequence = 1)
+
 #define SUBJECT_OBJECT(name, ...)                                                                  \
 	static void name##_make(void)                                                              \
 	{                                                                                          \
@@ -568,6 +572,11 @@ static const struct spoilt cases[] = {
 	CASE(pack_directory, 80, 8, 1, "do not fill"),
 	CASE(pack_directory, 80, 8, UINT64_MAX - 9, "do not fill"),
 
+	CASE(resolved_row, 1, 8, 0, "no checkpoint"),
+	CASE(resolved_row, 9, 4, 0, "does not fill"),
+	CASE(resolved_row, 9, 4, 2, "does not fill"),
+	CASE(resolved_row, 9, 4, RESOLVED_PAGE_BYTES_MAX + 1, "longer than a page"),
+
 	CASE(map_piece, 5, 1, 0, "bad name"),
 	CASE(map_piece, 5, 1, 2, "bad name"),
 	CASE(map_piece, 6, 1, '/', "bad name"),
@@ -640,11 +649,132 @@ START_TEST(fields_that_contradict_each_other_are_refused)
 	le32_put(bytes + 68, 3);
 	ck_assert_int_eq(rows_try(&e), -EUCLEAN);
 
+	/* The only bad part of the name is its end: "..". */
+	snapshot_row_make();
+	bytes[37] = 2;
+	bytes[38] = 0;
+	memcpy(bytes + 42, "..", 2);
+	ck_assert_int_eq(snapshot_row_try(&e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "bad name"));
+
 	sco_header_make();
 	le32_put(bytes + 76, SCO_FIRST_OF_EPOCH);
 	le64_put(bytes + 104, SCO_NUMBER_MAX + 1);
 	ck_assert_int_eq(sco_header_try(&e), -EUCLEAN);
 	ck_assert_ptr_nonnull(strstr(e.message, "of the cut"));
+}
+END_TEST
+
+/* Under a right checksum, with bytes more or less than its fields account for. */
+START_TEST(what_has_another_length_than_its_fields_say_is_refused)
+{
+	static const struct {
+		void (*make)(void);
+		int (*try)(struct err *e);
+		int more;
+		const char *what;
+	} lengths[] = {
+		{ moved_row_make, moved_row_try, 1, "instead of" },
+		{ moved_row_make, moved_row_try, -1, "instead of" },
+		{ resolved_row_make, resolved_row_try, 1, "does not fill" },
+		{ resolved_row_make, resolved_row_try, -2, "only" },
+		{ map_piece_make, map_piece_try, 1, "bad name" },
+		{ map_piece_make, map_piece_try, -2, "cut off" },
+		{ pack_member_make, pack_member_try, 1, "bad name" },
+		{ pack_member_make, pack_member_try, -2, "cut off" },
+		{ pack_directory_make, pack_directory_try, 1, "do not fill" },
+		{ pack_directory_make, pack_directory_try, -14, "do not fit" },
+		{ snapshot_row_make, snapshot_row_try, -3, "cut off" },
+		{ packed_root_make, packed_root_try, -4, "do not fit" },
+		{ root_make, root_try, -2, "do not fit" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		struct err e = { 0 };
+
+		lengths[i].make();
+		memset(bytes + len_bytes, 0, 1);
+		len_bytes += (size_t)(ptrdiff_t)lengths[i].more;
+		ck_assert_int_eq(lengths[i].try(&e), -EUCLEAN);
+		ck_assert_msg(strstr(e.message, lengths[i].what) != NULL, "%zu: '%s' lacks '%s'", i,
+			      e.message, lengths[i].what);
+	}
+}
+END_TEST
+
+START_TEST(rows_that_no_name_or_page_can_fill_are_not_looked_at)
+{
+	static uint8_t zeros[OBJECT_NAME_MAX + RESOLVED_PAGE_BYTES_MAX];
+	char name[OBJECT_NAME_MAX + 1];
+	struct resolved_row resolved;
+	struct err e = { 0 };
+
+	ck_assert_int_eq(condemned_row_decode(zeros, 4, name, &e), -EUCLEAN);
+	ck_assert_int_eq(condemned_row_decode(zeros, OBJECT_NAME_MAX + 5, name, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "bytes long"));
+	ck_assert_int_eq(resolved_row_decode(zeros, RESOLVED_PAGE_BYTES_MAX + 18, &resolved, &e),
+			 -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "bytes long"));
+}
+END_TEST
+
+START_TEST(a_name_of_a_snapshot_has_a_bound_and_is_no_directory)
+{
+	char name[SNAPSHOT_ROW_NAME_MAX + 1];
+
+	memset(name, 'n', sizeof(name));
+	ck_assert(snapshot_name_is_sound(name, SNAPSHOT_ROW_NAME_MAX));
+	ck_assert(!snapshot_name_is_sound(name, SNAPSHOT_ROW_NAME_MAX + 1));
+	ck_assert(!snapshot_name_is_sound(name, 0));
+	ck_assert(!snapshot_name_is_sound(".", 1));
+	ck_assert(!snapshot_name_is_sound("..", 2));
+	ck_assert(snapshot_name_is_sound("...", 3));
+	ck_assert(snapshot_name_is_sound(".x", 2));
+	ck_assert(!snapshot_name_is_sound("a/b", 3));
+	ck_assert(!snapshot_name_is_sound("a\0b", 3));
+}
+END_TEST
+
+START_TEST(a_comment_has_a_bound)
+{
+	static char comment[SNAPSHOT_ROW_COMMENT_MAX + 1];
+	uint8_t *row = malloc(SNAPSHOT_ROW_COMMENT_MAX + 64);
+	struct snapshot_row value = { .layer = 1, .name_bytes = 1, .name = "n" };
+	struct err e = { 0 };
+	struct buf b;
+
+	ck_assert_ptr_nonnull(row);
+	memset(comment, 'c', sizeof(comment));
+	value.comment = comment;
+	value.comment_bytes = SNAPSHOT_ROW_COMMENT_MAX;
+	buf_init(&b, SNAPSHOT_ROW_COMMENT_MAX + 64);
+	ck_assert_int_eq(snapshot_row_encode(&value, &b), 0);
+	ck_assert_int_eq(snapshot_row_decode(b.data, b.len_bytes, &value, &e), 0);
+	/* One more, and all else fits. */
+	memcpy(row, b.data, b.len_bytes);
+	le32_put(row + 38, SNAPSHOT_ROW_COMMENT_MAX + 1);
+	row[b.len_bytes - 4] = 'c';
+	reseal_row(row, b.len_bytes + 1, ROW_SNAPSHOT);
+	ck_assert_int_eq(snapshot_row_decode(row, b.len_bytes + 1, &value, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "bad comment"));
+	buf_done(&b);
+	free(row);
+}
+END_TEST
+
+START_TEST(a_key_of_a_pack_has_an_index_that_a_pack_has)
+{
+	struct row_key good = pack_key(7, 9, PACK_MEMBERS_MAX);
+	struct row_key bad = row_key_2u64(ROW_PACK, 7, UINT64_MAX);
+	struct row_key other = row_key_2u64(ROW_SCO, 7, 9);
+	uint64_t epoch, number;
+	uint32_t index;
+
+	ck_assert_int_eq(pack_key_parse(good.bytes, good.len_bytes, &epoch, &number, &index), 0);
+	ck_assert(epoch == 7 && number == 9 && index == PACK_MEMBERS_MAX);
+	ck_assert_int_eq(pack_key_parse(bad.bytes, bad.len_bytes, &epoch, &number, &index),
+			 -EUCLEAN);
+	ck_assert_int_lt(pack_key_parse(other.bytes, other.len_bytes, &epoch, &number, &index), 0);
 }
 END_TEST
 
@@ -657,6 +787,11 @@ int main(void)
 
 	tcase_add_loop_test(tc, a_wrong_field_is_refused_and_its_largest_right_value_taken, 0,
 			    ARRAY_SIZE(cases));
+	tcase_add_test(tc, what_has_another_length_than_its_fields_say_is_refused);
+	tcase_add_test(tc, rows_that_no_name_or_page_can_fill_are_not_looked_at);
+	tcase_add_test(tc, a_name_of_a_snapshot_has_a_bound_and_is_no_directory);
+	tcase_add_test(tc, a_comment_has_a_bound);
+	tcase_add_test(tc, a_key_of_a_pack_has_an_index_that_a_pack_has);
 	tcase_add_test(tc, fields_that_contradict_each_other_are_refused);
 	suite_add_tcase(s, tc);
 

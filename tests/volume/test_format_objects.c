@@ -1,5 +1,6 @@
 /* Objects on the backend and names: what a foreign store may hand us. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "format_random.h"
@@ -365,6 +366,55 @@ START_TEST(other_names_in_a_cache_directory_do_not_parse)
 }
 END_TEST
 
+START_TEST(names_on_the_backend_parse_whole_or_not_at_all)
+{
+	static const char *const right[] = {
+		"epoch/00000000000000ab",
+		"root/00000000000000ab-00000000000000cd",
+		"ns/00000000000000ab-00000000000000cd",
+		"pack/00000000000000ab-00000000000000cd",
+		"00000010/sco/000000abc-00000002-00000000000000ab",
+		"00000010/piece/00000000000000ab-00000002-00000000000000cd",
+		"00000010/map/00000000000000ab-00000000000000cd",
+		"00000010/manifest/00000000000000ab-00000000000000cd",
+	};
+	static const char *const wrong[] = {
+		"",
+		"tmp/x",
+		"00000000/map/00000000000000ab-00000000000000cd",
+		"00000010/none/00000000000000ab-00000000000000cd",
+		"00000010/sco/000000000-00000002-00000000000000ab",
+		"0000001g/map/00000000000000ab-00000000000000cd",
+		"00000010/map/00000000000000AB-00000000000000cd",
+	};
+	struct object_name n = { .number = 7 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(right); i++) {
+		size_t len = strlen(right[i]);
+		char text[128];
+
+		for (size_t at = 0; at <= len; at++) {
+			/* Cut off, a letter that is no digit, and one too many. */
+			(void)snprintf(text, sizeof(text), "%s", right[i]);
+			text[at] = at < len ? '\0' : 'x';
+			text[len + 1] = '\0';
+			ck_assert_msg(object_name_parse(text, &n) == -EINVAL, "'%s'", text);
+			(void)snprintf(text, sizeof(text), "%s", right[i]);
+			text[at] = 'x';
+			text[len + 1] = '\0';
+			ck_assert_msg(object_name_parse(text, &n) == -EINVAL, "'%s'", text);
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		ck_assert_msg(object_name_parse(wrong[i], &n) == -EINVAL, "'%s'", wrong[i]);
+	ck_assert_uint_eq(n.number, 7);
+	for (size_t i = 0; i < ARRAY_SIZE(right); i++) {
+		ck_assert_int_eq(object_name_parse(right[i], &n), 0);
+		ck_assert(n.epoch == 0xab || n.epoch == 0xcd);
+	}
+}
+END_TEST
+
 START_TEST(the_text_that_says_whose_a_store_is_reads_back)
 {
 	const struct uuid pool = { { 0x00, 0x1f, 0xa0, 0xff } };
@@ -387,9 +437,12 @@ START_TEST(the_text_that_says_whose_a_store_is_reads_back)
 		text[cut] = '\0';
 		ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
 	}
-	(void)pool_text_write(&pool, text);
-	text[20] = 'A';
-	ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
+	for (const char *c = "A:/g`"; *c; c++)
+		for (unsigned int at = 20; at <= 21; at++) {
+			(void)pool_text_write(&pool, text);
+			text[at] = *c;
+			ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
+		}
 	(void)pool_text_write(&pool, text);
 	text[10] = '2';
 	ck_assert_int_eq(pool_text_parse(text, &again), -EUCLEAN);
@@ -419,6 +472,7 @@ int main(void)
 	tcase_add_test(names, roots_sort_by_epoch_and_then_by_number);
 	tcase_add_test(names, names_of_cache_files_parse_again);
 	tcase_add_test(names, other_names_in_a_cache_directory_do_not_parse);
+	tcase_add_test(names, names_on_the_backend_parse_whole_or_not_at_all);
 	suite_add_tcase(s, names);
 
 	sr = srunner_create(s);
