@@ -320,6 +320,418 @@ START_TEST(lists_are_in_order_and_of_one_stream_if_asked)
 }
 END_TEST
 
+/* --- calls that fail ---------------------------------------------------------------------------- */
+
+static struct env_ops ops;
+static struct env failing = { &ops };
+static unsigned int calls, fail_at; /* 0: none */
+
+static bool fails(void)
+{
+	return ++calls == fail_at;
+}
+
+static int try_open(UNUSED struct env *env, const char *path, unsigned int flags,
+		    struct env_file **ret_file)
+{
+	return fails() ? -EIO : env_open(env_posix(), path, flags, ret_file);
+}
+
+static ssize_t try_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len,
+			 uint64_t offset)
+{
+	return fails() ? -EIO : env_pread(env_posix(), f, buf, len, offset);
+}
+
+static int try_pwrite(UNUSED struct env *env, struct env_file *f, const void *buf, size_t len,
+		      uint64_t offset)
+{
+	return fails() ? -EIO : env_pwrite(env_posix(), f, buf, len, offset);
+}
+
+static int try_fdatasync(UNUSED struct env *env, struct env_file *f)
+{
+	return fails() ? -EIO : env_fdatasync(env_posix(), f);
+}
+
+static int try_truncate(UNUSED struct env *env, struct env_file *f, uint64_t size)
+{
+	return fails() ? -EIO : env_truncate(env_posix(), f, size);
+}
+
+static int try_fallocate(UNUSED struct env *env, struct env_file *f, uint64_t offset, uint64_t len)
+{
+	return fails() ? -EIO : env_fallocate(env_posix(), f, offset, len);
+}
+
+static int try_sync_dir(UNUSED struct env *env, const char *path)
+{
+	return fails() ? -EIO : env_sync_dir(env_posix(), path);
+}
+
+static void begin_failing(unsigned int number)
+{
+	ops = *env_posix()->ops;
+	ops.open = try_open;
+	ops.pread = try_pread;
+	ops.pwrite = try_pwrite;
+	ops.fdatasync = try_fdatasync;
+	ops.fdatasync_all = NULL;
+	ops.truncate = try_truncate;
+	ops.fallocate = try_fallocate;
+	ops.sync_dir = try_sync_dir;
+	calls = 0;
+	fail_at = number;
+	w.env = w.scos->env = w.flash->env = &failing;
+}
+
+static void end_failing(void)
+{
+	w.env = w.scos->env = w.flash->env = env_posix();
+}
+
+static void expect_clusters(struct sco *s, unsigned int count)
+{
+	uint8_t *mem = aligned_mem(4096), *want = aligned_mem(4096);
+
+	for (unsigned int i = 0; i < count; i++) {
+		ck_assert_int_eq(sco_read(w.scos, s, 1 + i, 1, mem, NULL), 0);
+		pattern_fill(want, 4096, 50 + i);
+		ck_assert_int_eq(memcmp(mem, want, 4096), 0);
+	}
+	free(mem);
+	free(want);
+}
+
+/* Nothing is left of one that came to nothing, and its number is not used again. */
+START_TEST(each_call_of_making_one_may_fail)
+{
+	unsigned int failed = 0;
+
+	for (unsigned int n = 1; n == 1 || calls >= fail_at; n++) {
+		struct sco_make_options o = { .stream = 16, .prewritten = _i };
+		struct sco *s = NULL;
+		struct err e = { 0 };
+		uint64_t before = next_number;
+		int r;
+
+		begin_failing(n);
+		r = sco_make(&w, &o, &s, &e);
+		end_failing();
+		ck_assert(r == 0 || (r == -EIO && e.message[0]));
+		ck_assert_uint_gt(next_number, before);
+		failed += r < 0;
+		ck_assert_uint_eq(flash_used_bytes(w.flash), r == 0 ? SLOTS * UINT64_C(4096) : 0);
+		if (r < 0)
+			continue;
+		(void)sco_remove(w.scos, s);
+		flash_discard(w.flash, s->dir, 16, s->number, 0, s->file_bytes);
+		sco_unref(w.scos, s);
+	}
+	ck_assert_uint_ge(failed, 2);
+}
+END_TEST
+
+/* It is as it was, and sealed at the next try. */
+START_TEST(each_call_of_sealing_may_fail)
+{
+	struct sco *s = make(16);
+	struct sco_to_seal it = { .sco = s };
+	struct err e = { 0 };
+	int r;
+
+	fill(s, 20);
+	s->life = SCO_LIFE_FULL;
+	for (unsigned int n = 1; s->life == SCO_LIFE_FULL; n++) {
+		begin_failing(n);
+		r = sco_seal(&w, &it, 1, &e);
+		end_failing();
+		ck_assert_int_eq(r, s->life == SCO_LIFE_FULL ? -EIO : 0);
+		expect_clusters(s, 20);
+		ck_assert_uint_lt(n, 10);
+		ck_assert(n > 3 || r < 0);
+	}
+	sco_unref(w.scos, s);
+}
+END_TEST
+
+START_TEST(each_call_of_resealing_may_fail)
+{
+	uint64_t old_bytes, used;
+	uint32_t version, dir;
+	struct sco *s = make(16);
+	struct err e = { 0 };
+	int r;
+
+	fill(s, 280);
+	s->life = SCO_LIFE_LEFTOVER;
+	used = flash_used_bytes(w.flash);
+	for (unsigned int n = 1; s->life == SCO_LIFE_LEFTOVER; n++) {
+		begin_failing(n);
+		r = sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e);
+		end_failing();
+		ck_assert_int_eq(r, s->life == SCO_LIFE_LEFTOVER ? -EIO : 0);
+		ck_assert_uint_eq(s->version, r == 0);
+		if (r < 0)
+			ck_assert_uint_eq(flash_used_bytes(w.flash), used);
+		expect_clusters(s, 20);
+		ck_assert_uint_lt(n, 20);
+		ck_assert(n > 6 || r < 0);
+	}
+	sco_unref(w.scos, s);
+}
+END_TEST
+
+/* --- what cannot be sealed ---------------------------------------------------------------------- */
+
+static void damage_entry(struct sco *s)
+{
+	s->log.data[46] = 99; /* an unknown kind */
+}
+
+/* Its first entry lies behind all that was written. */
+static void displace_entry(struct sco *s)
+{
+	struct log_entry entry;
+
+	ck_assert_int_eq(log_entry_decode(s->log.data, &entry, NULL), 0);
+	entry.slot = (uint16_t)s->next_slot;
+	log_entry_encode(&entry, s->log.data);
+}
+
+START_TEST(a_log_that_is_wrong_is_not_sealed_and_others_are)
+{
+	struct sco *bad = make(16), *worse = make(16), *good = make(16);
+	struct sco_to_seal three[] = { { .sco = bad }, { .sco = good }, { .sco = worse } };
+	uint32_t version, dir;
+	uint64_t old_bytes;
+	struct err e = { 0 };
+
+	fill(bad, 3);
+	fill(worse, 3);
+	fill(good, 3);
+	damage_entry(bad);
+	displace_entry(worse);
+	for (unsigned int i = 0; i < 3; i++)
+		three[i].sco->life = SCO_LIFE_FULL;
+	ck_assert_int_eq(sco_seal(&w, three, 3, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "sealing SCO 1"));
+	ck_assert_int_eq(good->life, SCO_LIFE_SEALED);
+	bad->life = worse->life = SCO_LIFE_LEFTOVER;
+	ck_assert_int_eq(sco_reseal(&w, bad, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
+	ck_assert_int_eq(sco_reseal(&w, worse, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "leaves its SCO"));
+	sco_unref(w.scos, bad);
+	sco_unref(w.scos, worse);
+	sco_unref(w.scos, good);
+}
+END_TEST
+
+START_TEST(a_leftover_that_cannot_be_read_is_not_resealed)
+{
+	struct sco *s = make(16);
+	char *path = flash_path(w.flash, s->dir, 16, 1, 0);
+	uint32_t version, dir;
+	uint64_t old_bytes, used = flash_used_bytes(w.flash);
+	struct err e = { 0 };
+
+	fill(s, 20);
+	s->life = SCO_LIFE_LEFTOVER;
+	flip_bit(path, 100, 1); /* of its header */
+	ck_assert_int_eq(sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e), -EBADMSG);
+	flip_bit(path, 100, 1);
+	cut_file(path, 10 * 4096);
+	ck_assert_int_eq(sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "resealing SCO 1"));
+	ck_assert_uint_eq(s->version, 0);
+	ck_assert_uint_eq(flash_used_bytes(w.flash), used);
+	sco_unref(w.scos, s);
+	free(path);
+}
+END_TEST
+
+START_TEST(a_number_that_is_taken_makes_no_second_one)
+{
+	struct sco_make_options o = { .stream = 17 };
+	struct sco *s = make(16), *again;
+	struct err e = { 0 };
+	uint64_t used = flash_used_bytes(w.flash);
+
+	next_number = 0;
+	ck_assert_int_eq(sco_make(&w, &o, &again, &e), -EEXIST);
+	ck_assert_uint_eq(flash_used_bytes(w.flash), used);
+	ck_assert(sco_remove(w.scos, s));
+	ck_assert(!sco_remove(w.scos, s)); /* somebody else did */
+	sco_unref(w.scos, s);
+}
+END_TEST
+
+/* --- whose it is --------------------------------------------------------------------------------- */
+
+START_TEST(a_whole_block_of_another_one_is_refused)
+{
+	struct sco *s = make(16);
+	struct sco_bytes bytes = sco_bytes_of(w.scos, s);
+	struct sco_footer footer;
+	struct sco_header header;
+
+	fill(s, 20);
+	seal(s);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), 0);
+	ck_assert_int_eq(sco_read_header(w.scos, s, &header, NULL), 0);
+	for (unsigned int i = 0; i < 7; i++) {
+		struct sco before = *s;
+		int of_footer, of_header;
+
+		s->stream += i == 0;
+		s->number += i == 1;
+		s->version += i == 2;
+		s->next_slot += i == 3;
+		s->footer_crc += i == 4;
+		s->salt += i == 5;
+		w.flash->pool.bytes[0] ^= i == 6;
+		of_footer = sco_read_footer(&bytes, s->file_bytes, &footer, NULL);
+		of_header = sco_read_header(w.scos, s, &header, NULL);
+		s->stream = before.stream;
+		s->number = before.number;
+		s->version = before.version;
+		s->next_slot = before.next_slot;
+		s->footer_crc = before.footer_crc;
+		s->salt = before.salt;
+		w.flash->pool.bytes[0] ^= i == 6;
+		ck_assert_int_eq(of_footer, i == 5 ? 0 : -EUCLEAN);
+		ck_assert_int_eq(of_header, i >= 2 && i <= 4 ? 0 : -EUCLEAN);
+	}
+	sco_unref(w.scos, s);
+}
+END_TEST
+
+/* --- a second copy ------------------------------------------------------------------------------- */
+
+static struct {
+	int error; /* 0: what is in whole */
+	uint8_t *whole;
+	unsigned int reads;
+} copy;
+
+static int read_copy(UNUSED void *arg, UNUSED const struct sco *s, uint64_t offset_bytes,
+		     size_t len_bytes, void *dst, UNUSED bool anew, struct err *e)
+{
+	copy.reads++;
+	if (copy.error)
+		return err_set(e, copy.error, "the copy");
+	memcpy(dst, copy.whole + offset_bytes, len_bytes);
+	return 0;
+}
+
+/* What is damaged here is read there; where that fails, too, the error says which of the two counts. */
+START_TEST(what_is_damaged_here_is_read_from_its_copy)
+{
+	static const struct {
+		int copy, result;
+	} cases[] = { { 0, 0 },
+		      { -ENOENT, -EBADMSG },
+		      { -EUCLEAN, -EBADMSG },
+		      { -EIO, -EIO },
+		      { -EAGAIN, -EAGAIN } };
+	struct sco *s = make(16);
+	struct sco_bytes bytes = sco_bytes_of(w.scos, s);
+	char *path = flash_path(w.flash, s->dir, 16, 1, 0);
+	struct sco_header header;
+	uint32_t crc;
+
+	fill(s, 20);
+	seal(s);
+	sco_unref(w.scos, s);
+	s = sco_get(w.scos, 1);
+	copy.whole = (uint8_t *)file_text(path);
+	w.scos->read_object = read_copy;
+	flip_bit(path, s->table_offset_bytes + 100, 1);
+	flip_bit(path, 100, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err e = { 0 };
+		struct sco_index *x;
+		int r;
+
+		copy.error = cases[i].copy;
+		ck_assert_int_eq(sco_index_open(w.scos, 0, &x), 0);
+		s->row_flags = 0; /* it is nowhere else */
+		ck_assert_int_eq(sco_index_crcs(x, s, 1, 1, &crc, &e), -EBADMSG);
+		ck_assert_int_eq(sco_index_load(x, s, 1, 1, &e), -EBADMSG);
+		ck_assert_uint_eq(copy.reads, 0);
+		s->row_flags = SCO_UPLOADED;
+		ck_assert_int_eq(sco_index_crcs(x, s, 1, 1, &crc, &e), cases[i].result);
+		r = sco_read_header(w.scos, s, &header, &e);
+		ck_assert_int_eq(r, copy.error == -EUCLEAN ? -EUCLEAN : cases[i].result);
+		ck_assert_uint_gt(copy.reads, 0);
+		copy.reads = 0;
+		sco_index_close(x);
+	}
+	/* It is there only, and nobody reads it. */
+	env_close(w.env, TAKE_PTR(s->file));
+	w.scos->open_files--;
+	s->absent = true;
+	w.scos->read_object = NULL;
+	ck_assert_int_eq(sco_read_header(w.scos, s, &header, NULL), -ENODATA);
+	(void)bytes;
+	sco_unref(w.scos, s);
+	free(copy.whole);
+	free(path);
+}
+END_TEST
+
+/* --- the index ----------------------------------------------------------------------------------- */
+
+START_TEST(slots_that_hold_no_cluster_have_no_checksum)
+{
+	struct sco *s = make(16);
+	struct sco_index *x;
+	uint32_t crcs[2];
+
+	fill(s, 20);
+	ck_assert_int_eq(sco_index_open(w.scos, 0, &x), 0);
+	ck_assert_int_eq(sco_index_crcs(x, s, SLOTS - 1, 2, crcs, NULL), -EUCLEAN); /* in RAM */
+	seal(s);
+	sco_unref(w.scos, s);
+	s = sco_get(w.scos, 1);
+	ck_assert_int_eq(sco_index_load(x, s, 1, 0, NULL), 0);
+	ck_assert_int_eq(sco_index_crcs(x, s, 0, 1, crcs, NULL), -EUCLEAN);   /* the header */
+	ck_assert_int_eq(sco_index_crcs(x, s, 20, 2, crcs, NULL), -EUCLEAN);  /* behind the last */
+	ck_assert_int_eq(sco_index_crcs(x, s, 290, 1, crcs, NULL), -EUCLEAN); /* no such chunk */
+	ck_assert_int_eq(sco_index_crcs(x, s, 20, 1, crcs, NULL), 0);
+	sco_unref(w.scos, s);
+	sco_index_close(x);
+}
+END_TEST
+
+/* The cache holds 16 chunks at least; these have 20. */
+START_TEST(chunks_that_were_not_used_for_long_go)
+{
+	struct sco_index *x;
+	uint32_t crc[2];
+
+	for (unsigned int i = 0; i < 10; i++) {
+		struct sco *s = make(16);
+
+		fill(s, 260);
+		seal(s);
+		sco_unref(w.scos, s);
+	}
+	ck_assert_int_eq(sco_index_open(w.scos, 0, &x), 0);
+	for (unsigned int round = 0; round < 2; round++)
+		for (uint64_t i = 1; i <= 10; i++) {
+			struct sco *s = sco_get(w.scos, i);
+			uint8_t *mem = pattern_mem(4096, 50 + 255);
+
+			ck_assert_int_eq(sco_index_crcs(x, s, 255, 2, crc, NULL), 0);
+			ck_assert_uint_eq(crc[1], crc32c(0, mem, 4096));
+			sco_unref(w.scos, s);
+			free(mem);
+		}
+	sco_index_close(x);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("sco");
@@ -338,6 +750,16 @@ int main(void)
 	tcase_add_test(t, a_removed_sco_stays_readable_for_who_holds_it);
 	tcase_add_test(t, reading_behind_the_end_or_a_file_that_is_gone_is_an_error);
 	tcase_add_test(t, lists_are_in_order_and_of_one_stream_if_asked);
+	tcase_add_loop_test(t, each_call_of_making_one_may_fail, 0, 2);
+	tcase_add_test(t, each_call_of_sealing_may_fail);
+	tcase_add_test(t, each_call_of_resealing_may_fail);
+	tcase_add_test(t, a_log_that_is_wrong_is_not_sealed_and_others_are);
+	tcase_add_test(t, a_leftover_that_cannot_be_read_is_not_resealed);
+	tcase_add_test(t, a_number_that_is_taken_makes_no_second_one);
+	tcase_add_test(t, a_whole_block_of_another_one_is_refused);
+	tcase_add_test(t, what_is_damaged_here_is_read_from_its_copy);
+	tcase_add_test(t, slots_that_hold_no_cluster_have_no_checksum);
+	tcase_add_test(t, chunks_that_were_not_used_for_long_go);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
