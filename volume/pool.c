@@ -385,20 +385,26 @@ static int load_counter(struct pool *p, enum counter_id id, uint64_t first, stru
 	return 0;
 }
 
+struct stream_loader {
+	struct pool *pool;
+	struct err *e;
+};
+
 static int load_stream(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
 		       size_t value_bytes)
 {
+	const struct stream_loader *loader = arg;
 	struct stream_row row;
 	struct stream *s;
-	struct err e = { 0 };
 	uint64_t id;
 	int r;
 
 	r = row_key_parse_u64(key, key_bytes, ROW_STREAM, &id);
 	if (r == 0)
-		r = stream_row_decode(value, value_bytes, &row, &e);
+		r = stream_row_decode(value, value_bytes, &row, loader->e);
 	if (r == 0)
-		r = pool_stream_add(arg, (uint32_t)id, row.class, row.owner, &s, &e);
+		r = pool_stream_add(loader->pool, (uint32_t)id, row.class, row.owner, &s,
+				    loader->e);
 	return r;
 }
 
@@ -406,6 +412,7 @@ static int load_rows(struct pool *p, struct err *e)
 {
 	struct row_key from = row_key_u64(ROW_STREAM, 0);
 	struct row_key until = row_key_u64(ROW_STREAM, UINT64_MAX);
+	struct stream_loader loader = { .pool = p, .e = e };
 	int r;
 
 	r = load_counter(p, COUNTER_OBJECT, OBJECT_FIRST_FREE, e);
@@ -418,7 +425,7 @@ static int load_rows(struct pool *p, struct err *e)
 	if (r == 0)
 		r = load_counter(p, COUNTER_SNAPSHOT, 1, e);
 	if (r == 0)
-		r = meta_iterate(p->meta, META_NAMES, &from, &until, load_stream, p, e);
+		r = meta_iterate(p->meta, META_NAMES, &from, &until, load_stream, &loader, e);
 	return r;
 }
 

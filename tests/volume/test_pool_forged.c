@@ -345,7 +345,7 @@ static struct wrong_row {
 	bool two, remove;
 	const char *words;
 } wrong_rows[] = {
-	{ ROW_STREAM, META_NAMES, false, false, "" },
+	{ ROW_STREAM, META_NAMES, false, false, "stream" },
 	{ ROW_STREAM, META_NAMES, false, true, "is missing" },
 	{ ROW_CHECKPOINT, META_NAMES, false, false, "checkpoint" },
 	{ ROW_LAYER, META_NAMES, false, false, "layer" },
