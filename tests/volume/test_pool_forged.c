@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ENTRY_KIND_AT 46u
@@ -433,15 +434,66 @@ END_TEST
 
 /* --- a database of before ---------------------------------------------------------------------- */
 
+/* False: it was removed meanwhile. */
+static bool copy_file(const char *from, const char *to)
+{
+	int fd = open(from, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	void *bytes;
+
+	if (fd < 0)
+		return false;
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	bytes = malloc((size_t)st.st_size + 1);
+	ck_assert_ptr_nonnull(bytes);
+	ck_assert_int_eq(read(fd, bytes, (size_t)st.st_size), st.st_size);
+	ck_assert_int_eq(close(fd), 0);
+	make_file(to, bytes, (size_t)st.st_size);
+	free(bytes);
+	return true;
+}
+
+static bool same_names(const struct name_list *a, const struct name_list *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; same && i < a->count; i++)
+		same = strcmp(a->names[i], b->names[i]) == 0;
+	return same;
+}
+
+/* RocksDB makes and removes files when it likes. False: it did meanwhile. */
+static bool copy_meta(void *to)
+{
+	char dir[PATH_BYTES], from_path[2 * PATH_BYTES], to_path[2 * PATH_BYTES];
+	struct name_list before, after;
+	bool copied = true;
+
+	remove_tree(to);
+	ck_assert_int_eq(mkdir(to, 0700), 0);
+	name_list_read(pool_path(dir, "meta"), &before);
+	for (size_t i = 0; copied && i < before.count; i++) {
+		(void)snprintf(from_path, sizeof(from_path), "%s/%s", dir, before.names[i]);
+		(void)snprintf(to_path, sizeof(to_path), "%s/%s", (char *)to, before.names[i]);
+		copied = copy_file(from_path, to_path);
+	}
+	name_list_read(dir, &after);
+	copied = copied && same_names(&before, &after);
+	name_list_free(&before);
+	name_list_free(&after);
+	return copied;
+}
+
 static void copy_meta_in_between(UNUSED int to_parent, UNUSED void *arg)
 {
-	char path[PATH_BYTES], copy[PATH_BYTES];
+	char copy[PATH_BYTES];
 	struct object *o;
 
 	make_two_disks();
 	o = get_object(world->disk);
 	ck_assert_int_eq(pool_sync_names(pf.pool, NULL), 0);
-	copy_tree(pool_path(path, "meta"), root_path(copy, "meta_before"));
+	(void)root_path(copy, "meta_before");
+	wait_until(copy_meta, copy, 30, "a moment in which nothing changes in the database");
 	object_close(make_object(OBJECT_DISK));
 	ck_assert_int_eq(pool_sync_names(pf.pool, NULL), 0);
 	write_cluster(o, 1, 2);
