@@ -18,8 +18,16 @@ static uint16_t generation[CLUSTERS];
 static uint64_t disk;
 static struct rng rng;
 
+#define FLASH_BYTES (4096 * MIB)
+
 static void begin(void)
 {
+	static char cache[PATH_BYTES];
+
+	/* Were it as large as the filesystem, how full that is would decide what is evicted. */
+	pf.options.cache[0].path = pool_path(cache, "cache");
+	pf.options.cache[0].size_bytes = FLASH_BYTES;
+	pf.options.cache_count = 1;
 	pf.options.sco_bytes = MIB / 2;
 	pf.options.backend_copy = 2; /* a second copy, so that both give back */
 	pf.options.clean_target_percent = NO_CLEANER_PERCENT;
