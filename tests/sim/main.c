@@ -41,6 +41,7 @@ enum {
 	KEY_CALLS,
 	KEY_STEPS,
 	KEY_FAILURES,
+	KEY_ALLOCATIONS,
 	KEY_ONLY,
 	KEY_EVERY,
 	KEY_DEATHS
@@ -59,10 +60,13 @@ static const struct argp_option options[] = {
 	  "Cut off each script, or this one, at each of its steps", 0 },
 	{ "failures", KEY_FAILURES, "SCRIPT", OPTION_ARG_OPTIONAL,
 	  "Have each call of each script, or of this one, fail in turn", 0 },
-	{ "only", KEY_ONLY, "K", 0, "With --steps, --failures: at this one, and show its trace",
-	  0 },
+	{ "allocations", KEY_ALLOCATIONS, "SCRIPT", OPTION_ARG_OPTIONAL,
+	  "Have each allocation of each script, or of this one, fail in turn", 0 },
+	{ "only", KEY_ONLY, "K", 0,
+	  "With --steps, --failures, --allocations: at this one, and show its trace", 0 },
 	{ "all-deaths", KEY_DEATHS, NULL, 0, "With --steps: all four ways at each, not two", 0 },
-	{ "every", KEY_EVERY, "N", 0, "With --steps, --failures: at every N-th one", 0 },
+	{ "every", KEY_EVERY, "N", 0, "With --steps, --failures, --allocations: at every N-th one",
+	  0 },
 	{ "fail-fast", KEY_FAIL_FAST, NULL, 0, "Start no further seed once one has failed", 0 },
 	{ 0 },
 };
@@ -110,9 +114,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_STEPS:
 	case KEY_FAILURES:
+	case KEY_ALLOCATIONS:
 		a->steps = true;
 		a->of_steps.script = arg;
 		a->of_steps.calls = key == KEY_FAILURES;
+		a->of_steps.allocations = key == KEY_ALLOCATIONS;
 		return 0;
 	case KEY_ONLY:
 		a->of_steps.only = number(state, "only", arg, SEED_MAX);

@@ -1,10 +1,12 @@
 #include "tests/sim/steps_impl.h"
 
 #include "backend/backend_impl.h"
+#include "tests/sim/allocs.h"
 #include "tests/sim/resolved.h"
 #include "tests/sim/rows.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,8 @@
 
 /* At each n-th step the pool goes on and is looked at again before all of it is deleted. */
 #define GO_ON_EVERY 5u
+
+#define CALLS_MAX 24
 
 #define DRAIN_ROUNDS 12u
 #define DRAIN_NS     UINT64_C(300000000)
@@ -66,23 +70,29 @@ static void choose_options(struct steps *st)
 	o->cache_count = 1;
 }
 
-static void open_backend(struct steps *st)
+static int open_backend(struct steps *st, struct err *e)
 {
 	struct backend_options bo = { .attempts_max = 2,
 				      .backoff_first_ns = 100000,
 				      .timeout_ns = 1000000000 };
 	struct world *w = st->w;
 	struct store *below;
-	struct err e = { 0 };
-	int r = store_open(sim_env(w->sim), w->store_url, &bo, &below, &e);
+	int r = store_open(sim_env(w->sim), w->store_url, &bo, &below, e);
 
 	if (r == 0)
 		r = steps_store_open(w->sim, below, &below);
 	if (r == 0)
-		r = backend_open_over(sim_env(w->sim), below, w->store_url, &bo, &w->backend, &e);
-	if (r < 0)
-		steps_fail(st, "opening the backend", r, &e);
+		r = backend_open_over(sim_env(w->sim), below, w->store_url, &bo, &w->backend, e);
+	if (r < 0 && !st->failing)
+		steps_fail(st, "opening the backend", r, e);
 	w->options.backend = w->backend;
+	return r;
+}
+
+static void close_stores(struct steps *st)
+{
+	meta_close(st->w->options.meta);
+	backend_close(st->w->backend);
 }
 
 static int open_pool(struct steps *st, struct err *e)
@@ -92,10 +102,16 @@ static int open_pool(struct steps *st, struct err *e)
 
 	if (r < 0)
 		steps_fail(st, "metadata", r, e);
-	open_backend(st);
+	r = open_backend(st, e);
+	if (r < 0) {
+		meta_close(w->options.meta);
+		return r;
+	}
 	w->in_open = true;
 	r = pool_open(sim_env(w->sim), &w->options, &w->pool, e);
 	w->in_open = false;
+	if (r < 0)
+		close_stores(st);
 	return r;
 }
 
@@ -106,12 +122,6 @@ static void open_surely(struct steps *st)
 
 	if (r < 0)
 		steps_fail(st, "open", r, &e);
-}
-
-static void close_stores(struct steps *st)
-{
-	meta_close(st->w->options.meta);
-	backend_close(st->w->backend);
 }
 
 /* What is at rest agrees with itself. */
@@ -141,8 +151,9 @@ static void make_pool(void *arg)
 
 	if (r < 0)
 		steps_fail(st, "metadata", r, &e);
-	open_backend(st);
-	r = pool_create(sim_env(st->w->sim), &st->w->options, &e);
+	r = open_backend(st, &e);
+	if (r == 0)
+		r = pool_create(sim_env(st->w->sim), &st->w->options, &e);
 	if (r < 0)
 		steps_fail(st, "create", r, &e);
 	close_stores(st);
@@ -225,6 +236,14 @@ static bool dies_so(const struct steps *st, enum death death)
 	       in == (st->step % 2 == (death < DEATH_POWER));
 }
 
+/* For addr2line. */
+static void show_calls(void)
+{
+	void *calls[CALLS_MAX];
+
+	backtrace_symbols_fd(calls, backtrace(calls, CALLS_MAX), STDERR_FILENO);
+}
+
 static void cut_off(struct steps *st, const char *op, const char *path)
 {
 	bool is_call = *path != 0; /* of the env: it can be done in part */
@@ -263,6 +282,30 @@ static void let_fail(struct steps *st, const char *op, const char *path, bool al
 	}
 }
 
+/* Later ones have the memory that they ask for. */
+static bool let_allocation_fail(void *arg, const char *name, uint64_t from)
+{
+	struct steps *st = arg;
+	char place[32];
+	pid_t pid;
+
+	(void)snprintf(place, sizeof(place), "at 0x%" PRIx64, from);
+	note_step(st, name, place);
+	if (!is_wanted(st))
+		return false;
+	pid = fork();
+	if (pid == 0) {
+		st->child = st->failing = true;
+		allocs_watch(NULL, NULL);
+		if (st->args->only)
+			show_calls();
+		return true;
+	}
+	await(st, pid, "failed");
+	COUNT(st, failed_calls);
+	return false;
+}
+
 static void see_moment(void *arg, enum sim_moment moment, const char *op, const char *path,
 		       bool allocates)
 {
@@ -272,69 +315,6 @@ static void see_moment(void *arg, enum sim_moment moment, const char *op, const 
 		cut_off(st, op, path);
 	if (moment == SIM_FAILURE && st->args->calls)
 		let_fail(st, op, path, allocates);
-}
-
-/* All is on the backend, or the pool says why not. */
-static void drain(struct steps *st)
-{
-	struct pool_status status = { 0 };
-	struct err e = { 0 };
-	int r = 0;
-
-	for (unsigned int i = 0; i < DRAIN_ROUNDS; i++) {
-		r = pool_sync_backend(st->w->pool, &e);
-		pool_status(st->w->pool, &status);
-		if (r == 0 && status.state == POOL_OK && status.dirty_bytes == 0)
-			return;
-		sim_sleep_ns(st->w->sim, DRAIN_NS);
-	}
-	if (r == 0 && !status.reason[0])
-		steps_fail(st, "it does not drain, and does not say why",
-			   (int)(status.dirty_bytes >> 10), NULL);
-	COUNT(st, stuck);
-}
-
-/* Something failed in it: it shows what it did, goes on as far as it can, and dies. What said that it
- * failed may be there after that, whole. */
-static void after_failure(struct steps *st, int r)
-{
-	if (r < 0)
-		COUNT(st, failed_actions);
-	sim_fail_at(st->w->sim, 0, 0, 0); /* what is left of them */
-	(void)steps_see(st, st->acked);
-	drain(st);
-	st->keeps_nothing = true;
-	sim_set_power_bias(st->w->sim, 0, SIM_PICK);
-	sim_crash_now(st->w->sim, st->step % 2 ? SIM_KILL : SIM_POWER);
-}
-
-static void do_steps(void *arg)
-{
-	struct steps *st = arg;
-	struct err e = { 0 };
-	int r;
-
-	if (!st->script->opening)
-		open_surely(st);
-	st->watching = true;
-	sim_watch(st->w->sim, see_moment, st);
-	if (st->script->opening)
-		r = open_pool(st, &e);
-	else
-		r = 0;
-	if (r < 0 && !st->failing)
-		steps_fail(st, "open", r, &e);
-	if (r < 0) {
-		COUNT(st, failed_actions);
-		sim_crash_now(st->w->sim, SIM_KILL);
-	}
-	steps_open_disks(st);
-	r = steps_act(st, st->script->steps, &e);
-	steps_close_disks(st);
-	if (st->child)
-		after_failure(st, r);
-	sim_watch(st->w->sim, NULL, NULL);
-	sim_crash_now(st->w->sim, SIM_KILL);
 }
 
 /* --- behind a death ---------------------------------------------------------------------------- */
@@ -366,6 +346,8 @@ static void write_to_all(struct steps *st)
 {
 	struct action list[2 * STEPS_DISKS + 2];
 	unsigned int count = 0;
+	struct err e = { 0 };
+	int r;
 
 	st->rounds++;
 	for (unsigned int i = 0; i < STEPS_DISKS; i++) {
@@ -381,7 +363,9 @@ static void write_to_all(struct steps *st)
 	}
 	list[count++] = (struct action){ .kind = ACT_UPLOAD };
 	list[count] = (struct action){ .kind = ACT_END };
-	steps_open_disks(st);
+	r = steps_open_disks(st, &e);
+	if (r < 0)
+		steps_fail(st, "opening a disk", r, &e);
 	steps_do(st, list);
 	steps_close_disks(st);
 }
@@ -432,6 +416,135 @@ static void empty(void *arg)
 	close_stores(st);
 }
 
+/* --- the process that is watched --------------------------------------------------------------- */
+
+/* All is on the backend, or the pool says why not. */
+static bool drains(struct steps *st, struct err *e)
+{
+	struct pool_status status = { 0 };
+	int r = 0;
+
+	for (unsigned int i = 0; i < DRAIN_ROUNDS; i++) {
+		r = pool_sync_backend(st->w->pool, e);
+		pool_status(st->w->pool, &status);
+		if (r == 0 && status.state == POOL_OK && status.dirty_bytes == 0)
+			return true;
+		sim_sleep_ns(st->w->sim, DRAIN_NS);
+	}
+	if (r == 0 && !status.reason[0])
+		steps_fail(st, "it does not drain, and does not say why",
+			   (int)(status.dirty_bytes >> 10), NULL);
+	if (r == 0)
+		(void)err_set(e, -EIO, "%s", status.reason);
+	return false;
+}
+
+/* Something failed in it: it shows what it did, goes on as far as it can, and dies. What said that it
+ * failed may be there after that, whole. */
+static void after_failure(struct steps *st, int r)
+{
+	struct err e = { 0 };
+
+	if (r < 0)
+		COUNT(st, failed_actions);
+	sim_fail_at(st->w->sim, 0, 0, 0); /* what is left of them */
+	(void)steps_see(st, st->acked);
+	if (!drains(st, &e))
+		COUNT(st, stuck);
+	st->keeps_nothing = true;
+	sim_set_power_bias(st->w->sim, 0, SIM_PICK);
+	sim_crash_now(st->w->sim, st->step % 2 ? SIM_KILL : SIM_POWER);
+}
+
+static void say_no_memory(struct steps *st, int r, const struct err *e)
+{
+	if (r < 0)
+		COUNT(st, failed_actions);
+	if (r < 0 && r != -ENOMEM && !(r == -EAGAIN && strstr(e->message, "no memory")))
+		steps_fail(st, "an allocation failed, and an action says something else", r, e);
+}
+
+/* There is memory again, and nothing else was ever wrong: all goes on. It dies, or is closed and has
+ * freed everything. */
+static void after_no_memory(struct steps *st, int r, struct err *e)
+{
+	say_no_memory(st, r, e);
+	st->failing = false;
+	(void)steps_see(st, st->acked);
+	if (!drains(st, e))
+		steps_fail(st, "it does not go on", 0, e);
+	steps_look(st, st->acked);
+	check(st);
+	write_to_all(st);
+	steps_look(st, st->acked);
+	if (st->step % 3) {
+		st->keeps_nothing = true;
+		sim_set_power_bias(st->w->sim, 0, SIM_PICK);
+		sim_crash_now(st->w->sim, st->step % 3 == 1 ? SIM_KILL : SIM_POWER);
+	}
+	close_pool(st);
+	close_stores(st);
+	if (allocs_left(st->mark))
+		steps_fail(st, "memory that nobody has", 0, NULL);
+}
+
+static void open_again(struct steps *st, int r, const struct err *e)
+{
+	say_no_memory(st, r, e);
+	if (allocs_left(st->mark))
+		steps_fail(st, "the open left memory that nobody has", 0, NULL);
+	st->failing = false;
+	open_surely(st);
+}
+
+static void open_watched(struct steps *st)
+{
+	struct err e = { 0 };
+	int r;
+
+	st->mark = allocs_mark();
+	if (!st->script->opening)
+		open_surely(st);
+	st->watching = true;
+	if (st->args->allocations)
+		allocs_watch(let_allocation_fail, st);
+	else
+		sim_watch(st->w->sim, see_moment, st);
+	r = st->script->opening ? open_pool(st, &e) : 0;
+	if (r < 0 && !st->failing)
+		steps_fail(st, "open", r, &e);
+	if (r < 0 && st->args->allocations) {
+		open_again(st, r, &e);
+	} else if (r < 0) {
+		COUNT(st, failed_actions);
+		sim_crash_now(st->w->sim, SIM_KILL);
+	}
+}
+
+static void do_steps(void *arg)
+{
+	struct steps *st = arg;
+	struct err e = { 0 };
+	int r;
+
+	open_watched(st);
+	r = steps_open_disks(st, &e);
+	if (r == 0)
+		r = steps_act(st, st->script->steps, &e);
+	steps_close_disks(st);
+	if (st->child && st->args->allocations) {
+		after_no_memory(st, r, &e);
+		return;
+	}
+	if (st->child)
+		after_failure(st, r);
+	allocs_watch(NULL, NULL);
+	sim_watch(st->w->sim, NULL, NULL);
+	sim_crash_now(st->w->sim, SIM_KILL);
+}
+
+/* --- a script ---------------------------------------------------------------------------------- */
+
 static uint64_t pick(void *arg, uint64_t n)
 {
 	struct steps *st = arg;
@@ -461,6 +574,8 @@ static void run_script(struct steps *st)
 	struct world *w = world_new(st->args->seed, NULL, false);
 
 	st->w = w;
+	if (st->args->allocations)
+		allocs_note();
 	st->images[st->image_count++].bytes = calloc(1, 1);
 	choose_options(st);
 	run(st, make_pool);
@@ -534,13 +649,14 @@ bool steps_run(const struct steps_args *args)
 	for (; running > 0; running--)
 		reap(t);
 	printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "scripts", t->scripts, "steps", t->steps);
-	if (args->calls)
+	if (args->calls || args->allocations)
 		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n",
-		       "calls that failed", t->failed_calls, "actions that said so",
-		       t->failed_actions, "wait for a new process", t->stuck);
+		       args->calls ? "calls that failed" : "allocations that failed",
+		       t->failed_calls, "actions that said so", t->failed_actions,
+		       "wait for a new process", t->stuck);
 	else
 		printf("%-24s %" PRIu64 "\n%-24s %" PRIu64 "\n", "kills", t->kills, "power cuts",
 		       t->power_cuts);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed, 0 skipped\n", t->scripts, t->bad);
-	return t->bad == 0 && t->scripts > 0;
+	return t->bad == 0 && t->scripts > 0 && t->steps > 0;
 }

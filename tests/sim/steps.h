@@ -7,6 +7,9 @@
  * pictures allows: the pool as it was before the operation that was cut off, or as it is behind it;
  * behind it, where it was acknowledged. Then it deletes all, and nothing may be left but what every
  * pool has.
+ *
+ * Or calls of the env fail, one in each child, or allocations of the engine: these take nothing with
+ * them but the action that says so.
  */
 #ifndef TESTS_SIM_STEPS_H
 #define TESTS_SIM_STEPS_H
@@ -17,7 +20,7 @@
 struct steps_totals {
 	uint64_t scripts, steps;
 	uint64_t kills, power_cuts;	       /* in children, at a step */
-	uint64_t failed_calls, failed_actions; /* calls that failed in turn; what said so */
+	uint64_t failed_calls, failed_actions; /* what failed in turn; what said so */
 	uint64_t stuck;			       /* pools that said that they do not drain */
 	uint64_t bad;			       /* children that found something wrong */
 };
@@ -27,6 +30,7 @@ struct steps_args {
 	uint64_t only;	    /* this step alone, with a trace; 0: all */
 	uint64_t every;	    /* so many steps from one to the next */
 	bool calls;	    /* calls fail instead */
+	bool allocations;   /* or allocations */
 	bool all_deaths;    /* every way of dying at each step, not two of them in turn */
 	uint64_t seed;
 	unsigned int jobs;

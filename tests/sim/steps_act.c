@@ -4,6 +4,7 @@
 #include "common/endian.h"
 #include "volume/snapshot.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -362,6 +363,7 @@ static int settle(struct steps *st, const struct action *a, struct err *e)
 
 static int scrub(struct steps *st, struct err *e)
 {
+	int r = st->args->allocations ? -ENOMEM : -EIO; /* it says it in words alone */
 	struct pool_scrub_status status;
 
 	pool_scrub(st->w->pool);
@@ -369,8 +371,7 @@ static int scrub(struct steps *st, struct err *e)
 		sim_sleep_ns(st->w->sim, SCRUB_WAIT_NS);
 		pool_scrub_status(st->w->pool, &status);
 		if (status.phase >= POOL_SCRUB_DONE)
-			return status.trouble[0] ? err_set(e, -EIO, "scrub: %s", status.trouble) :
-						   0;
+			return status.trouble[0] ? err_set(e, r, "scrub: %s", status.trouble) : 0;
 	}
 	steps_fail(st, "the scrub does not end", (int)status.phase, NULL);
 }
@@ -446,16 +447,18 @@ void steps_do(struct steps *st, const struct action *list)
 		steps_fail(st, "an action that nothing should keep from being done", r, &e);
 }
 
-void steps_open_disks(struct steps *st)
+int steps_open_disks(struct steps *st, struct err *e)
 {
 	for (unsigned int i = 0; i < STEPS_DISKS; i++) {
 		const struct disk_picture *d = &st->pictures[st->asked].disks[i];
-		struct err e = { 0 };
-		int r = d->there ? object_open(st->w->pool, d->id, &st->open[i], &e) : 0;
+		int r = d->there ? object_open(st->w->pool, d->id, &st->open[i], e) : 0;
 
+		if (r < 0 && !st->failing)
+			steps_fail(st, "opening a disk", r, e);
 		if (r < 0)
-			steps_fail(st, "opening a disk", r, &e);
+			return r;
 	}
+	return 0;
 }
 
 void steps_close_disks(struct steps *st)

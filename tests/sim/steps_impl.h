@@ -105,6 +105,7 @@ struct steps {
 	bool keeps_nothing; /* of what is not durable, at its death */
 	bool power_cut;	    /* it died so */
 	uint64_t rounds;    /* of writes after a death */
+	uint64_t mark;	    /* what the process that is watched allocated is behind it */
 };
 
 NORETURN void steps_fail(struct steps *st, const char *what, int r, const struct err *e);
@@ -112,8 +113,8 @@ NORETURN void steps_fail(struct steps *st, const char *what, int r, const struct
 NODISCARD int steps_act(struct steps *st, const struct action *list, struct err *e);
 /* ... none of which may fail. */
 void steps_do(struct steps *st, const struct action *list);
-/* Open and close what is there by the picture. */
-void steps_open_disks(struct steps *st);
+/* Open and close what is there by the picture; opening it fails where something may. */
+NODISCARD int steps_open_disks(struct steps *st, struct err *e);
 void steps_close_disks(struct steps *st);
 /* Only one picture is left: this one. */
 void steps_settle_on(struct steps *st, unsigned int picture);

@@ -2,6 +2,7 @@
 #include "tests/sim/steps_impl.h"
 
 #include "common/endian.h"
+#include "tests/sim/allocs.h"
 #include "tests/sim/rows.h"
 #include "volume/snapshot.h"
 
@@ -123,7 +124,7 @@ static void see(struct steps *st, struct seen *s)
 		steps_fail(st, "listing disks", r, &e);
 	for (size_t i = 0; i < s->disk_count; i++)
 		see_disk(st, ids[i], &s->disks[i]);
-	free(ids);
+	allocs_free(ids);
 	r = names_iterate(st->w->pool, "", 0, "\377", 1, see_name, s, &e);
 	if (r < 0)
 		steps_fail(st, "reading names", r, &e);
