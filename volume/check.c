@@ -70,6 +70,10 @@ static int take_layer(void *arg, const uint8_t *key, size_t key_bytes, const uin
 	l->parent = row.parent;
 	l->frozen = row.state == LAYER_FROZEN;
 	HASH_ADD(hh, k->layers, id, sizeof(l->id), l);
+	if (!HASH_TOOK(l)) {
+		free(l);
+		return -ENOMEM;
+	}
 	k->result->layers++;
 	return 0;
 }
@@ -180,8 +184,13 @@ static int take_scos(struct check *k)
 		}
 		cs->number = list[i]->number;
 		cs->sco = list[i];
-		sco_ref(k->pool->scos, cs->sco);
 		HASH_ADD(hh, k->scos, number, sizeof(cs->number), cs);
+		if (!HASH_TOOK(cs)) {
+			free(cs);
+			r = -ENOMEM;
+			break;
+		}
+		sco_ref(k->pool->scos, cs->sco);
 		cs->live = calloc(1, map_bytes);
 		cs->holds = calloc(1, map_bytes);
 		if (!cs->live || !cs->holds)

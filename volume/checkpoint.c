@@ -117,7 +117,12 @@ static int stage_object(struct checkpoint *c, uint64_t id, struct err *e)
 	}
 	so->saved_parent_limit = o->saved_parent_limit;
 	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
-	return 0;
+	if (HASH_TOOK(so))
+		return 0;
+	__atomic_store_n(&o->attr_dirty, true, __ATOMIC_RELEASE);
+	object_put(o);
+	free(so);
+	return err_set(e, -ENOMEM, "staging");
 }
 
 int checkpoint_stage_frozen(struct checkpoint *c, struct object *o, struct layer *l,
@@ -135,10 +140,14 @@ int checkpoint_stage_frozen(struct checkpoint *c, struct object *o, struct layer
 	so->row.mapped_clusters = __atomic_load_n(&o->mapped_clusters, __ATOMIC_RELAXED);
 	so->parent_limit = parent_limit;
 	so->saved_parent_limit = saved_parent_limit;
+	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
+	if (!HASH_TOOK(so)) {
+		free(so);
+		return err_set(e, -ENOMEM, "staging");
+	}
 	mutex_lock(&c->pool->objects_lock);
 	o->refs++;
 	mutex_unlock(&c->pool->objects_lock);
-	HASH_ADD(hh, c->objects, id, sizeof(so->id), so);
 	return 0;
 }
 

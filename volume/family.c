@@ -23,10 +23,13 @@ void family_done(struct family *f)
 	mutex_done(&f->change_lock);
 }
 
+/* The member 0 is there for the table only: who asks for the parent of what has none finds nothing. */
 static struct family_member *find_locked(struct family *f, uint64_t id)
 {
 	struct family_member *m;
 
+	if (id == 0)
+		return NULL;
 	HASH_FIND(hh, f->members, &id, sizeof(id), m);
 	return m;
 }
@@ -49,6 +52,8 @@ static struct family_member *member_of(struct family *f, uint64_t id)
 	if (m) {
 		m->id = id;
 		HASH_ADD(hh, f->members, id, sizeof(m->id), m);
+		if (!HASH_TOOK(m))
+			free(TAKE_PTR(m));
 	}
 	return m;
 }
@@ -116,6 +121,9 @@ int family_load(struct pool *p, struct err *e)
 	struct family_load fl = { .pool = p, .e = e };
 	int r;
 
+	/* Never removed: family_add() finds a table, and cannot fail. */
+	if (!member_of(&p->family, 0))
+		return err_set(e, -ENOMEM, "layers and snapshots");
 	r = meta_iterate(p->meta, META_NAMES, &from, &until, load_layer, &fl, e);
 	if (r == 0)
 		r = meta_iterate(p->meta, META_NAMES, &s_from, &s_until, load_snapshot, &fl, e);
@@ -140,6 +148,12 @@ void family_add(struct family *f, struct family_member *prepared, uint64_t id,
 	prepared->known = true;
 	prepared->snapshot = snapshot;
 	HASH_ADD(hh, f->members, id, sizeof(prepared->id), prepared);
+	if (HASH_TOOK(prepared))
+		return;
+	/* There is a table since the load; it grows another time. */
+	f->members->hh.tbl->noexpand = 1;
+	HASH_ADD(hh, f->members, id, sizeof(prepared->id), prepared);
+	f->members->hh.tbl->noexpand = 0;
 }
 
 void family_add_child(struct family *f, uint64_t parent, uint64_t child)

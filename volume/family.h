@@ -15,8 +15,7 @@
 #include "common/err.h"
 #include "common/thread.h"
 #include "volume/format.h"
-
-#include <uthash.h>
+#include "volume/hash.h"
 
 struct pool;
 

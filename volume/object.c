@@ -37,6 +37,11 @@ int pool_stream_add(struct pool *p, uint32_t id, uint32_t class, uint64_t owner,
 	stream_init(s, &p->world, id, class, owner);
 	GUARD(&p->objects_lock);
 	HASH_ADD(hh, p->streams, id, sizeof(s->id), s);
+	if (!HASH_TOOK(s)) {
+		stream_done(s);
+		free(s);
+		return err_set(e, -ENOMEM, "stream");
+	}
 	*ret_stream = s;
 	return 0;
 }
@@ -261,6 +266,7 @@ static struct object *find_locked(struct pool *p, uint64_t id)
 int object_get(struct pool *p, uint64_t id, struct object **ret_object, struct err *e)
 {
 	struct object *o, *found;
+	bool took = true;
 	int r;
 
 	mutex_lock(&p->objects_lock);
@@ -275,11 +281,16 @@ int object_get(struct pool *p, uint64_t id, struct object **ret_object, struct e
 		if (!found) {
 			o->refs = 1;
 			HASH_ADD(hh, p->objects, id, sizeof(o->id), o);
+			took = HASH_TOOK(o);
 		}
 		mutex_unlock(&p->objects_lock);
 		if (found) { /* somebody loaded it at the same time */
 			object_free(o);
 			o = found;
+		}
+		if (!took) {
+			object_free(o);
+			return err_set(e, -ENOMEM, "object %" PRIu64, id);
 		}
 	}
 	*ret_object = o;

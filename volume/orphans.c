@@ -144,7 +144,10 @@ static int know(struct sweep *s, const char *name)
 		return -ENOMEM;
 	memcpy(k->name, name, strlen(name) + 1);
 	HASH_ADD_STR(s->known, name, k);
-	return 0;
+	if (HASH_TOOK(k))
+		return 0;
+	free(k);
+	return -ENOMEM;
 }
 
 static int know_map(struct sweep *s, const struct named_object *map, struct err *e)

@@ -39,6 +39,8 @@ static struct pack *make_pack(struct packs *packs, uint64_t epoch, uint64_t numb
 	pack->epoch = epoch;
 	pack->number = number;
 	HASH_ADD(hh, packs->by_id, epoch, sizeof(struct pack_id), pack);
+	if (!HASH_TOOK(pack))
+		free(TAKE_PTR(pack));
 	return pack;
 }
 
@@ -76,16 +78,20 @@ static int add_member(struct packs *packs, struct pack *pack, uint32_t index,
 
 	if (!m)
 		return -ENOMEM;
-	old = find_member(packs, from->object.name);
-	if (old)
-		forget_member(packs, old);
 	*m = (struct packed){ .pack = pack,
 			      .index = index,
 			      .crc = from->object.crc,
 			      .offset_bytes = from->offset_bytes,
 			      .len_bytes = from->object.len_bytes };
 	memcpy(m->name, from->object.name, len + 1);
+	old = find_member(packs, m->name);
 	HASH_ADD_KEYPTR(hh, packs->by_name, m->name, len, m);
+	if (!HASH_TOOK(m)) {
+		free(m);
+		return -ENOMEM;
+	}
+	if (old)
+		forget_member(packs, old);
 	DL_APPEND(pack->members, m);
 	pack->live_count++;
 	pack->live_bytes += m->len_bytes;

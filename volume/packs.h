@@ -15,8 +15,7 @@
 #include "backend/backend.h"
 #include "common/thread.h"
 #include "volume/format.h"
-
-#include <uthash.h>
+#include "volume/hash.h"
 
 struct pool;
 struct meta_batch;

@@ -43,6 +43,10 @@ void root_parts_keep(struct pool *p, const char *name, const struct buf *bytes)
 	memcpy(part->bytes, bytes->data, bytes->len_bytes);
 	part->len_bytes = bytes->len_bytes;
 	HASH_ADD_STR(parts->by_name, name, part); /* no name is put twice */
+	if (!HASH_TOOK(part)) {
+		free(part);
+		return;
+	}
 	DL_APPEND(parts->oldest, part);
 	parts->len_bytes += part->len_bytes;
 	while (parts->len_bytes > PARTS_BYTES_MAX)

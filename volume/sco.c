@@ -96,6 +96,10 @@ int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_
 		return -EEXIST;
 	}
 	HASH_ADD(hh, t->by_number, number, sizeof(s->number), s);
+	if (!HASH_TOOK(s)) {
+		free(s);
+		return -ENOMEM;
+	}
 	if (s->life != SCO_LIFE_SEALED)
 		link_unsealed_locked(t, s);
 	if (s->file)

@@ -18,8 +18,7 @@
 #include "common/env.h"
 #include "common/thread.h"
 #include "volume/flash.h"
-
-#include <uthash.h>
+#include "volume/hash.h"
 
 enum sco_life { SCO_LIFE_OPEN, SCO_LIFE_FULL, SCO_LIFE_SEALED, SCO_LIFE_LEFTOVER };
 

@@ -151,6 +151,10 @@ static void chunk_insert(struct sco_index *x, struct chunk *c)
 		return;
 	}
 	HASH_ADD(hh, x->by_key, key, sizeof(c->key), c);
+	if (!HASH_TOOK(c)) { /* it is read again */
+		free(c);
+		return;
+	}
 	lru_push_locked(x, c);
 	x->chunk_count++;
 	while (x->chunk_count > x->chunks_max)
