@@ -291,7 +291,7 @@ static int commit_repack(struct repack *rp, struct err *e)
 	if (r == 0)
 		r = meta_commit(p->meta, names, META_SYNC, e);
 	if (r == 0 && rp->maker.put)
-		r = pack_adopt(&rp->maker, e);
+		pack_adopt(&rp->maker);
 	if (names)
 		meta_batch_free(p->meta, names);
 	if (r == 0)
@@ -352,7 +352,9 @@ static int commit_rows(const struct pack_maker *m, struct err *e)
 		r = meta_commit(p->meta, names, META_SYNC, e);
 	if (names)
 		meta_batch_free(p->meta, names);
-	return r == 0 ? pack_adopt(m, e) : r;
+	if (r == 0)
+		pack_adopt(m);
+	return r;
 }
 
 static int add_sco(struct pack_maker *m, struct sco *s, struct err *e)

@@ -487,7 +487,7 @@ static int restore_pack(struct pool *p, const struct root_pack *rp, struct meta_
 				   .member_count = m.directory.member_count };
 	r = pack_rows(&m, names, e);
 	if (r == 0)
-		r = pack_adopt(&m, e);
+		pack_adopt(&m);
 	pack_directory_done(&m.directory);
 	return r;
 }
@@ -506,19 +506,27 @@ int packs_restore(struct pool *p, const struct root *root, struct err *e)
 	return r < 0 ? err_wrap(e, r, "packs") : 0;
 }
 
-int pack_adopt(const struct pack_maker *m, struct err *e)
+/* It is locked again on return; what is there of the pack so far may be looked at meanwhile. */
+static void await_memory_locked(struct packs *packs)
+{
+	struct cond nothing;
+
+	cond_init(&nothing);
+	cond_wait(&nothing, &packs->lock, clock_mono_ns() + MEMORY_RETRY_NS);
+	cond_done(&nothing);
+}
+
+void pack_adopt(const struct pack_maker *m)
 {
 	const struct pack_directory *d = &m->directory;
 	struct packs *packs = &m->pool->packs;
 	struct pack *pack;
-	int r = 0;
 
 	GUARD(&packs->lock);
-	pack = make_pack(packs, d->epoch, d->number);
-	if (!pack)
-		return err_set(e, -ENOMEM, "packs");
+	while (!(pack = make_pack(packs, d->epoch, d->number)))
+		await_memory_locked(packs);
 	pack->row = m->row;
-	for (uint32_t i = 0; i < d->member_count && r == 0; i++)
-		r = add_member(packs, pack, i + 1, &d->members[i]);
-	return r < 0 ? err_because(e, r, "packs") : 0;
+	for (uint32_t i = 0; i < d->member_count; i++)
+		while (add_member(packs, pack, i + 1, &d->members[i]) < 0)
+			await_memory_locked(packs);
 }

@@ -121,9 +121,10 @@ bool pack_is_full(const struct pack_maker *m, uint64_t len_bytes);
 void pack_name(struct pack_maker *m);
 /* Put it. What it has in memory is freed, but for the directory. */
 NODISCARD int pack_put(struct pack_maker *m, struct err *e);
-/* Rows that make its members known; and the table, once they are committed. */
+/* Rows that make its members known; and the table, once they are committed: as these are there now, it
+ * waits where there is no memory. */
 NODISCARD int pack_rows(const struct pack_maker *m, struct meta_batch *names, struct err *e);
-NODISCARD int pack_adopt(const struct pack_maker *m, struct err *e);
+void pack_adopt(const struct pack_maker *m);
 void pack_done(struct pack_maker *m);
 
 /*

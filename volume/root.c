@@ -568,15 +568,6 @@ int root_put(struct root_builder *b, struct err *e)
 	return r;
 }
 
-static int adopt_packs(struct root_builder *b, struct err *e)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < b->pack_count && r == 0; i++)
-		r = pack_adopt(&b->packs[i], e);
-	return r;
-}
-
 /* The root is on the backend: say so here, with what it condemned. */
 static int commit_row(struct root_builder *b, struct err *e)
 {
@@ -606,7 +597,9 @@ static int commit_row(struct root_builder *b, struct err *e)
 	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
 	p->root_epoch = p->epoch;
 	counter_inc(&p->metrics.roots);
-	return adopt_packs(b, e);
+	for (size_t i = 0; i < b->pack_count; i++)
+		pack_adopt(&b->packs[i]);
+	return 0;
 }
 
 int root_put_parts(struct root_builder *b, struct err *e)
