@@ -510,6 +510,17 @@ static size_t collect_log(const struct batch *b, uint8_t *out, lsn_t *ret_min, l
 	return len;
 }
 
+/* It is written: no memory for its entries is no reason to give the stream up, there will be some. */
+static int note_entries_locked(struct stream *s, struct sco *sco, const uint8_t *entries,
+			       size_t len_bytes)
+{
+	int r;
+
+	while ((r = buf_append(&sco->log, entries, len_bytes)) == -ENOMEM)
+		cond_wait(&s->changed, &s->lock, clock_mono_ns() + MEMORY_RETRY_NS);
+	return r;
+}
+
 void stream_batch_written(struct stream *s, struct batch *b, int r)
 {
 	uint8_t entries[BATCH_ROOM_BYTES];
@@ -522,7 +533,7 @@ void stream_batch_written(struct stream *s, struct batch *b, int r)
 		len = collect_log(b, entries, &min, &max);
 	GUARD(&s->lock);
 	if (r == 0 && len)
-		r = buf_append(&b->sco->log, entries, len);
+		r = note_entries_locked(s, b->sco, entries, len);
 	if (r < 0) {
 		stream_fail_locked(s, b->sco->dir, r, "writing a batch");
 		return;
