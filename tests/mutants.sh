@@ -21,7 +21,7 @@ powercut_cuts=20
 powercut_limit_s=90
 powercut_programs=(vpool tool_cutfs tool_fsload tool_fsmount tool_fsprobe tool_ringlook)
 
-# Number, then `sim` (and the first seed, if it is not 1), `steps` and the script that is cut off, or `unit`, program, test, and its case, if the others take long.
+# Number, then `sim` (and the first seed, if it is not 1), `steps` or `allocations` and the script, or `unit`, program, test, and its case, if the others take long.
 detectors() {
 	cat <<'END'
 1  sim
@@ -75,6 +75,8 @@ detectors() {
 52 unit volume_test_pool_failing of_two_files_with_a_name_the_row_knows_which_one_counts
 53 unit volume_test_pool_failing what_a_recovery_did_not_get_to_remove_is_no_damage
 54 unit volume_test_upload_verify a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole
+55 allocations snapshot
+56 allocations snapshot
 END
 }
 
@@ -153,7 +155,7 @@ targets=()
 for number in "${only[@]}"; do
 	[[ -n ${name_of[$number]:-} ]] || die_usage "no planted bug '$number' (try --list)"
 	case ${kind_of[$number]:-} in
-	sim | steps) targets+=(vpool_sim) ;;
+	sim | steps | allocations) targets+=(vpool_sim) ;;
 	unit) targets+=("${program_of[$number]}") ;;
 	*) kind_of[$number]=none ;;
 	esac
@@ -165,7 +167,7 @@ for number in "${powercut_finds[@]}"; do
 done
 ((${#powercut_numbers[@]} > 0)) && targets+=("${powercut_programs[@]}")
 
-# script_of NUMBER: of `steps`, all behind the kind.
+# script_of NUMBER: of `steps` and `allocations`, all behind the kind.
 script_of() {
 	echo "${program_of[$1]} ${test_of[$1]} ${case_of[$1]}" | sed 's/ *$//'
 }
@@ -174,7 +176,7 @@ script_of() {
 what_finds() {
 	case ${kind_of[$1]} in
 	sim) echo "$sim_seeds seeds of vpool_sim from ${program_of[$1]:-1} on" ;;
-	steps) echo "vpool_sim --steps='$(script_of "$1")'" ;;
+	steps | allocations) echo "vpool_sim --${kind_of[$1]}='$(script_of "$1")'" ;;
 	unit) echo "${program_of[$1]}: ${test_of[$1]}" ;;
 	none) echo "any test: the table has none" ;;
 	esac
@@ -280,9 +282,9 @@ find_by_sim() {
 
 find_by_steps() {
 	local log=$out/steps.$1.log script
-	script=$(script_of "$1")
-	sim 0 "$log.clean" --steps="$script" || return 2
-	sim "$1" "$log" --steps="$script" && return 1
+	script=--${kind_of[$1]}=$(script_of "$1")
+	sim 0 "$log.clean" "$script" || return 2
+	sim "$1" "$log" "$script" && return 1
 	found="vpool_sim: $(sed -n 's/^FAILED: \(.* step [0-9]*\) .*/\1/p' "$log" | head -n 1)"
 	[[ $found != "vpool_sim: " ]]
 }
@@ -300,7 +302,7 @@ for number in "${only[@]}"; do
 	found=
 	case ${kind_of[$number]} in
 	sim) find_by_sim "$number" ;;
-	steps) find_by_steps "$number" ;;
+	steps | allocations) find_by_steps "$number" ;;
 	unit) find_by_unit "$number" ;;
 	none) false ;;
 	esac

@@ -527,6 +527,7 @@ void pack_adopt(const struct pack_maker *m)
 		await_memory_locked(packs);
 	pack->row = m->row;
 	for (uint32_t i = 0; i < d->member_count; i++)
-		while (add_member(packs, pack, i + 1, &d->members[i]) < 0)
+		while (add_member(packs, pack, i + 1, &d->members[i]) < 0 &&
+		       !MUTANT(MUTANT_PACK_HALF_KNOWN))
 			await_memory_locked(packs);
 }
