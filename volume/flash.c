@@ -87,12 +87,12 @@ static int dir_open(struct flash *flash, unsigned int index, const struct flash_
 	AUTO(free_stringp) char *label = NULL;
 	int r;
 
+	flash->dir_count = index + 1; /* flash_close() frees what there is of it */
 	d->size_bytes = o->size_bytes;
 	d->path = strdup(o->path);
 	if (!d->path || asprintf(&d->sco_path, "%s/sco", o->path) < 0 ||
 	    asprintf(&label, "%s/label", o->path) < 0)
 		return err_set(e, -ENOMEM, "cache directory");
-	flash->dir_count = index + 1;
 	if (!make) {
 		r = label_check(flash, index, label, e);
 		return r < 0 ? r : flash_remove_old_stock(flash, index, e);
