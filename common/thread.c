@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#define MEMORY_RETRY_NS UINT64_C(10000000)
+
 struct sched *sched_hook;
 
 /* ---- ranks: what this thread holds, in debug builds ---- */
@@ -211,6 +213,15 @@ void cond_broadcast(struct cond *c)
 		sched_hook->cond_wake(sched_hook, c);
 	else
 		ASSERT(pthread_cond_broadcast(&c->c) == 0);
+}
+
+void await_memory(struct mutex *m)
+{
+	struct cond nothing;
+
+	cond_init(&nothing);
+	cond_wait(&nothing, m, clock_mono_ns() + MEMORY_RETRY_NS);
+	cond_done(&nothing);
 }
 
 /* ---- rwlock ----

@@ -67,6 +67,11 @@ void cond_done(struct cond *c);
 void cond_wait(struct cond *c, struct mutex *m, uint64_t deadline_ns);
 void cond_signal(struct cond *c);
 void cond_broadcast(struct cond *c);
+/*
+ * What was done outside of RAM and only has to be noted in it cannot fail for want of memory: whoever
+ * notes it waits here a moment and tries again. m is given up meanwhile, and held again on return.
+ */
+void await_memory(struct mutex *m);
 
 void rwlock_init(struct rwlock *l, unsigned int rank);
 void rwlock_done(struct rwlock *l);

@@ -75,6 +75,8 @@ static struct node *get_node(struct check *c, uint64_t ino)
 		return NULL;
 	n->ino = ino;
 	HASH_ADD(hh, c->nodes, ino, sizeof(n->ino), n);
+	if (!HASH_TOOK(n))
+		free(TAKE_PTR(n));
 	return n;
 }
 

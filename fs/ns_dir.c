@@ -388,7 +388,10 @@ static int is_seen(struct walk *w, const struct ns_attr *attr)
 		return -ENOMEM;
 	s->ino = ino;
 	HASH_ADD(hh, w->seen, ino, sizeof(s->ino), s);
-	return 0;
+	if (HASH_TOOK(s))
+		return 0;
+	free(s);
+	return -ENOMEM;
 }
 
 static int tell(struct walk *w, const struct pending *at, const struct ns_attr *attr)

@@ -23,7 +23,7 @@ static inline unsigned int ns_hash(const void *key)
 	return (unsigned int)(le64_get(key) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
 }
 #define HASH_FUNCTION(key_, key_bytes_, ret_hash_) ((ret_hash_) = ns_hash(key_))
-#include <uthash.h>
+#include "common/hash.h"
 
 #define NS_STRIPES	   1024u
 #define NS_SHARDS	   64u
@@ -143,7 +143,7 @@ void ns_inode_put(struct ns *ns, struct ns_inode *i);
 /* An inode that is to be made: in no table until ns_inode_publish(). NULL: no memory. */
 struct ns_inode *ns_inode_new(uint64_t ino, const struct ns_inode_row *row);
 void ns_inode_free(struct ns_inode *i);
-/* Put it into the table with one pin. Its stripe is held. */
+/* Put it into the table with one pin; waits where there is no memory. Its stripe is held. */
 void ns_inode_publish(struct ns *ns, struct ns_inode *i);
 struct ns_inode_row ns_inode_row(struct ns *ns, struct ns_inode *i);
 void ns_inode_count_lookup(struct ns *ns, struct ns_inode *i);

@@ -53,7 +53,12 @@ void ns_inode_publish(struct ns *ns, struct ns_inode *i)
 	GUARD(&s->lock);
 	ASSERT(!find_locked(s, i->ino));
 	i->pins = 1;
-	HASH_ADD(hh, s->inodes, ino, sizeof(i->ino), i);
+	for (;;) {
+		HASH_ADD(hh, s->inodes, ino, sizeof(i->ino), i);
+		if (HASH_TOOK(i))
+			break;
+		await_memory(&s->lock);
+	}
 	gauge_add(&ns->metrics.inodes, 1);
 }
 

@@ -65,6 +65,10 @@ static struct ns_view_file *note_locked(struct ns *ns, const struct snapshot_inf
 		f->ino = attr->ino;
 		f->object = info->object;
 		HASH_ADD(hh, ns->view.files, ino, sizeof(f->ino), f);
+		if (!HASH_TOOK(f)) {
+			free(f);
+			return NULL;
+		}
 	}
 	memcpy(f->name, info->name, sizeof(f->name));
 	f->attr = *attr;

@@ -1,12 +1,11 @@
 #include "fs/policy.h"
 
+#include "common/hash.h"
 #include "common/log.h"
 #include "fs/namespace.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include <uthash.h>
 
 #define PATH_BYTES_MAX (1u << 20)
 
@@ -39,6 +38,8 @@ static struct setting *setting_of(struct policies *p, uint64_t ino)
 		return NULL;
 	s->ino = ino;
 	HASH_ADD(by_ino, p->by_ino, ino, sizeof(s->ino), s);
+	if (!HASH_TOOK_BY(by_ino, s))
+		free(TAKE_PTR(s));
 	return s;
 }
 
@@ -105,6 +106,8 @@ static int find_paths(struct policies *p, struct ns *ns, struct err *e)
 		if (r < 0)
 			return r;
 		HASH_ADD_KEYPTR(by_path, p->by_path, s->path, path.len_bytes, s);
+		if (!HASH_TOOK_BY(by_path, s))
+			return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
 	}
 	return 0;
 }

@@ -13,9 +13,9 @@
 #define VOLUME_FAMILY_H
 
 #include "common/err.h"
+#include "common/hash.h"
 #include "common/thread.h"
 #include "volume/format.h"
-#include "volume/hash.h"
 
 struct pool;
 

@@ -506,16 +506,6 @@ int packs_restore(struct pool *p, const struct root *root, struct err *e)
 	return r < 0 ? err_wrap(e, r, "packs") : 0;
 }
 
-/* It is locked again on return; what is there of the pack so far may be looked at meanwhile. */
-static void await_memory_locked(struct packs *packs)
-{
-	struct cond nothing;
-
-	cond_init(&nothing);
-	cond_wait(&nothing, &packs->lock, clock_mono_ns() + MEMORY_RETRY_NS);
-	cond_done(&nothing);
-}
-
 void pack_adopt(const struct pack_maker *m)
 {
 	const struct pack_directory *d = &m->directory;
@@ -524,10 +514,10 @@ void pack_adopt(const struct pack_maker *m)
 
 	GUARD(&packs->lock);
 	while (!(pack = make_pack(packs, d->epoch, d->number)))
-		await_memory_locked(packs);
+		await_memory(&packs->lock);
 	pack->row = m->row;
 	for (uint32_t i = 0; i < d->member_count; i++)
 		while (add_member(packs, pack, i + 1, &d->members[i]) < 0 &&
 		       !MUTANT(MUTANT_PACK_HALF_KNOWN))
-			await_memory_locked(packs);
+			await_memory(&packs->lock); /* others may look at a part of it */
 }

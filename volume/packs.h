@@ -13,9 +13,9 @@
 #define VOLUME_PACKS_H
 
 #include "backend/backend.h"
+#include "common/hash.h"
 #include "common/thread.h"
 #include "volume/format.h"
-#include "volume/hash.h"
 
 struct pool;
 struct meta_batch;

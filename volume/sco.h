@@ -16,9 +16,9 @@
 #define VOLUME_SCO_H
 
 #include "common/env.h"
+#include "common/hash.h"
 #include "common/thread.h"
 #include "volume/flash.h"
-#include "volume/hash.h"
 
 enum sco_life { SCO_LIFE_OPEN, SCO_LIFE_FULL, SCO_LIFE_SEALED, SCO_LIFE_LEFTOVER };
 

@@ -519,7 +519,7 @@ static int note_entries_locked(struct stream *s, struct sco *sco, const uint8_t 
 	while ((r = buf_append(&sco->log, entries, len_bytes)) == -ENOMEM) {
 		if (MUTANT(MUTANT_ENTRIES_FORGOTTEN))
 			return 0;
-		cond_wait(&s->changed, &s->lock, clock_mono_ns() + MEMORY_RETRY_NS);
+		await_memory(&s->lock);
 	}
 	return r;
 }

@@ -21,9 +21,6 @@
 #define OBJECT_BYTES_MAX (UINT64_C(1) << 62)
 #define CLUSTER_MAX	 (OBJECT_BYTES_MAX >> CLUSTER_SHIFT)
 
-/* What was done outside of RAM and only has to be noted in it waits so long for memory, and again. */
-#define MEMORY_RETRY_NS UINT64_C(10000000)
-
 #define STREAM_SHARED	  1u /* all objects of class `file` */
 #define STREAM_FIRST_FREE 16u
 #define OBJECT_FIRST_FREE 16u

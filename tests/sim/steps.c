@@ -349,7 +349,6 @@ static void write_to_all(struct steps *st)
 	struct err e = { 0 };
 	int r;
 
-	st->rounds++;
 	for (unsigned int i = 0; i < STEPS_DISKS; i++) {
 		const struct disk_picture *d = &st->pictures[0].disks[i];
 

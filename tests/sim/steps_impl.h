@@ -104,7 +104,6 @@ struct steps {
 	bool failing;
 	bool keeps_nothing; /* of what is not durable, at its death */
 	bool power_cut;	    /* it died so */
-	uint64_t rounds;    /* of writes after a death */
 	uint64_t mark;	    /* what the process that is watched allocated is behind it */
 };
 

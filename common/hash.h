@@ -4,17 +4,18 @@
  * It then leaves the table as it was, and HASH_TOOK says so. Included instead of uthash.h, so that all
  * of a file means the same by HASH_ADD.
  */
-#ifndef VOLUME_HASH_H
-#define VOLUME_HASH_H
+#ifndef COMMON_HASH_H
+#define COMMON_HASH_H
 
 #ifdef UTHASH_H
-#error "include volume/hash.h before uthash.h"
+#error "include common/hash.h before uthash.h"
 #endif
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-/* Whether the HASH_ADD of this element that came last put it into its table. */
-#define HASH_TOOK(element) ((element)->hh.tbl != NULL)
+/* Whether the HASH_ADD of this element that came last, by this handle, put it into its table. */
+#define HASH_TOOK_BY(handle, element) ((element)->handle.tbl != NULL)
+#define HASH_TOOK(element)	      HASH_TOOK_BY(hh, element)
 
 #endif
