@@ -65,10 +65,8 @@ enum mutant {
 	MUTANT_TWIN_TAKEN = 52,	    /* of two files with one name any is the one that counts */
 	MUTANT_ANY_OF_RING = 53,    /* a header that decayed is a loss, whosever SCO it is */
 	MUTANT_LIMIT_UNMARKED = 54, /* roots do not know that a truncation hid a part of a parent */
-	MUTANT_ENTRIES_FORGOTTEN =
-		55, /* no memory for the entries of a batch: it counts as written */
-	MUTANT_PACK_HALF_KNOWN =
-		56, /* ... for a member of a pack that is committed: it is left out */
+	MUTANT_ENTRIES_FORGOTTEN = 55, /* without memory for its entries a batch is written */
+	MUTANT_PACK_HALF_KNOWN = 56,   /* a member that there is no memory for is left out */
 	MUTANT_COUNT
 };
 
