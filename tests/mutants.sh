@@ -238,7 +238,7 @@ run() {
 run_unit() {
 	local tap=$out/$2.$1.tap
 	rm -f "$tap"
-	CK_TAP_LOG_FILE_NAME=$tap CK_DEFAULT_TIMEOUT=30 \
+	CK_TAP_LOG_FILE_NAME=$tap CK_DEFAULT_TIMEOUT=20 \
 		run "$unit_limit_s" "$1" "$out/$2.$1.log" env ${3:+"CK_RUN_CASE=$3"} "$out/build/tests/$2"
 }
 
@@ -283,8 +283,9 @@ find_by_sim() {
 find_by_steps() {
 	local log=$out/steps.$1.log script
 	script=--${kind_of[$1]}=$(script_of "$1")
-	sim 0 "$log.clean" "$script" || return 2
-	sim "$1" "$log" "$script" && return 1
+	[[ -n ${ran_clean[$script]:-} ]] || sim 0 "$log.clean" "$script" || return 2
+	ran_clean[$script]=1
+	sim "$1" "$log" --fail-fast "$script" && return 1
 	found="vpool_sim: $(sed -n 's/^FAILED: \(.* step [0-9]*\) .*/\1/p' "$log" | head -n 1)"
 	[[ $found != "vpool_sim: " ]]
 }

@@ -32,7 +32,7 @@ GROUPS = {
     ],
 }
 
-MACRO_OF_OTHERS = re.compile(r"\b(HASH|DL|LL)_[A-Z]+")
+MACRO_OF_OTHERS = re.compile(r"\b(HASH(?!_TOOK)|DL|LL)_[A-Z]+")
 
 
 class Source:

@@ -67,7 +67,8 @@ static const struct argp_option options[] = {
 	{ "all-deaths", KEY_DEATHS, NULL, 0, "With --steps: all four ways at each, not two", 0 },
 	{ "every", KEY_EVERY, "N", 0, "With --steps, --failures, --allocations: at every N-th one",
 	  0 },
-	{ "fail-fast", KEY_FAIL_FAST, NULL, 0, "Start no further seed once one has failed", 0 },
+	{ "fail-fast", KEY_FAIL_FAST, NULL, 0,
+	  "Start no further seed, and end a script, once one has failed", 0 },
 	{ 0 },
 };
 
@@ -104,7 +105,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		a->jobs = (unsigned int)number(state, "jobs", arg, JOBS_MAX);
 		return 0;
 	case KEY_FAIL_FAST:
-		a->fail_fast = true;
+		a->fail_fast = a->of_steps.fail_fast = true;
 		return 0;
 	case KEY_OPENS:
 		a->opens = true;

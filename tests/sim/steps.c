@@ -208,10 +208,14 @@ static void await(struct steps *st, pid_t pid, const char *how)
 		steps_fail(st, "a child", -errno, NULL);
 	if (status == 0)
 		return;
-	COUNT(st, bad);
 	printf("FAILED: %s: %s step %" PRIu64 " (%s), %s %d\n", st->script->name, how, st->step,
 	       st->where, WIFSIGNALED(status) ? "signal" : "exit",
 	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (st->args->fail_fast) {
+		(void)fflush(stdout);
+		_exit(1);
+	}
+	COUNT(st, bad);
 }
 
 static void note_step(struct steps *st, const char *op, const char *path)

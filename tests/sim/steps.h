@@ -32,6 +32,7 @@ struct steps_args {
 	bool calls;	    /* calls fail instead */
 	bool allocations;   /* or allocations */
 	bool all_deaths;    /* every way of dying at each step, not two of them in turn */
+	bool fail_fast;	    /* a script ends with the first child that finds something wrong */
 	uint64_t seed;
 	unsigned int jobs;
 };
