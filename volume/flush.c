@@ -105,35 +105,20 @@ uint64_t flusher_step(void *arg)
 
 /* --- sealing ----------------------------------------------------------------------------------- */
 
-static int remember_old_file(struct pool *p, const struct sco *s, uint32_t version, uint32_t dir,
-			     uint64_t len_bytes)
+static int remember_old_file(struct pool *p, const struct sco_copy *c)
 {
 	struct old_file *f = malloc(sizeof(*f));
 
 	if (!f)
 		return -ENOMEM; /* the next start removes it */
-	*f = (struct old_file){ .dir = dir,
-				.stream = s->stream,
-				.version = version,
-				.sco = s->number,
-				.len_bytes = len_bytes };
+	*f = (struct old_file){ .dir = c->old_dir,
+				.stream = c->sco->stream,
+				.version = c->old_version,
+				.sco = c->sco->number,
+				.len_bytes = c->old_bytes };
 	GUARD(&p->checkpoint_lock);
 	f->next = p->old_files;
 	p->old_files = f;
-	return 0;
-}
-
-static int reseal(struct pool *p, struct sco *s, lsn_t durable_lsn, struct err *e)
-{
-	uint32_t version, dir;
-	uint64_t len_bytes;
-	int r;
-
-	r = sco_reseal(&p->world, s, durable_lsn, &version, &dir, &len_bytes, e);
-	if (r < 0)
-		return r;
-	counter_inc(&p->metrics.scos_resealed);
-	(void)remember_old_file(p, s, version, dir, len_bytes);
 	return 0;
 }
 
@@ -183,7 +168,8 @@ static void unclaim(struct pool *p, struct sco *s)
 struct seal_group {
 	struct pool *pool;
 	struct sco_to_seal scos[SCO_SEAL_MAX];
-	unsigned int count;
+	struct sco_copy copies[SCO_SEAL_MAX]; /* of leftovers */
+	unsigned int count, copy_count;
 };
 
 static int seal_group(struct seal_group *g, struct err *e)
@@ -196,19 +182,45 @@ static int seal_group(struct seal_group *g, struct err *e)
 	return r;
 }
 
+/*
+ * The checkpoint is asked for because a start believes a copy only if its row was saved, and nothing of
+ * a stream goes as long as it has leftovers: without it, processes that die soon would each leave more
+ * than they seal.
+ */
+static int reseal_group(struct seal_group *g, struct err *e)
+{
+	struct pool *p = g->pool;
+	bool any = false;
+	int r = sco_reseal(&p->world, g->copies, g->copy_count, e);
+
+	for (unsigned int i = 0; i < g->copy_count; i++) {
+		const struct sco_copy *c = &g->copies[i];
+
+		if (c->done) {
+			counter_inc(&p->metrics.scos_resealed);
+			(void)remember_old_file(p, c);
+			any = true;
+		}
+		unclaim(p, c->sco);
+	}
+	g->copy_count = 0;
+	if (any)
+		job_kick(&p->checkpointer);
+	return r;
+}
+
 static int seal_one(struct seal_group *g, struct sco *s, struct err *e)
 {
 	struct stream *stream = pool_stream(g->pool, s->stream);
 	lsn_t durable_lsn = stream ? stream_durable_lsn(stream) : 0;
 	enum sco_life life;
-	int r;
 
 	if (!claim_for_seal(g->pool, s, &life))
 		return 0;
 	if (life == SCO_LIFE_LEFTOVER) {
-		r = reseal(g->pool, s, durable_lsn, e);
-		unclaim(g->pool, s);
-		return r;
+		g->copies[g->copy_count++] =
+			(struct sco_copy){ .sco = s, .durable_lsn = durable_lsn };
+		return g->copy_count == SCO_SEAL_MAX ? reseal_group(g, e) : 0;
 	}
 	g->scos[g->count++] = (struct sco_to_seal){ .sco = s, .durable_lsn = durable_lsn };
 	return g->count == SCO_SEAL_MAX ? seal_group(g, e) : 0;
@@ -278,6 +290,9 @@ static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
 			first_error = r;
 	}
 	r = seal_group(&group, first_error ? NULL : e);
+	if (r < 0 && first_error == 0)
+		first_error = r;
+	r = reseal_group(&group, first_error ? NULL : e);
 	if (r < 0 && first_error == 0)
 		first_error = r;
 	sco_list_free(p->scos, list, count);

@@ -124,8 +124,7 @@ static int read_kept(struct kept_log *k, struct err *e)
 static int give_up_behind(struct pool *p, struct sco *s, lsn_t end, struct err *e)
 {
 	struct kept_log k = { .pool = p, .sco = s, .end = end, .e = e };
-	uint32_t version, dir;
-	uint64_t bytes;
+	struct sco_copy copy = { .sco = s, .durable_lsn = end };
 	int r;
 
 	buf_init(&k.log, (size_t)s->slots_max * BATCH_ROOM_BYTES);
@@ -145,7 +144,7 @@ static int give_up_behind(struct pool *p, struct sco *s, lsn_t end, struct err *
 			err_because(e, r, "tables of a SCO");
 	}
 	if (r == 0)
-		r = sco_reseal(&p->world, s, end, &version, &dir, &bytes, e);
+		r = sco_reseal(&p->world, &copy, 1, e);
 	if (r == 0) {
 		mutex_lock(&p->scos->lock);
 		s->absent = false;

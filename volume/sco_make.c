@@ -397,54 +397,104 @@ static int copy_data(struct stream_world *w, struct sco *s, uint32_t version, st
 	return 0;
 }
 
-int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn, uint32_t *ret_old_version,
-	       uint32_t *ret_old_dir, uint64_t *ret_old_bytes, struct err *e)
+/* The new file, not yet durable. On return of an error there is none. */
+static int write_copy(struct stream_world *w, const struct sco_copy *c, struct index_image *image,
+		      struct env_file **ret_file, uint32_t *ret_dir, struct err *e)
 {
-	uint32_t old_version = s->version, old_dir = s->dir, dir;
-	uint64_t old_bytes = s->file_bytes;
-	struct index_image image;
-	struct env_file *f, *old;
+	struct sco *s = c->sco;
+	uint32_t version = s->version + 1;
 	int r;
 
 	ASSERT(s->life == SCO_LIFE_LEFTOVER);
-	r = image_build(w, s, old_version + 1, durable_lsn, &image, e);
+	r = image_build(w, s, version, c->durable_lsn, image, e);
 	if (r < 0)
 		return r;
-	r = flash_create(w->flash, s->stream, s->number, old_version + 1, image.file_bytes, true,
-			 &f, &dir, e);
+	r = flash_create(w->flash, s->stream, s->number, version, image->file_bytes, true, ret_file,
+			 ret_dir, e);
 	if (r < 0) {
-		free(image.bytes);
+		free(TAKE_PTR(image->bytes));
 		return r;
 	}
-	r = copy_data(w, s, old_version + 1, f, e);
+	r = copy_data(w, s, version, *ret_file, e);
 	if (r == 0)
-		r = image_write(w, f, &image, e);
-	if (r == 0 && !MUTANT(MUTANT_NO_SEAL_SYNC)) {
-		r = env_fdatasync(w->env, f);
-		if (r < 0)
-			err_because(e, r, "syncing a copy");
-	}
-	if (r == 0)
-		r = flash_sync_names(w->flash, dir, e);
-	free(image.bytes);
+		r = image_write(w, *ret_file, image, e);
+	free(TAKE_PTR(image->bytes));
 	if (r < 0) {
-		env_close(w->env, f);
-		flash_discard(w->flash, dir, s->stream, s->number, old_version + 1,
-			      image.file_bytes);
-		return err_wrap(e, r, "resealing SCO %" PRIu64, s->number);
+		env_close(w->env, TAKE_PTR(*ret_file));
+		flash_discard(w->flash, *ret_dir, s->stream, s->number, version, image->file_bytes);
 	}
+	return r;
+}
+
+/* Readers find the copy from here on. */
+static void take_copy(struct stream_world *w, struct sco_copy *c, const struct index_image *image,
+		      struct env_file *f, uint32_t dir)
+{
+	struct sco *s = c->sco;
+	struct env_file *old;
+
 	mutex_lock(&w->scos->lock);
+	c->old_version = s->version;
+	c->old_dir = s->dir;
+	c->old_bytes = s->file_bytes;
 	old = s->file;
 	s->file = f;
 	if (!old)
 		w->scos->open_files++;
-	s->version = old_version + 1;
+	s->version++;
 	s->dir = dir;
 	s->old_file = old; /* a reader may be using it: closed with the last reference */
 	mutex_unlock(&w->scos->lock);
-	become_sealed(w, s, &image);
-	*ret_old_version = old_version;
-	*ret_old_dir = old_dir;
-	*ret_old_bytes = old_bytes;
-	return 0;
+	become_sealed(w, s, image);
+	c->done = true;
+}
+
+static int sync_copies(struct stream_world *w, struct env_file **files, uint32_t dirs,
+		       unsigned int count, struct err *e)
+{
+	int r = MUTANT(MUTANT_NO_SEAL_SYNC) ? 0 : env_fdatasync_all(w->env, files, count);
+
+	if (r < 0)
+		return err_because(e, r, "syncing copies of %u SCOs", count);
+	for (uint32_t dir = 0; dir < FLASH_DIRS_MAX && r == 0; dir++)
+		if (dirs & 1u << dir)
+			r = flash_sync_names(w->flash, dir, e);
+	return r;
+}
+
+int sco_reseal(struct stream_world *w, struct sco_copy *copies, unsigned int count, struct err *e)
+{
+	struct index_image images[SCO_SEAL_MAX];
+	struct env_file *files[SCO_SEAL_MAX];
+	uint32_t in_dir[SCO_SEAL_MAX], dirs = 0;
+	struct sco_copy *written[SCO_SEAL_MAX];
+	unsigned int n = 0;
+	int r, first_error = 0;
+
+	ASSERT(count <= SCO_SEAL_MAX);
+	for (unsigned int i = 0; i < count; i++) {
+		copies[i].done = false;
+		r = write_copy(w, &copies[i], &images[n], &files[n], &in_dir[n],
+			       first_error ? NULL : e);
+		if (r == 0) {
+			dirs |= 1u << in_dir[n];
+			written[n++] = &copies[i];
+		} else if (first_error == 0) {
+			first_error =
+				err_wrap(e, r, "resealing SCO %" PRIu64, copies[i].sco->number);
+		}
+	}
+	r = n ? sync_copies(w, files, dirs, n, first_error ? NULL : e) : 0;
+	for (unsigned int i = 0; i < n; i++) {
+		const struct sco *s = written[i]->sco;
+
+		if (r == 0) {
+			take_copy(w, written[i], &images[i], files[i], in_dir[i]);
+			continue;
+		}
+		env_close(w->env, files[i]);
+		flash_discard(w->flash, in_dir[i], s->stream, s->number, s->version + 1,
+			      images[i].file_bytes);
+	}
+	return first_error ? first_error : r;
 }

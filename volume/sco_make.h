@@ -42,12 +42,23 @@ struct sco_to_seal {
 NODISCARD int sco_seal(struct stream_world *w, const struct sco_to_seal *scos, unsigned int count,
 		       struct err *e);
 
+struct sco_copy {
+	struct sco *sco;
+	lsn_t durable_lsn; /* as for sco_seal() */
+	/* On return: */
+	bool done;
+	uint32_t old_version, old_dir;
+	uint64_t old_bytes;
+};
+
 /*
- * Copy a LEFTOVER into a new file, version + 1, same number and slots, sealed. The caller removes
- * the old file once the new one is in a durable checkpoint; old version and length are returned.
+ * Copy each of up to SCO_SEAL_MAX LEFTOVERs into a new file, version + 1, same number and slots, sealed;
+ * they are synced together. The caller removes the old file of each that is done once the new one is in
+ * a durable checkpoint.
+ * Errors:   the first one; a SCO that is not done is a LEFTOVER as before.
+ * Threads:  as sco_seal().
  */
-NODISCARD int sco_reseal(struct stream_world *w, struct sco *s, lsn_t durable_lsn,
-			 uint32_t *ret_old_version, uint32_t *ret_old_dir, uint64_t *ret_old_bytes,
+NODISCARD int sco_reseal(struct stream_world *w, struct sco_copy *copies, unsigned int count,
 			 struct err *e);
 
 /* Memory aligned for direct I/O; freed by free(). */

@@ -221,15 +221,15 @@ START_TEST(a_leftover_is_resealed_as_a_new_version_and_readers_go_on)
 {
 	struct sco *s = make(16);
 	uint8_t *mem = aligned_mem(20 * 4096), *want = aligned_mem(4096);
-	uint32_t old_version, old_dir;
-	uint64_t old_bytes;
+	struct sco_copy c = { .sco = s };
 	struct sco_header h;
 
 	fill(s, 20);
 	s->life = SCO_LIFE_LEFTOVER;
-	ck_assert_int_eq(sco_reseal(&w, s, 0, &old_version, &old_dir, &old_bytes, NULL), 0);
-	ck_assert_uint_eq(old_version, 0);
-	ck_assert_uint_eq(old_bytes, SLOTS * UINT64_C(4096));
+	ck_assert_int_eq(sco_reseal(&w, &c, 1, NULL), 0);
+	ck_assert(c.done);
+	ck_assert_uint_eq(c.old_version, 0);
+	ck_assert_uint_eq(c.old_bytes, SLOTS * UINT64_C(4096));
 	ck_assert_uint_eq(s->version, 1);
 	ck_assert_int_eq(s->life, SCO_LIFE_SEALED);
 	ck_assert_int_eq(sco_read(w.scos, s, 1, 20, mem, NULL), 0);
@@ -241,8 +241,8 @@ START_TEST(a_leftover_is_resealed_as_a_new_version_and_readers_go_on)
 	ck_assert_int_eq(sco_header_decode(mem, &h, NULL), 0);
 	ck_assert_uint_eq(h.version, 1);
 	/* Both files are there until a checkpoint lets the old one go. */
-	ck_assert_uint_eq(flash_used_bytes(w.flash), old_bytes + s->file_bytes);
-	flash_discard(w.flash, old_dir, 16, 1, 0, old_bytes);
+	ck_assert_uint_eq(flash_used_bytes(w.flash), c.old_bytes + s->file_bytes);
+	flash_discard(w.flash, c.old_dir, 16, 1, 0, c.old_bytes);
 	sco_unref(w.scos, s);
 	s = sco_get(w.scos, 1);
 	ck_assert_int_eq(sco_read(w.scos, s, 1, 20, mem, NULL), 0);
@@ -457,10 +457,10 @@ END_TEST
 
 START_TEST(each_call_of_resealing_may_fail)
 {
-	uint64_t old_bytes, used;
-	uint32_t version, dir;
 	struct sco *s = make(16);
+	struct sco_copy c = { .sco = s };
 	struct err e = { 0 };
+	uint64_t used;
 	int r;
 
 	fill(s, 280);
@@ -468,10 +468,11 @@ START_TEST(each_call_of_resealing_may_fail)
 	used = flash_used_bytes(w.flash);
 	for (unsigned int n = 1; s->life == SCO_LIFE_LEFTOVER; n++) {
 		begin_failing(n);
-		r = sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e);
+		r = sco_reseal(&w, &c, 1, &e);
 		end_failing();
 		ck_assert_int_eq(r, s->life == SCO_LIFE_LEFTOVER ? -EIO : 0);
 		ck_assert_uint_eq(s->version, r == 0);
+		ck_assert_int_eq(c.done, r == 0);
 		if (r < 0)
 			ck_assert_uint_eq(flash_used_bytes(w.flash), used);
 		expect_clusters(s, 20);
@@ -503,8 +504,7 @@ START_TEST(a_log_that_is_wrong_is_not_sealed_and_others_are)
 {
 	struct sco *bad = make(16), *worse = make(16), *good = make(16);
 	struct sco_to_seal three[] = { { .sco = bad }, { .sco = good }, { .sco = worse } };
-	uint32_t version, dir;
-	uint64_t old_bytes;
+	struct sco_copy copy = { .sco = bad };
 	struct err e = { 0 };
 
 	fill(bad, 3);
@@ -518,8 +518,9 @@ START_TEST(a_log_that_is_wrong_is_not_sealed_and_others_are)
 	ck_assert_ptr_nonnull(strstr(e.message, "sealing SCO 1"));
 	ck_assert_int_eq(good->life, SCO_LIFE_SEALED);
 	bad->life = worse->life = SCO_LIFE_LEFTOVER;
-	ck_assert_int_eq(sco_reseal(&w, bad, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
-	ck_assert_int_eq(sco_reseal(&w, worse, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
+	ck_assert_int_eq(sco_reseal(&w, &copy, 1, &e), -EUCLEAN);
+	copy.sco = worse;
+	ck_assert_int_eq(sco_reseal(&w, &copy, 1, &e), -EUCLEAN);
 	ck_assert_ptr_nonnull(strstr(e.message, "leaves its SCO"));
 	sco_unref(w.scos, bad);
 	sco_unref(w.scos, worse);
@@ -527,21 +528,49 @@ START_TEST(a_log_that_is_wrong_is_not_sealed_and_others_are)
 }
 END_TEST
 
+START_TEST(a_leftover_whose_log_is_wrong_stays_and_others_are_resealed)
+{
+	struct sco *scos[] = { make(16), make(16), make(16) };
+	struct sco_copy copies[3];
+	uint64_t used = flash_used_bytes(w.flash);
+	struct err e = { 0 };
+
+	for (unsigned int i = 0; i < 3; i++) {
+		fill(scos[i], 3 + i);
+		scos[i]->life = SCO_LIFE_LEFTOVER;
+		copies[i] = (struct sco_copy){ .sco = scos[i] };
+	}
+	damage_entry(scos[1]);
+	ck_assert_int_eq(sco_reseal(&w, copies, 3, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "resealing SCO 2"));
+	for (unsigned int i = 0; i < 3; i++) {
+		ck_assert_int_eq(copies[i].done, i != 1);
+		ck_assert_uint_eq(scos[i]->version, i != 1);
+		ck_assert_int_eq(scos[i]->life, i != 1 ? SCO_LIFE_SEALED : SCO_LIFE_LEFTOVER);
+		expect_clusters(scos[i], 3);
+	}
+	ck_assert_uint_eq(flash_used_bytes(w.flash),
+			  used + scos[0]->file_bytes + scos[2]->file_bytes);
+	for (unsigned int i = 0; i < 3; i++)
+		sco_unref(w.scos, scos[i]);
+}
+END_TEST
+
 START_TEST(a_leftover_that_cannot_be_read_is_not_resealed)
 {
 	struct sco *s = make(16);
 	char *path = flash_path(w.flash, s->dir, 16, 1, 0);
-	uint32_t version, dir;
-	uint64_t old_bytes, used = flash_used_bytes(w.flash);
+	uint64_t used = flash_used_bytes(w.flash);
+	struct sco_copy c = { .sco = s };
 	struct err e = { 0 };
 
 	fill(s, 20);
 	s->life = SCO_LIFE_LEFTOVER;
 	flip_bit(path, 100, 1); /* of its header */
-	ck_assert_int_eq(sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e), -EBADMSG);
+	ck_assert_int_eq(sco_reseal(&w, &c, 1, &e), -EBADMSG);
 	flip_bit(path, 100, 1);
 	cut_file(path, 10 * 4096);
-	ck_assert_int_eq(sco_reseal(&w, s, 0, &version, &dir, &old_bytes, &e), -EUCLEAN);
+	ck_assert_int_eq(sco_reseal(&w, &c, 1, &e), -EUCLEAN);
 	ck_assert_ptr_nonnull(strstr(e.message, "resealing SCO 1"));
 	ck_assert_uint_eq(s->version, 0);
 	ck_assert_uint_eq(flash_used_bytes(w.flash), used);
@@ -754,6 +783,7 @@ int main(void)
 	tcase_add_test(t, each_call_of_sealing_may_fail);
 	tcase_add_test(t, each_call_of_resealing_may_fail);
 	tcase_add_test(t, a_log_that_is_wrong_is_not_sealed_and_others_are);
+	tcase_add_test(t, a_leftover_whose_log_is_wrong_stays_and_others_are_resealed);
 	tcase_add_test(t, a_leftover_that_cannot_be_read_is_not_resealed);
 	tcase_add_test(t, a_number_that_is_taken_makes_no_second_one);
 	tcase_add_test(t, a_whole_block_of_another_one_is_refused);
