@@ -67,7 +67,7 @@ detectors() {
 42 unit volume_test_snapshot a_template_does_not_change
 43 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
 44 unit volume_test_merge a_layer_of_many_steps_is_merged_while_calls_wait
-47 sim 5701
+47 sim 6200
 48 unit volume_test_pool_failing an_index_that_no_row_knows_is_written_again
 49 unit volume_test_restore what_was_rolled_back_behind_the_end_of_the_log_takes_new_entries
 50 unit volume_test_resolved what_was_moved_since_is_not_found_where_it_was moves
