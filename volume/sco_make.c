@@ -496,5 +496,12 @@ int sco_reseal(struct stream_world *w, struct sco_copy *copies, unsigned int cou
 		flash_discard(w->flash, in_dir[i], s->stream, s->number, s->version + 1,
 			      images[i].file_bytes);
 	}
-	return first_error ? first_error : r;
+	/* Nobody knows which one it was: alone, those that are in a good directory come through. */
+	for (unsigned int i = 0; r < 0 && n > 1 && i < n; i++) {
+		int alone = sco_reseal(w, written[i], 1, first_error ? NULL : e);
+
+		if (first_error == 0)
+			first_error = alone;
+	}
+	return first_error || n > 1 ? first_error : r;
 }

@@ -483,6 +483,38 @@ START_TEST(each_call_of_resealing_may_fail)
 }
 END_TEST
 
+START_TEST(a_call_that_fails_while_many_are_resealed_costs_one_of_them)
+{
+	for (unsigned int n = 1; n <= 30; n++) {
+		struct sco *scos[3];
+		struct sco_copy copies[3];
+		struct err e = { 0 };
+		unsigned int done = 0;
+		int r;
+
+		for (unsigned int i = 0; i < 3; i++) {
+			scos[i] = make(16);
+			fill(scos[i], 20);
+			scos[i]->life = SCO_LIFE_LEFTOVER;
+			copies[i] = (struct sco_copy){ .sco = scos[i] };
+		}
+		begin_failing(n);
+		r = sco_reseal(&w, copies, 3, &e);
+		end_failing();
+		for (unsigned int i = 0; i < 3; i++) {
+			done += copies[i].done;
+			ck_assert_uint_eq(scos[i]->version, copies[i].done);
+			expect_clusters(scos[i], 20);
+			flash_discard(w.flash, scos[i]->dir, 16, scos[i]->number, 0,
+				      SLOTS * UINT64_C(4096));
+			sco_unref(w.scos, scos[i]);
+		}
+		ck_assert_uint_ge(done, 2);
+		ck_assert_int_eq(r, done == 3 ? 0 : -EIO);
+	}
+}
+END_TEST
+
 /* --- what cannot be sealed ---------------------------------------------------------------------- */
 
 static void damage_entry(struct sco *s)
@@ -782,6 +814,7 @@ int main(void)
 	tcase_add_loop_test(t, each_call_of_making_one_may_fail, 0, 2);
 	tcase_add_test(t, each_call_of_sealing_may_fail);
 	tcase_add_test(t, each_call_of_resealing_may_fail);
+	tcase_add_test(t, a_call_that_fails_while_many_are_resealed_costs_one_of_them);
 	tcase_add_test(t, a_log_that_is_wrong_is_not_sealed_and_others_are);
 	tcase_add_test(t, a_leftover_whose_log_is_wrong_stays_and_others_are_resealed);
 	tcase_add_test(t, a_leftover_that_cannot_be_read_is_not_resealed);
