@@ -5,6 +5,7 @@
 #include "tests/contract/support_meta.h"
 
 #include "common/thread.h"
+#include "tests/support/check_messages.h"
 
 #include <check.h>
 #include <signal.h>
@@ -316,6 +317,7 @@ static void run_and_kill_victim(struct progress *p)
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {
+		check_messages_leave();
 		victim(p, pipe_fds[1]);
 		_exit(0);
 	}

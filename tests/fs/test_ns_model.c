@@ -3,6 +3,7 @@
  * end, after a new start, and after the death of the process in the middle of anything.
  */
 #include "support_ns.h"
+#include "tests/support/check_messages.h"
 #include "tests/support/scale.h"
 
 #include <signal.h>
@@ -611,6 +612,7 @@ static void child(int out)
 {
 	struct word w = { 0 };
 
+	check_messages_leave();
 	ns_fixture_open();
 	for (;;) {
 		int before = model.count;

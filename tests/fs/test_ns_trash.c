@@ -2,6 +2,7 @@
 #include "common/units.h"
 #include "fs/ns_impl.h"
 #include "support_ns.h"
+#include "tests/support/check_messages.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -378,6 +379,7 @@ static void churn(int out)
 {
 	uint64_t inos[DISKS];
 
+	check_messages_leave();
 	ns_fixture_open();
 	for (unsigned int n = 0; n < DISKS; n++)
 		inos[n] = t_ino(name_of(n));

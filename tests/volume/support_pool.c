@@ -1,6 +1,7 @@
 #include "support_pool.h"
 
 #include "common/endian.h"
+#include "tests/support/check_messages.h"
 #include "volume/format.h"
 
 #include <check.h>
@@ -368,31 +369,8 @@ void sleep_ns(uint64_t ns)
 	(void)nanosleep(&t, NULL);
 }
 
-/*
- * What check is told goes through one temporary file; a child that is killed while it writes there
- * leaves half a message, which ends the whole program. What fails in a child is told by its end.
- */
-static void leave_messages(void)
-{
-	for (int fd = 3; fd < 64; fd++) {
-		char link[32], target[PATH_BYTES];
-		ssize_t n;
-		int null;
-
-		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, target, sizeof(target) - 1);
-		if (n < 0)
-			continue;
-		target[n] = '\0';
-		if (strncmp(target, P_tmpdir "/#", sizeof(P_tmpdir "/#") - 1) != 0)
-			continue;
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null >= 0 && dup2(null, fd) >= 0)
-			(void)close(null);
-	}
-}
-
-void child_start(struct child *c, void (*fn)(int to_parent, void *arg), void *arg)
+static void start(struct child *c, void (*fn)(int to_parent, void *arg), void *arg,
+		  bool may_be_killed)
 {
 	int fds[2];
 
@@ -402,12 +380,18 @@ void child_start(struct child *c, void (*fn)(int to_parent, void *arg), void *ar
 	ck_assert_int_ge(c->pid, 0);
 	if (c->pid == 0) {
 		(void)close(fds[0]);
-		leave_messages();
+		if (may_be_killed)
+			check_messages_leave();
 		fn(fds[1], arg);
 		exit(0);
 	}
 	(void)close(fds[1]);
 	c->from = fds[0];
+}
+
+void child_start(struct child *c, void (*fn)(int to_parent, void *arg), void *arg)
+{
+	start(c, fn, arg, true);
 }
 
 void child_kill(struct child *c)
@@ -434,7 +418,7 @@ void in_child(void (*fn)(int to_parent, void *arg), void *arg)
 {
 	struct child c;
 
-	child_start(&c, fn, arg);
+	start(&c, fn, arg, false);
 	child_finish(&c);
 }
 
