@@ -77,6 +77,7 @@ detectors() {
 54 unit volume_test_upload_verify a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole
 55 allocations snapshot
 56 allocations snapshot
+57 unit volume_test_pool_late the_header_that_says_so_outlives_its_data
 END
 }
 

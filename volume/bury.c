@@ -3,6 +3,7 @@
  */
 #include "common/log.h"
 #include "volume/checkpoint_impl.h"
+#include "volume/mutant.h"
 
 #include <stdlib.h>
 
@@ -20,22 +21,10 @@ struct stream_mark *checkpoint_mark(struct checkpoint *c, const struct sco *s)
 }
 
 /*
- * Whether a SCO of an older process waits to be resealed. Until then it may hold entries that a later
- * epoch gave up, and the header that says so must stay, too: nothing of the stream goes.
+ * Whether nothing is left of a SCO; then it is ours, and nobody else begins anything with it. One
+ * that an earlier process left open need not be sealed to go.
  */
-static bool has_leftovers(struct pool *p, uint32_t stream)
-{
-	struct sco *s, *next;
-
-	GUARD(&p->scos->lock);
-	HASH_ITER (hh, p->scos->by_number, s, next)
-		if (s->stream == stream && s->epoch < p->epoch &&
-		    (s->life != SCO_LIFE_SEALED || !s->row_saved))
-			return true;
-	return false;
-}
-
-static bool is_dead(struct checkpoint *c, struct sco *s)
+static bool claim_dead(struct checkpoint *c, struct sco *s)
 {
 	struct stream_mark *mark = checkpoint_mark(c, s);
 
@@ -43,8 +32,45 @@ static bool is_dead(struct checkpoint *c, struct sco *s)
 	if (!mark || stream_keeps_all(mark->stream))
 		return false;
 	GUARD(&c->pool->scos->lock);
-	return s->life == SCO_LIFE_SEALED && s->live_slots == 0 && !s->busy && !s->dead &&
-	       s->last_lsn <= mark->lsn;
+	if ((s->life != SCO_LIFE_SEALED && s->life != SCO_LIFE_LEFTOVER) || s->live_slots > 0 ||
+	    s->busy || s->dead || s->old_kept || s->last_lsn > mark->lsn)
+		return false;
+	s->dead = true;
+	return true;
+}
+
+static void unclaim_dead(struct pool *p, struct sco *s)
+{
+	GUARD(&p->scos->lock);
+	s->dead = false;
+}
+
+static int sync_all_names(struct pool *p)
+{
+	int r = 0;
+
+	for (uint32_t dir = 0; dir < p->flash->dir_count && r == 0; dir++)
+		r = flash_sync_names(p->flash, dir, NULL);
+	return r;
+}
+
+/*
+ * The header of the first SCO of an epoch says what older ones have that does not count. It goes behind
+ * them: no power cut may bring back one of those without it.
+ */
+static bool cut_may_go(struct checkpoint *c, struct sco *s, bool *names_synced)
+{
+	struct pool *p = c->pool;
+	bool needed;
+
+	if (!s->has_cut || MUTANT(MUTANT_CUT_BURIED))
+		return true;
+	mutex_lock(&p->scos->lock);
+	needed = sco_cut_is_needed_locked(p->scos, s, checkpoint_mark(c, s)->lsn);
+	mutex_unlock(&p->scos->lock);
+	if (!needed && !*names_synced)
+		*names_synced = sync_all_names(p) == 0;
+	return !needed && *names_synced;
 }
 
 /* Its rows are durable, so is its death: row, file and object may go. */
@@ -55,9 +81,6 @@ static int bury(struct checkpoint *c, struct sco *s, struct meta_batch *names,
 	struct row_key key = row_key_2u64(ROW_SCO, s->stream, s->number);
 	int r;
 
-	mutex_lock(&p->scos->lock);
-	s->dead = true;
-	mutex_unlock(&p->scos->lock);
 	r = meta_batch_delete(p->meta, state, &key);
 	/* What an earlier process tried to put is an orphan of its epoch. */
 	if (r == 0 && (s->row_flags & SCO_UPLOADED || s->put_tried))
@@ -128,12 +151,17 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
 	struct meta_batch *state = meta_batch_new(p->meta, META_STATE);
 	struct sco **dead = calloc(count + 1, sizeof(struct sco *));
+	bool names_synced = false;
 	size_t dead_count = 0;
 	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
 
 	for (size_t i = 0; i < count && r == 0; i++) {
-		if (!is_dead(c, list[i]) || has_leftovers(p, list[i]->stream))
+		if (!claim_dead(c, list[i]))
 			continue;
+		if (!cut_may_go(c, list[i], &names_synced)) {
+			unclaim_dead(p, list[i]);
+			continue;
+		}
 		dead[dead_count++] = list[i];
 		r = bury(c, list[i], names, state, e);
 	}
@@ -145,10 +173,8 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 	if (r == 0) {
 		remove_files(p, dead, dead_count);
 	} else {
-		mutex_lock(&p->scos->lock);
 		for (size_t i = 0; i < dead_count; i++)
-			dead[i]->dead = false;
-		mutex_unlock(&p->scos->lock);
+			unclaim_dead(p, dead[i]);
 	}
 	free(dead);
 	if (names)
@@ -158,12 +184,30 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 	return r;
 }
 
+/* That it is gone: while it is there it must not outlive its copy. */
+static void note_old_gone(struct pool *p, uint64_t number)
+{
+	struct sco *s = sco_get(p->scos, number);
+
+	if (!s)
+		return;
+	mutex_lock(&p->scos->lock);
+	s->old_kept = false;
+	mutex_unlock(&p->scos->lock);
+	sco_unref(p->scos, s);
+}
+
 void bury_old_files(struct pool *p, struct old_file *f)
 {
 	while (f) {
 		struct old_file *next = f->next;
+		struct err e = { 0 };
 
-		flash_discard(p->flash, f->dir, f->stream, f->sco, f->version, f->len_bytes);
+		if (flash_delete(p->flash, f->dir, f->stream, f->sco, f->version, f->len_bytes,
+				 &e) < 0)
+			log_warning("volume: old file stays until the next start: %s", e.message);
+		else
+			note_old_gone(p, f->sco);
 		free(f);
 		f = next;
 	}

@@ -754,6 +754,7 @@ uint64_t checkpointer_step(void *arg)
 	log_trouble_over(&p->checkpoint_trouble, CHECKPOINT_TROUBLE);
 	job_kick(&p->cleaner);
 	job_kick(&p->evictor);
+	job_kick(&p->sealer); /* which leftovers live is known */
 	if (resolved_step(p))
 		return min_u64(RESOLVE_AGAIN_NS, pool_option(p, checkpoint_interval_ns));
 	return pool_option(p, checkpoint_interval_ns);

@@ -49,23 +49,6 @@ enum verdict {
 	STAYS,	    /* for other reasons */
 };
 
-/*
- * The first SCO of an epoch says where the log of older ones ends: it must be seen by a replay as
- * long as one of those has entries that no checkpoint covers. The table's lock is held.
- */
-static bool cut_is_needed_locked(const struct sco_table *t, const struct sco *s,
-				 lsn_t checkpoint_lsn)
-{
-	struct sco *other, *next;
-
-	HASH_ITER (hh, t->by_number, other, next)
-		if (other->stream == s->stream && other->epoch < s->epoch &&
-		    (other->life != SCO_LIFE_SEALED || !other->row_saved ||
-		     other->last_lsn > checkpoint_lsn))
-			return true;
-	return false;
-}
-
 static enum verdict judge_locked(const struct sco_table *t, const struct sco *s,
 				 lsn_t checkpoint_lsn, uint32_t own_refs)
 {
@@ -77,7 +60,7 @@ static enum verdict judge_locked(const struct sco_table *t, const struct sco *s,
 	if ((s->row_change != s->row_saved && !MUTANT(MUTANT_EVICT_UNSAVED)) ||
 	    s->last_lsn > checkpoint_lsn)
 		return NOT_SAVED;
-	if (s->has_cut && cut_is_needed_locked(t, s, checkpoint_lsn))
+	if (s->has_cut && sco_cut_is_needed_locked(t, s, checkpoint_lsn))
 		return STAYS;
 	return s->refs > own_refs ? IS_HELD : MAY_GO;
 }

@@ -14,6 +14,8 @@
 #define TRIM_PAUSE_NS UINT64_C(2000000000)
 /* How long a failed seal rests. */
 #define SEAL_RETRY_NS UINT64_C(1000000000)
+/* Between two looks at what is full. */
+#define LEFTOVERS_AT_ONCE 4u
 /* Log that is not worth a checkpoint (nor is a part of what lives), and what is in any case. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
 #define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
@@ -105,12 +107,16 @@ uint64_t flusher_step(void *arg)
 
 /* --- sealing ----------------------------------------------------------------------------------- */
 
-static int remember_old_file(struct pool *p, const struct sco_copy *c)
+/* It must not outlive its copy: alone it would be what the copy left out as well. */
+static void remember_old_file(struct pool *p, const struct sco_copy *c)
 {
 	struct old_file *f = malloc(sizeof(*f));
 
+	mutex_lock(&p->scos->lock);
+	c->sco->old_kept = true;
+	mutex_unlock(&p->scos->lock);
 	if (!f)
-		return -ENOMEM; /* the next start removes it */
+		return; /* the next start removes it */
 	*f = (struct old_file){ .dir = c->old_dir,
 				.stream = c->sco->stream,
 				.version = c->old_version,
@@ -119,26 +125,24 @@ static int remember_old_file(struct pool *p, const struct sco_copy *c)
 	GUARD(&p->checkpoint_lock);
 	f->next = p->old_files;
 	p->old_files = f;
-	return 0;
 }
 
-/* Whether a SCO waits for us; then it is ours until unclaimed. */
-static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life *ret_life)
+/* Whether a SCO of that life waits for us; then it is ours until unclaimed. */
+static bool claim_for_seal(struct pool *p, struct sco *s, enum sco_life life)
 {
 	struct stream *stream = pool_stream(p, s->stream);
 	bool mine;
 
 	mutex_lock(&p->scos->lock);
-	*ret_life = s->life;
-	mine = !s->busy && !s->dead && (s->life == SCO_LIFE_FULL || s->life == SCO_LIFE_LEFTOVER);
+	mine = !s->busy && !s->dead && s->life == life;
 	/* The copy would have what counts only, and take the place of what a repair might still find. */
-	if (mine && s->life == SCO_LIFE_LEFTOVER && stream &&
+	if (mine && life == SCO_LIFE_LEFTOVER && stream &&
 	    __atomic_load_n(&stream->error, __ATOMIC_RELAXED) == -EUCLEAN)
 		mine = false;
 	if (mine)
 		s->busy = true;
 	mutex_unlock(&p->scos->lock);
-	if (!mine || *ret_life == SCO_LIFE_LEFTOVER || !stream)
+	if (!mine || life == SCO_LIFE_LEFTOVER || !stream)
 		return mine;
 	mutex_lock(&stream->lock);
 	mine = s->batches_busy == 0;
@@ -170,6 +174,7 @@ struct seal_group {
 	struct sco_to_seal scos[SCO_SEAL_MAX];
 	struct sco_copy copies[SCO_SEAL_MAX]; /* of leftovers */
 	unsigned int count, copy_count;
+	unsigned int resealed;
 };
 
 static int seal_group(struct seal_group *g, struct err *e)
@@ -183,14 +188,13 @@ static int seal_group(struct seal_group *g, struct err *e)
 }
 
 /*
- * The checkpoint is asked for because a start believes a copy only if its row was saved, and nothing of
- * a stream goes as long as it has leftovers: without it, processes that die soon would each leave more
- * than they seal.
+ * The checkpoint is asked for because a start believes a copy only if its row was saved: without it,
+ * processes that die soon would each leave more than they seal.
  */
 static int reseal_group(struct seal_group *g, struct err *e)
 {
 	struct pool *p = g->pool;
-	bool any = false;
+	unsigned int before = g->resealed;
 	int r = sco_reseal(&p->world, g->copies, g->copy_count, e);
 
 	for (unsigned int i = 0; i < g->copy_count; i++) {
@@ -198,13 +202,13 @@ static int reseal_group(struct seal_group *g, struct err *e)
 
 		if (c->done) {
 			counter_inc(&p->metrics.scos_resealed);
-			(void)remember_old_file(p, c);
-			any = true;
+			remember_old_file(p, c);
+			g->resealed++;
 		}
 		unclaim(p, c->sco);
 	}
 	g->copy_count = 0;
-	if (any)
+	if (g->resealed > before)
 		job_kick(&p->checkpointer);
 	return r;
 }
@@ -213,17 +217,22 @@ static int seal_one(struct seal_group *g, struct sco *s, struct err *e)
 {
 	struct stream *stream = pool_stream(g->pool, s->stream);
 	lsn_t durable_lsn = stream ? stream_durable_lsn(stream) : 0;
-	enum sco_life life;
 
-	if (!claim_for_seal(g->pool, s, &life))
+	if (!claim_for_seal(g->pool, s, SCO_LIFE_FULL))
 		return 0;
-	if (life == SCO_LIFE_LEFTOVER) {
-		g->copies[g->copy_count++] =
-			(struct sco_copy){ .sco = s, .durable_lsn = durable_lsn };
-		return g->copy_count == SCO_SEAL_MAX ? reseal_group(g, e) : 0;
-	}
 	g->scos[g->count++] = (struct sco_to_seal){ .sco = s, .durable_lsn = durable_lsn };
 	return g->count == SCO_SEAL_MAX ? seal_group(g, e) : 0;
+}
+
+static int reseal_one(struct seal_group *g, struct sco *s, struct err *e)
+{
+	struct stream *stream = pool_stream(g->pool, s->stream);
+	lsn_t durable_lsn = stream ? stream_durable_lsn(stream) : 0;
+
+	if (!claim_for_seal(g->pool, s, SCO_LIFE_LEFTOVER))
+		return 0;
+	g->copies[g->copy_count++] = (struct sco_copy){ .sco = s, .durable_lsn = durable_lsn };
+	return g->copy_count == SCO_SEAL_MAX ? reseal_group(g, e) : 0;
 }
 
 /*
@@ -272,7 +281,49 @@ uint64_t pool_uncounted_bytes(const struct pool *p)
 	       __atomic_load_n(&p->checking_bytes, __ATOMIC_RELAXED);
 }
 
-static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
+/* What a leftover holds, as of the last checkpoint. */
+enum leftover { LEFTOVER_UNCOUNTED, LEFTOVER_DEAD, LEFTOVER_LIVES };
+
+static enum leftover leftover_is(struct pool *p, const struct sco *s)
+{
+	struct stream *stream = pool_stream(p, s->stream);
+	lsn_t counted = stream ? __atomic_load_n(&stream->checkpoint_lsn, __ATOMIC_RELAXED) : 0;
+
+	GUARD(&p->scos->lock);
+	if (s->last_lsn > counted)
+		return LEFTOVER_UNCOUNTED;
+	return s->live_slots > 0 ? LEFTOVER_LIVES : LEFTOVER_DEAD;
+}
+
+bool pool_leftover_is_dead(struct pool *p, const struct sco *s)
+{
+	return leftover_is(p, s) == LEFTOVER_DEAD;
+}
+
+static void note_first(int *first_error, int r)
+{
+	if (r < 0 && *first_error == 0)
+		*first_error = r;
+}
+
+/* Leftovers: those that live and were counted, so many (below SCO_SEAL_MAX); or all but the dead. */
+static void reseal_locked(struct seal_group *g, struct sco **list, size_t count, bool all,
+			  unsigned int most, int *first_error, struct err *e)
+{
+	for (size_t i = 0; i < count && (all || g->copy_count < most); i++) {
+		enum leftover what;
+
+		if (sco_life(g->pool->scos, list[i]) != SCO_LIFE_LEFTOVER)
+			continue;
+		what = leftover_is(g->pool, list[i]);
+		if (what == LEFTOVER_LIVES || (all && what == LEFTOVER_UNCOUNTED))
+			note_first(first_error, reseal_one(g, list[i], *first_error ? NULL : e));
+	}
+	note_first(first_error, reseal_group(g, *first_error ? NULL : e));
+}
+
+/* What is full first. Returns the first error, or the number of leftovers that were sealed. */
+static int seal_locked(struct pool *p, bool all, unsigned int leftovers_most, struct err *e)
 {
 	struct seal_group group = { .pool = p };
 	struct sco **list;
@@ -282,33 +333,55 @@ static int seal_locked(struct pool *p, bool leftovers_too, struct err *e)
 	r = sco_table_list_unsealed(p->scos, &list, &count);
 	if (r < 0)
 		return err_because(e, r, "sealing");
-	for (size_t i = 0; i < count; i++) {
-		if (!leftovers_too && sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
-			continue;
-		r = seal_one(&group, list[i], first_error ? NULL : e);
-		if (r < 0 && first_error == 0)
-			first_error = r;
-	}
-	r = seal_group(&group, first_error ? NULL : e);
-	if (r < 0 && first_error == 0)
-		first_error = r;
-	r = reseal_group(&group, first_error ? NULL : e);
-	if (r < 0 && first_error == 0)
-		first_error = r;
+	for (size_t i = 0; i < count; i++)
+		note_first(&first_error, seal_one(&group, list[i], first_error ? NULL : e));
+	note_first(&first_error, seal_group(&group, first_error ? NULL : e));
+	reseal_locked(&group, list, count, all, leftovers_most, &first_error, e);
 	sco_list_free(p->scos, list, count);
-	return first_error;
+	return first_error ? first_error : (int)group.resealed;
+}
+
+static bool has_uncounted(struct pool *p)
+{
+	struct sco **list;
+	bool uncounted = false;
+	size_t count;
+
+	if (sco_table_list_unsealed(p->scos, &list, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		uncounted |= sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER &&
+			     leftover_is(p, list[i]) == LEFTOVER_UNCOUNTED;
+	sco_list_free(p->scos, list, count);
+	return uncounted;
 }
 
 int pool_seal(struct pool *p, struct err *e)
 {
+	int r;
+
+	/* What is dead need not be copied. */
+	if (has_uncounted(p)) {
+		r = pool_checkpoint(p, e);
+		if (r < 0)
+			return r;
+	}
 	/* Whoever wants all of it sealed waits for what another one is sealing. */
 	GUARD(&p->seal_lock);
-	return seal_locked(p, true, e);
+	r = seal_locked(p, true, 0, e);
+	return r < 0 ? r : 0;
 }
 
 int pool_seal_own_locked(struct pool *p, struct err *e)
 {
-	return seal_locked(p, false, e);
+	return seal_locked(p, false, 0, e);
+}
+
+/* Few leftovers at a time, for what is full meanwhile would be left over by the next kill. */
+static int seal_some(struct pool *p, struct err *e)
+{
+	GUARD(&p->seal_lock);
+	return seal_locked(p, false, LEFTOVERS_AT_ONCE, e);
 }
 
 /* The next SCO of each stream that will soon need one: a writer who has to make it holds up all. */
@@ -329,9 +402,10 @@ uint64_t sealer_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
-	int r;
+	int resealed, r;
 
-	if (pool_seal(p, &e) < 0) {
+	resealed = seal_some(p, &e);
+	if (resealed < 0) {
 		log_trouble(&p->seal_trouble, SEAL_TROUBLE, e.message);
 		return SEAL_RETRY_NS;
 	}
@@ -340,7 +414,7 @@ uint64_t sealer_step(void *arg)
 	r = flash_fill_stock(p->flash, &e);
 	if (r < 0)
 		log_debug("volume: stock not filled: %s", e.message);
-	if (r > 0)
+	if (r > 0 || resealed > 0)
 		return 0;
 	if (checkpoint_is_due(p))
 		job_kick(&p->checkpointer);

@@ -67,6 +67,7 @@ enum mutant {
 	MUTANT_LIMIT_UNMARKED = 54, /* roots do not know that a truncation hid a part of a parent */
 	MUTANT_ENTRIES_FORGOTTEN = 55, /* without memory for its entries a batch is written */
 	MUTANT_PACK_HALF_KNOWN = 56,   /* a member that there is no memory for is left out */
+	MUTANT_CUT_BURIED = 57, /* a header that says what does not count goes before that does */
 	MUTANT_COUNT
 };
 

@@ -766,7 +766,8 @@ static int check_nothing_is_kept_back(struct pool *p, struct err *e)
 	if (r < 0)
 		return err_because(e, r, "sync");
 	for (size_t i = 0; i < count && r == 0; i++)
-		if (sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER)
+		if (sco_life(p->scos, list[i]) == SCO_LIFE_LEFTOVER &&
+		    !pool_leftover_is_dead(p, list[i]))
 			r = err_set(e, -EUCLEAN,
 				    "stream %u is damaged, its SCO %" PRIu64
 				    " stays on this machine until repaired",

@@ -319,8 +319,12 @@ void pool_recount(struct pool *p);
 uint64_t pool_live_bytes(struct pool *p);
 /* A checkpoint counted so much; before it, that much lived. After pool_recount(). */
 void pool_note_stale(struct pool *p, uint64_t unchecked_bytes, uint64_t live_before_bytes);
-/* Seal what is full, reseal what was left over. */
+/* Seal what is full, reseal what was left over and is not dead; before that a checkpoint, if it takes
+ * one to know. Not with the seal or checkpoint lock held. */
 NODISCARD int pool_seal(struct pool *p, struct err *e);
+/* Nothing lives in what an earlier process left open, and its entries are below the checkpoint: it is
+ * not sealed any more, but goes with a checkpoint. */
+bool pool_leftover_is_dead(struct pool *p, const struct sco *s);
 /* The same of SCOs of this process, seal lock held; the checkpoint lock may be, too. */
 NODISCARD int pool_seal_own_locked(struct pool *p, struct err *e);
 

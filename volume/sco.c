@@ -164,6 +164,26 @@ enum sco_life sco_life(struct sco_table *t, struct sco *s)
 	return s->life;
 }
 
+/* A younger try of the same epoch makes the older one count for nothing. */
+static bool is_cut_off_by(const struct sco *older, const struct sco *s)
+{
+	return older->stream == s->stream &&
+	       (older->epoch < s->epoch ||
+		(older->epoch == s->epoch && older->has_cut && older->number < s->number));
+}
+
+bool sco_cut_is_needed_locked(const struct sco_table *t, const struct sco *s, lsn_t checkpoint_lsn)
+{
+	struct sco *other, *next;
+
+	HASH_ITER (hh, t->by_number, other, next)
+		if (is_cut_off_by(other, s) &&
+		    (other->life != SCO_LIFE_SEALED || !other->row_saved || other->old_kept ||
+		     other->last_lsn > checkpoint_lsn))
+			return true;
+	return false;
+}
+
 /* --- open files -------------------------------------------------------------------------------- */
 
 /* Close what was not touched for long. Nobody uses the file of a SCO without a reference. */

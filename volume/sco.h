@@ -66,6 +66,7 @@ struct sco {
 	bool put_alone; /* the same, as an object by itself: that name is no member of a pack any more */
 	bool dead;	/* being removed: no new references but by whom it knows */
 	bool busy;	/* uploaded, cleaned or resealed right now */
+	bool old_kept; /* resealed, and the file of the version before is still there */
 	/* Its file is gone, its bytes are on the backend. Whoever holds a reference sees no change: a
 	 * file goes when nobody else has one. */
 	bool absent;
@@ -120,6 +121,13 @@ void sco_unref(struct sco_table *t, struct sco *s);
  * that is the caller's: nobody else can use its file any more. */
 bool sco_remove(struct sco_table *t, struct sco *s);
 enum sco_life sco_life(struct sco_table *t, struct sco *s);
+/*
+ * Whether the cut of a SCO that has one must still be found: entries that it does not count may stand
+ * above checkpoint_lsn in what is there of older ones. Those are the ones that are not sealed, whose
+ * sealed copy may not be believed by the next start or has their file beside it, and the sealed ones
+ * with such entries (FORMAT.md 10.4). The table's lock is held.
+ */
+bool sco_cut_is_needed_locked(const struct sco_table *t, const struct sco *s, lsn_t checkpoint_lsn);
 /* It is SEALED from now on. The table's lock is held. */
 void sco_set_sealed_locked(struct sco_table *t, struct sco *s);
 

@@ -537,6 +537,61 @@ START_TEST(a_deletion_survives_a_kill_and_its_space_comes_back)
 }
 END_TEST
 
+/* --- what was left open -------------------------------------------------------------------------- */
+
+static void leave_two_open(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(MIB / 2, 4);
+
+	pool_fixture_create();
+	pool_fixture_open_quiet();
+	for (unsigned int i = 0; i < 2; i++) {
+		struct object *o = make_object(OBJECT_DISK);
+
+		world->disks[i].id = id_of(o);
+		write_bytes(o, 0, mem, MIB / 2);
+		if (i == 0)
+			ck_assert_int_eq(object_truncate(o, 0, NULL), 0);
+		sync_object(o);
+	}
+	free(mem);
+}
+
+/* And what was made in advance. */
+static bool only_one_is_left(UNUSED void *arg)
+{
+	return sco_count() == 1;
+}
+
+static bool one_was_resealed(UNUSED void *arg)
+{
+	return pool_fixture_counter("scos_resealed") == 1;
+}
+
+static void look_what_became_of_them(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(MIB / 2, 4);
+	struct object *o;
+
+	pool_fixture_open();
+	wait_until(one_was_resealed, NULL, 20, "the one that lives");
+	wait_until(only_one_is_left, NULL, 20, "the one that is dead");
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
+	ck_assert_uint_eq(pool_fixture_counter("scos_resealed"), 1);
+	o = get_object(world->disks[1].id);
+	expect_bytes(o, 0, mem, MIB / 2);
+	object_close(o);
+	pool_fixture_close();
+	free(mem);
+}
+
+START_TEST(what_was_left_open_is_copied_if_it_lives_and_goes_if_not)
+{
+	in_child_killed(leave_two_open, NULL);
+	in_child(look_what_became_of_them, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_crash");
@@ -552,6 +607,7 @@ int main(void)
 	tcase_add_test(t, an_empty_directory_is_no_pool_and_a_pool_is_not_made_twice);
 	tcase_add_test(t, ranges_and_cuts_that_nobody_synced_survive_a_kill);
 	tcase_add_test(t, a_deletion_survives_a_kill_and_its_space_comes_back);
+	tcase_add_test(t, what_was_left_open_is_copied_if_it_lives_and_goes_if_not);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);

@@ -1,6 +1,9 @@
 /* What a dead process wrote lands after the next one recovered: it never counts, though it is sound. */
 #include "support_pool.h"
 
+#include "common/env.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +14,7 @@
 
 static struct world {
 	uint64_t disk;
+	unsigned int late_writes;
 	bool copied; /* the parent has the log as it was before the second generation */
 } * world;
 
@@ -34,6 +38,14 @@ static const uint8_t *bytes_of(uint64_t cluster, unsigned int generation)
 static void write_synced(struct object *o, uint64_t cluster, unsigned int generation)
 {
 	write_bytes(o, cluster * 4096, bytes_of(cluster, generation), 4096);
+	sync_object(o);
+}
+
+/* Many writes in one batch, which is none of those that tell of it as durable. */
+static void write_many(struct object *o, unsigned int count, unsigned int generation)
+{
+	for (unsigned int i = 0; i < count; i++)
+		write_bytes(o, i % 2 * 4096, bytes_of(i % 2, generation), 4096);
 	sync_object(o);
 }
 
@@ -66,8 +78,7 @@ static void first_process(int to_parent, UNUSED void *arg)
 	write_synced(o, 1, 1);
 	say(to_parent);
 	wait_until(is_copied, NULL, 20, "the parent's copy");
-	write_synced(o, 0, 2);
-	write_synced(o, 1, 2);
+	write_many(o, world->late_writes, 2);
 	say(to_parent);
 	(void)pause();
 }
@@ -112,7 +123,7 @@ static uint8_t *copy_of(const char *path, size_t *ret_len)
  * A power cut loses generation 2; the second process gives its LSNs to other writes and dies. Then
  * generation 2 lands where it was meant to be, unless that file went already, with a checkpoint.
  */
-START_TEST(late_batches_of_a_dead_process_do_not_count)
+static void let_it_land_behind(void (*second)(int to_parent, void *arg))
 {
 	uint8_t *before, *after;
 	size_t before_len, after_len;
@@ -133,12 +144,67 @@ START_TEST(late_batches_of_a_dead_process_do_not_count)
 
 	overwrite(path, 0, before, before_len);
 	pretend_reboot();
-	in_child_killed(second_process, NULL);
+	in_child_killed(second, NULL);
 	if (access(path, F_OK) == 0)
 		overwrite(path, 0, after, after_len);
 	in_child(third_process, NULL);
 	free(before);
 	free(after);
+}
+
+START_TEST(late_batches_of_a_dead_process_do_not_count)
+{
+	world->late_writes = 2;
+	let_it_land_behind(second_process);
+}
+END_TEST
+
+/* --- the header that says so ------------------------------------------------------------------- */
+
+/* Room for all but for copies of what was left open. */
+static int open_but_copies(UNUSED struct env *env, const char *path, unsigned int flags,
+			   struct env_file **ret_file)
+{
+	const size_t len = strlen(path);
+
+	if (flags & ENV_CREATE && len > 9 && strcmp(path + len - 9, "-00000001") == 0)
+		return -ENOSPC;
+	return env_open(env_posix(), path, flags, ret_file);
+}
+
+static bool are_sealed(void *count)
+{
+	return pool_fixture_counter("scos_sealed") >= *(unsigned int *)count;
+}
+
+/* Its first SCO has the cut, and nothing that lives; what was left open lives and cannot be sealed. */
+static void second_process_that_overwrites(UNUSED int to_parent, UNUSED void *arg)
+{
+	static struct env_ops ops;
+	static struct env env = { &ops };
+	const unsigned int rounds = 4;
+	unsigned int full = 3;
+	struct err e = { 0 };
+	struct object *o;
+
+	ops = *env_posix()->ops;
+	ops.open = open_but_copies;
+	ck_assert_msg(pool_open(&env, &pf.options, &pf.pool, &e) == 0, "%s", e.message);
+	o = get_object(world->disk);
+	write_synced(o, LAST, 1);
+	for (unsigned int i = 0; i < rounds; i++)
+		write_bytes(o, 4 * MIB, mem, MIB);
+	write_synced(o, LAST, 1);
+	wait_until(are_sealed, &full, 20, "full SCOs");
+	for (unsigned int i = 0; i < 2; i++)
+		ck_assert_msg(pool_checkpoint(pf.pool, &e) == 0, "%s", e.message);
+	ck_assert_uint_ge(pool_fixture_counter("scos_deleted"), 1);
+}
+
+START_TEST(the_header_that_says_so_outlives_its_data)
+{
+	world->late_writes = 60; /* LSNs far behind those of the second process */
+	let_it_land_behind(second_process_that_overwrites);
 }
 END_TEST
 
@@ -151,6 +217,7 @@ int main(void)
 
 	pool_fixture_add(t, begin);
 	tcase_add_test(t, late_batches_of_a_dead_process_do_not_count);
+	tcase_add_test(t, the_header_that_says_so_outlives_its_data);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
