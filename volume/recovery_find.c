@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Read at once of a file without a header. */
+#define REMAINS_BYTES (UINT64_C(1) << 20)
+
 struct found {
 	uint64_t sco;
 	uint32_t stream, version, dir;
@@ -170,6 +173,52 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 	return r;
 }
 
+/* What the batches of a file tell that has no good header. */
+struct remains {
+	lsn_t first, newest; /* of its entries; UINT64_MAX, 0: there are none */
+	lsn_t durable;	     /* that they knew of */
+	bool rewritten;	     /* by a recovery that never came to its end */
+	bool left_ring;	     /* one of them is in no ring */
+};
+
+static void note_remains(const struct found *f, const struct ring_old *old, const uint8_t *block,
+			 struct remains *rm)
+{
+	struct batch_header h;
+
+	if (batch_close_decode(block, &h, NULL) < 0 || h.sco != f->sco || h.stream != f->stream)
+		return;
+	rm->durable = max_u64(rm->durable, h.durable_lsn);
+	rm->rewritten |= old && h.epoch > old->header.epoch;
+	rm->left_ring |= !recovery_ring_has_batch(old, f->stream, f->sco, h.batch);
+	for (unsigned int i = 0; i < h.entry_count; i++) {
+		struct log_entry entry;
+
+		if (batch_entry_decode(block, i, h.salt, &entry, NULL) < 0)
+			continue;
+		rm->first = min_u64(rm->first, entry.lsn);
+		rm->newest = max_u64(rm->newest, entry.lsn);
+	}
+}
+
+static int read_remains(struct pool *p, const struct found *f, const struct looked *l,
+			const struct ring_old *old, struct remains *rm, struct err *e)
+{
+	uint8_t *blocks = direct_alloc(REMAINS_BYTES);
+	int r = blocks ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
+
+	for (uint64_t at = 0; r == 0 && at < l->bytes; at += REMAINS_BYTES) {
+		ssize_t got = env_pread(p->env, l->file, blocks, REMAINS_BYTES, at);
+
+		if (got < 0)
+			r = err_set(e, (int)got, "reading SCO %" PRIu64, f->sco);
+		for (ssize_t i = 0; i + (ssize_t)BLOCK_BYTES <= got; i += (ssize_t)BLOCK_BYTES)
+			note_remains(f, old, blocks + i, rm);
+	}
+	free(blocks);
+	return r;
+}
+
 /*
  * Whether a file without a good header held something that was synced. Without a power cut a header
  * that was written is whole, so it is damage - but for a file whose first sync failed, which may have
@@ -183,45 +232,22 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 static int was_synced(struct pool *p, const struct found *f, const struct looked *l,
 		      const struct ring_old *old, bool *ret_synced, struct err *e)
 {
-	uint8_t *block = direct_alloc(BLOCK_BYTES);
-	lsn_t first = UINT64_MAX, newest = 0, durable = 0;
+	struct remains rm = { .first = UINT64_MAX };
 	struct checkpoint_row checkpoint = { 0 };
-	bool rewritten = false; /* by a recovery that never came to its end */
-	bool kept = recovery_ring_has_batch(old, f->stream, f->sco, 0), left_ring = false;
+	bool kept = recovery_ring_has_batch(old, f->stream, f->sco, 0);
 	bool of_ring = old && (f->sco >= old->header.first_sco || MUTANT(MUTANT_ANY_OF_RING));
-	int r = block ? 0 : err_set(e, -ENOMEM, "looking at a SCO");
+	int r = read_remains(p, f, l, old, &rm, e);
 
-	for (uint64_t at = 0; r == 0 && at + BLOCK_BYTES <= l->bytes; at += BLOCK_BYTES) {
-		struct batch_header h;
-		ssize_t got = env_pread(p->env, l->file, block, BLOCK_BYTES, at);
-
-		if (got < 0)
-			r = err_set(e, (int)got, "reading SCO %" PRIu64, f->sco);
-		if (got != BLOCK_BYTES || batch_close_decode(block, &h, NULL) < 0 ||
-		    h.sco != f->sco || h.stream != f->stream)
-			continue;
-		durable = max_u64(durable, h.durable_lsn);
-		rewritten |= old && h.epoch > old->header.epoch;
-		left_ring |= !recovery_ring_has_batch(old, f->stream, f->sco, h.batch);
-		for (unsigned int i = 0; i < h.entry_count; i++) {
-			struct log_entry entry;
-
-			if (batch_entry_decode(block, i, h.salt, &entry, NULL) < 0)
-				continue;
-			first = min_u64(first, entry.lsn);
-			newest = max_u64(newest, entry.lsn);
-		}
-	}
-	free(block);
 	if (r == 0)
 		r = recovery_checkpoint_of(p, f->stream, &checkpoint, e);
-	if (newest && newest <= checkpoint.lsn)
+	if (rm.newest && rm.newest <= checkpoint.lsn)
 		*ret_synced = false;
 	else if (kept)
-		*ret_synced = left_ring;
+		*ret_synced = rm.left_ring;
 	else
-		*ret_synced = !rewritten && (durable >= first ||
-					     (of_ring && (!l->header_zero || first != UINT64_MAX)));
+		*ret_synced =
+			!rm.rewritten && (rm.durable >= rm.first ||
+					  (of_ring && (!l->header_zero || rm.first != UINT64_MAX)));
 	return r;
 }
 

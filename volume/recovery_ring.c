@@ -229,28 +229,42 @@ static int make_room(struct rewriter *w, unsigned int clusters, struct err *e)
 	return r;
 }
 
-/* Bytes of one cluster of an entry in the ring: from its frame, or, where its writer put it
- * straight into the SCO (or the frame is damaged), from there; they must have their checksum. */
-static int ring_bytes(struct replay *rp, const uint8_t *block, const struct batch_header *h,
-		      uint32_t slot, uint8_t *dst, struct err *e)
+/* Clusters that their writer put straight into the SCO; they must have their checksums. */
+static int direct_bytes(struct replay *rp, const uint8_t *block, const struct batch_header *h,
+			uint32_t slot, unsigned int count, uint8_t *dst, struct err *e)
 {
-	unsigned int index = slot - h->slot - 1;
-	uint32_t crc = batch_crc_get(block, index);
-	struct sco *s;
+	struct sco *s = sco_get(rp->pool->scos, h->sco);
 	int r;
 
-	if (!(h->flags & BATCH_DIRECT)) {
-		memcpy(dst, block + (size_t)(1 + index) * CLUSTER_BYTES, CLUSTER_BYTES);
-		if (crc32c(0, dst, CLUSTER_BYTES) == crc)
-			return 0;
-	}
-	s = sco_get(rp->pool->scos, h->sco);
 	if (!s)
 		return err_set(e, -EBADMSG, "ring: SCO %" PRIu64 " slot %u is lost", h->sco, slot);
-	r = sco_read(rp->pool->scos, s, slot, 1, dst, e);
+	r = sco_read(rp->pool->scos, s, slot, count, dst, e);
 	sco_unref(rp->pool->scos, s);
-	if (r == 0 && crc32c(0, dst, CLUSTER_BYTES) != crc)
-		r = err_set(e, -EBADMSG, "ring: SCO %" PRIu64 " slot %u: checksum", h->sco, slot);
+	for (unsigned int i = 0; i < count && r == 0; i++)
+		if (crc32c(0, dst + (size_t)i * CLUSTER_BYTES, CLUSTER_BYTES) !=
+		    batch_crc_get(block, slot + i - h->slot - 1))
+			r = err_set(e, -EBADMSG, "ring: SCO %" PRIu64 " slot %u: checksum", h->sco,
+				    slot + i);
+	return r;
+}
+
+/* Clusters of an entry in the ring: from its frame, or, where that does not have them or is damaged,
+ * from the SCO. */
+static int ring_bytes(struct replay *rp, const uint8_t *block, const struct batch_header *h,
+		      uint32_t slot, unsigned int count, uint8_t *dst, struct err *e)
+{
+	const unsigned int first = slot - h->slot - 1;
+	int r = 0;
+
+	if (h->flags & BATCH_DIRECT)
+		return count ? direct_bytes(rp, block, h, slot, count, dst, e) : 0;
+	for (unsigned int i = 0; i < count && r == 0; i++) {
+		uint8_t *to = dst + (size_t)i * CLUSTER_BYTES;
+
+		memcpy(to, block + (size_t)(1 + first + i) * CLUSTER_BYTES, CLUSTER_BYTES);
+		if (crc32c(0, to, CLUSTER_BYTES) != batch_crc_get(block, first + i))
+			r = direct_bytes(rp, block, h, slot + i, 1, to, e);
+	}
 	return r;
 }
 
@@ -303,15 +317,15 @@ static int rewrite_entry(struct rewriter *w, struct replay_entry *re, struct err
 		r = make_room(w, clusters, e);
 	if (r < 0)
 		return r;
+	r = ring_bytes(w->rp, re->block, &h, old_slot, clusters,
+		       w->mem + (size_t)(1 + w->h.cluster_count) * CLUSTER_BYTES, e);
+	if (is_lost(w, re, r, e))
+		return 0; /* nothing of it was put into the batch; it stays an LSN that misses */
+	if (r < 0)
+		return r;
 	for (unsigned int i = 0; i < clusters; i++) {
 		unsigned int at = w->h.cluster_count + i;
-		uint8_t *dst = w->mem + (size_t)(1 + at) * CLUSTER_BYTES;
 
-		r = ring_bytes(w->rp, re->block, &h, old_slot + i, dst, e);
-		if (is_lost(w, re, r, e))
-			return 0; /* nothing of it was put into the batch; it stays an LSN that misses */
-		if (r < 0)
-			return r;
 		batch_crc_put(w->mem, at, batch_crc_get(re->block, old_slot + i - h.slot - 1));
 		w->sco->crcs[w->h.slot + 1 + at] = batch_crc_get(w->mem, at);
 	}

@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_SLOTS   256u
+#define SCAN_SLOTS 256u
+/* What is read to see one header: behind a large batch the next one is the only one near. */
+#define HEADER_SLOTS 8u
+#define LARGE_BATCH  32u  /* clusters */
 #define SECTOR_BYTES 512u /* the smallest thing that a disk writes whole */
 
 int replay_add(struct replay *rp, const struct log_entry *entry, struct sco *sco,
@@ -94,14 +97,15 @@ struct scan {
 	uint32_t window_slot, window_count;
 };
 
-/* A slot's bytes, through a window of large reads; NULL: behind the end of the file. */
-static const uint8_t *slot_bytes(struct scan *sc, uint32_t slot, struct err *e, int *ret_r)
+/* A slot's bytes, through a window of at most that many slots; NULL: behind the end of the file. */
+static const uint8_t *slot_bytes(struct scan *sc, uint32_t slot, uint32_t window, struct err *e,
+				 int *ret_r)
 {
 	*ret_r = 0;
 	if (slot >= sc->slots)
 		return NULL;
 	if (slot < sc->window_slot || slot >= sc->window_slot + sc->window_count) {
-		uint32_t count = (uint32_t)min_u64(SCAN_SLOTS, sc->slots - slot);
+		uint32_t count = (uint32_t)min_u64(window, sc->slots - slot);
 
 		*ret_r = sco_read(sc->rp->pool->scos, sc->s, slot, count, sc->window, e);
 		if (*ret_r < 0)
@@ -131,7 +135,7 @@ static int scan_ahead(struct scan *sc, uint32_t slot, struct err *e)
 	int r;
 
 	for (; slot < sc->slots; slot++) {
-		const uint8_t *block = slot_bytes(sc, slot, e, &r);
+		const uint8_t *block = slot_bytes(sc, slot, SCAN_SLOTS, e, &r);
 		struct batch_header h;
 
 		if (r < 0)
@@ -159,7 +163,7 @@ static int payload_is_whole(struct scan *sc, const uint8_t *block, const struct 
 			continue;
 		count = entry.kind == ENTRY_DATA ? entry.cluster_count : 1;
 		for (uint32_t j = 0; j < count; j++) {
-			const uint8_t *bytes = slot_bytes(sc, entry.slot + j, e, &r);
+			const uint8_t *bytes = slot_bytes(sc, entry.slot + j, SCAN_SLOTS, e, &r);
 
 			if (r < 0)
 				return r;
@@ -201,14 +205,20 @@ static int take_batch(struct scan *sc, const uint8_t *block, const struct batch_
 	return r;
 }
 
+/* How much to read for the header behind this one. */
+static uint32_t window_behind(const struct batch_header *h)
+{
+	return h->cluster_count < LARGE_BATCH ? SCAN_SLOTS : HEADER_SLOTS;
+}
+
 /* First pass: headers only, to learn what was recorded as durable. */
 static int scan_headers(struct scan *sc, struct err *e)
 {
-	uint32_t slot = 1;
+	uint32_t slot = 1, window = HEADER_SLOTS;
 	int r;
 
 	for (uint32_t batch = 0;; batch++) {
-		const uint8_t *block = slot_bytes(sc, slot, e, &r);
+		const uint8_t *block = slot_bytes(sc, slot, window, e, &r);
 		struct batch_header h;
 
 		if (r < 0)
@@ -218,6 +228,7 @@ static int scan_headers(struct scan *sc, struct err *e)
 			return scan_ahead(sc, slot + 1, e);
 		note_header(sc->rp, &h);
 		slot += 1u + h.cluster_count;
+		window = window_behind(&h);
 	}
 }
 
@@ -305,23 +316,24 @@ static void chain_ends(struct scan *sc, uint32_t slot, const uint8_t *block)
 /* Second pass: entries, payload verified where nothing says that it was durable. */
 static int scan_batches(struct scan *sc, struct err *e)
 {
-	uint32_t slot = 1;
+	uint32_t slot = 1, window = HEADER_SLOTS;
 	int r;
 
 	for (uint32_t batch = 0;; batch++) {
-		const uint8_t *window = slot_bytes(sc, slot, e, &r);
+		const uint8_t *bytes = slot_bytes(sc, slot, window, e, &r);
 		uint8_t block[BLOCK_BYTES];
 		struct batch_header h;
 		bool whole = true;
 
 		if (r < 0)
 			return r;
-		if (!window || batch_close_decode(window, &h, NULL) < 0 || !belongs(sc, &h, slot) ||
+		if (!bytes || batch_close_decode(bytes, &h, NULL) < 0 || !belongs(sc, &h, slot) ||
 		    h.batch != batch) {
-			chain_ends(sc, slot, window);
+			chain_ends(sc, slot, bytes);
 			return 0;
 		}
-		memcpy(block, window, sizeof(block));
+		memcpy(block, bytes, sizeof(block));
+		window = window_behind(&h);
 		if (is_in_ring(sc, &h)) {
 			slot += 1u + h.cluster_count;
 			continue;
