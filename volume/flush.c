@@ -358,14 +358,13 @@ static bool has_uncounted(struct pool *p)
 
 int pool_seal(struct pool *p, struct err *e)
 {
+	struct err why = { 0 };
 	int r;
 
-	/* What is dead need not be copied. */
-	if (has_uncounted(p)) {
-		r = pool_checkpoint(p, e);
-		if (r < 0)
-			return r;
-	}
+	/* What is dead need not be copied. If nobody can say, it is, for that may make the room that the
+	 * checkpoint lacks. */
+	if (has_uncounted(p) && pool_checkpoint(p, &why) < 0)
+		log_debug("volume: leftovers are sealed uncounted: %s", why.message);
 	/* Whoever wants all of it sealed waits for what another one is sealing. */
 	GUARD(&p->seal_lock);
 	r = seal_locked(p, true, 0, e);
