@@ -1,6 +1,7 @@
 #include "fs/pool_setup.h"
 
 #include "common/log.h"
+#include "common/units.h"
 #include "fs/control.h"
 #include "fs/namespace.h"
 #include "fs/target.h"
@@ -11,6 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Behind a worker that was killed. */
+#define UPLOAD_SETTLE_NS (5 * NS_PER_SEC)
 
 static void free_stringp(char **p)
 {
@@ -101,6 +105,7 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	o->flush_interval_ns = config->cache.flush_interval_ns;
 	o->checkpoint_interval_ns = config->cache.checkpoint_interval_ns;
 	o->upload_interval_ns = config->backend.upload_interval_ns;
+	o->upload_settle_ns = UPLOAD_SETTLE_NS;
 	o->grace_time_ns = config->backend.grace_time_ns;
 	o->uploads_max = (unsigned int)config->backend.uploads_max;
 	o->attempts_max = (unsigned int)config->backend.attempts_max;

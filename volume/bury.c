@@ -145,14 +145,16 @@ static void remove_files(struct pool *p, struct sco **dead, size_t count)
 	}
 }
 
-int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
+/* *ret_again: what was buried kept others, which can go now. */
+static int bury_some(struct checkpoint *c, struct sco **list, size_t count, bool *ret_again,
+		     struct err *e)
 {
 	struct pool *p = c->pool;
 	struct meta_batch *names = meta_batch_new(p->meta, META_NAMES);
 	struct meta_batch *state = meta_batch_new(p->meta, META_STATE);
 	struct sco **dead = calloc(count + 1, sizeof(struct sco *));
 	bool names_synced = false;
-	size_t dead_count = 0;
+	size_t dead_count = 0, kept_count = 0;
 	int r = names && state && dead ? 0 : err_set(e, -ENOMEM, "dead SCOs");
 
 	for (size_t i = 0; i < count && r == 0; i++) {
@@ -160,6 +162,7 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 			continue;
 		if (!cut_may_go(c, list[i], &names_synced)) {
 			unclaim_dead(p, list[i]);
+			kept_count++;
 			continue;
 		}
 		dead[dead_count++] = list[i];
@@ -181,6 +184,18 @@ int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err 
 		meta_batch_free(p->meta, names);
 	if (state)
 		meta_batch_free(p->meta, state);
+	*ret_again = dead_count > 0 && kept_count > 0;
+	return r;
+}
+
+int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
+{
+	bool again = true;
+	int r = 0;
+
+	/* Of processes that were killed in turn each one has a cut, for those before it. */
+	while (r == 0 && again)
+		r = bury_some(c, list, count, &again, e);
 	return r;
 }
 

@@ -174,6 +174,8 @@ struct pool {
 	struct root_parts root_parts;
 	uint64_t upload_retry_ns;  /* the uploader's own */
 	uint64_t root_sequence;	   /* of the metadata, when the last root had nothing new to show */
+	bool after_kill;	   /* the process before this one was; constant */
+	bool upload_begun;	   /* the uploader's */
 	unsigned int idle_roots;   /* in turn that had nothing new to show */
 	int64_t backend_failed_ns; /* atomic: 0 while the backend answers */
 	int64_t reads_wait_ns;	   /* atomic: the same of reads of absent SCOs */

@@ -1,12 +1,16 @@
 /* Which SCOs there are: files of the cache directories against rows. */
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/parallel.h"
 #include "volume/mutant.h"
 #include "volume/recovery.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Files are waited for, and their indexes verified, by so many threads; so many are looked at together. */
+#define THREADS	     4u
+#define GROUPS_AHEAD 32u
 /* Read at once of a file without a header. */
 #define REMAINS_BYTES (UINT64_C(1) << 20)
 
@@ -352,6 +356,7 @@ struct unsettled {
 	struct looked looked;
 	struct sco_row row;
 	bool has_row;
+	int result;
 };
 
 struct finder {
@@ -376,36 +381,51 @@ static int take(struct pool *p, const struct found *f, struct looked *l, const s
 	return 0;
 }
 
+static void rewrite_one(void *arg, size_t i)
+{
+	struct finder *finder = arg;
+	struct unsettled *u = &finder->unsettled[i];
+
+	u->result = rewrite_index(finder->pool, &u->looked);
+}
+
 /* Once a sync has failed nobody knows of which file. */
 static int sync_indices(struct finder *finder)
 {
 	struct env_file *files[SCO_SEAL_MAX];
 	int r = 0;
 
+	parallel_each(THREADS, finder->unsettled_count, rewrite_one, finder);
 	for (unsigned int i = 0; i < finder->unsettled_count && r == 0; i++) {
 		files[i] = finder->unsettled[i].looked.file;
-		r = rewrite_index(finder->pool, &finder->unsettled[i].looked);
+		r = finder->unsettled[i].result;
 	}
 	return r == 0 ? env_fdatasync_all(finder->pool->env, files, finder->unsettled_count) : r;
 }
 
-/*
- * They count, or are as if they had never been sealed: what is before the index was synced before.
- * Looked at again, for what was read to be written may have been gone by then.
- */
+/* Looked at again, for what was read to be written may have been gone by then. */
+static void look_again(void *arg, size_t i)
+{
+	struct finder *finder = arg;
+	struct unsettled *u = &finder->unsettled[i];
+
+	u->result = is_sealed(finder->pool, &u->found, &u->looked, NULL, &u->looked.sealed, NULL);
+}
+
+/* They count, or are as if they had never been sealed: what is before the index was synced before. */
 static int settle(struct finder *finder, struct err *e)
 {
 	struct pool *p = finder->pool;
 	int synced = sync_indices(finder), r = 0;
 	unsigned int i;
 
+	if (synced == 0)
+		parallel_each(THREADS, finder->unsettled_count, look_again, finder);
 	for (i = 0; i < finder->unsettled_count && r == 0; i++) {
 		struct unsettled *u = &finder->unsettled[i];
 		struct looked *l = &u->looked;
-		int settled = synced;
+		int settled = synced == 0 ? u->result : synced;
 
-		if (settled == 0)
-			settled = is_sealed(p, &u->found, l, NULL, &l->sealed, NULL);
 		if (settled == 0) {
 			finder->dirs_unsynced |= 1u << u->found.dir;
 		} else {
@@ -459,25 +479,79 @@ static bool has_twin(const struct found *group, size_t count, const struct found
 	return twin;
 }
 
-/* One number: the newest version that is whole, or the one that was open; the others go. */
-static int take_group(struct finder *finder, const struct found *group, size_t count, struct err *e)
-{
-	struct pool *p = finder->pool;
+/* All files of one number, the newest version first. */
+struct group {
+	const struct found *files;
+	size_t count;
 	struct sco_row row;
-	bool has_row, taken = false;
+	bool has_row;
+	int row_result;
+	/* The first file was looked at before its turn came. */
+	bool ahead;
+	struct looked looked;
+	int look_result;
+	struct err why; /* of either */
+};
+
+struct groups {
+	struct pool *pool;
+	struct group list[GROUPS_AHEAD];
+	size_t count;
+};
+
+/* Nothing is looked at of that file. */
+static bool is_needless(const struct group *g, const struct found *f)
+{
+	/* Once evicted, a name of an earlier version may come back in a power cut. */
+	return g->has_row && ((is_on_backend(&g->row) && f->version < g->row.version) ||
+			      has_twin(g->files, g->count, f, &g->row));
+}
+
+/* What takes time of a group, and depends on no other. */
+static void look_ahead(void *arg, size_t i)
+{
+	struct groups *all = arg;
+	struct group *g = &all->list[i];
+	const struct found *f = g->files;
+
+	g->row_result = get_row(all->pool, f->stream, f->sco, &g->row, &g->why);
+	g->has_row = g->row_result == 0;
+	if ((g->row_result < 0 && g->row_result != -ENOENT) || !pool_stream(all->pool, f->stream) ||
+	    is_needless(g, f))
+		return;
+	g->look_result = look_at(all->pool, f, g->has_row ? &g->row : NULL, &g->looked, &g->why);
+	g->ahead = true;
+}
+
+static int look(struct finder *finder, struct group *g, const struct found *f, struct looked *l,
+		struct err *e)
+{
+	if (f != g->files || !g->ahead)
+		return look_at(finder->pool, f, g->has_row ? &g->row : NULL, l, e);
+	g->ahead = false;
+	*l = g->looked;
+	return g->look_result < 0 ? err_set(e, g->look_result, "%s", g->why.message) : 0;
+}
+
+/* One number: the newest version that is whole, or the one that was open; the others go. */
+static int take_group(struct finder *finder, struct group *g, struct err *e)
+{
+	const struct found *group = g->files;
+	const struct sco_row *row = g->has_row ? &g->row : NULL;
+	struct pool *p = finder->pool;
+	const size_t count = g->count;
+	bool taken = false;
 	int r;
 
-	r = get_row(p, group->stream, group->sco, &row, e);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	has_row = r == 0;
+	if (g->row_result < 0 && g->row_result != -ENOENT)
+		return err_set(e, g->row_result, "%s", g->why.message);
 	/* The creation of its disk was lost in a power cut: nothing of it was ever synced. */
 	if (!pool_stream(p, group->stream)) {
-		if (has_row && row.live_slots)
+		if (row && row->live_slots)
 			return err_set(e, -EUCLEAN,
 				       "SCO %" PRIu64 " holds %u live clusters of stream %u, which "
 				       "is missing",
-				       group->sco, row.live_slots, group->stream);
+				       group->sco, row->live_slots, group->stream);
 		for (size_t i = 0; i < count; i++)
 			delete_file(p, &group[i]);
 		return 0;
@@ -486,16 +560,14 @@ static int take_group(struct finder *finder, const struct found *group, size_t c
 		const struct found *f = &group[i];
 		struct looked l;
 
-		/* Once evicted, a name of an earlier version may come back in a power cut. */
-		if (taken || (has_row && is_on_backend(&row) && f->version < row.version) ||
-		    (has_row && has_twin(group, count, f, &row))) {
+		if (taken || is_needless(g, f)) {
 			delete_file(p, f);
 			continue;
 		}
-		r = look_at(p, f, has_row ? &row : NULL, &l, e);
+		r = look(finder, g, f, &l, e);
 		if (r < 0)
 			return r;
-		if (row_seals(has_row ? &row : NULL, f) && row.flags & SCO_UPLOADED && !l.sealed) {
+		if (row_seals(row, f) && row->flags & SCO_UPLOADED && !l.sealed) {
 			log_warning("volume: the file of a SCO is damaged, its copy on the backend "
 				    "takes its place: stream=%u sco=%" PRIu64,
 				    f->stream, f->sco);
@@ -505,17 +577,16 @@ static int take_group(struct finder *finder, const struct found *group, size_t c
 		}
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
-			r = give_up(p, f, &l, has_row ? &row : NULL, finder->old, i + 1 == count,
-				    e);
+			r = give_up(p, f, &l, row, finder->old, i + 1 == count, e);
 			env_close(p->env, l.file);
 			if (r < 0)
 				return r;
 			continue;
 		}
-		if (l.sealed && !row_seals(has_row ? &row : NULL, f))
-			r = settle_later(finder, f, &l, has_row ? &row : NULL, e);
+		if (l.sealed && !row_seals(row, f))
+			r = settle_later(finder, f, &l, row, e);
 		else
-			r = take(p, f, &l, has_row ? &row : NULL, e);
+			r = take(p, f, &l, row, e);
 		if (r < 0)
 			return r;
 		taken = true;
@@ -618,20 +689,55 @@ static int check_rows(struct pool *p, struct err *e)
 	return r < 0 ? err_wrap(e, r, "SCO rows") : 0;
 }
 
+/* The next numbers of the list, as many as are looked at together. */
+static size_t next_groups(struct groups *all, const struct found_list *l, size_t i)
+{
+	all->count = 0;
+	while (i < l->count && all->count < GROUPS_AHEAD) {
+		struct group *g = &all->list[all->count++];
+
+		*g = (struct group){ .files = l->found + i, .count = 1 };
+		while (i + g->count < l->count && l->found[i + g->count].sco == g->files->sco)
+			g->count++;
+		i += g->count;
+	}
+	return i;
+}
+
+static int take_groups(struct finder *finder, struct groups *all, struct err *e)
+{
+	int r = 0;
+
+	parallel_each(THREADS, all->count, look_ahead, all);
+	for (size_t i = 0; i < all->count; i++) {
+		struct group *g = &all->list[i];
+
+		if (r == 0)
+			r = take_group(finder, g, e);
+		if (g->ahead && g->look_result == 0) /* its turn never came */
+			env_close(finder->pool->env, g->looked.file);
+	}
+	return r;
+}
+
 int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e)
 {
 	struct finder finder = { .pool = p, .old = old };
+	struct groups *groups = calloc(1, sizeof(*groups));
 	struct found_list l = { 0 };
-	int r;
+	int r = groups ? 0 : err_set(e, -ENOMEM, "looking for SCOs");
 
-	r = flash_list(p->flash, found_add, &l, e);
+	if (r == 0) {
+		groups->pool = p;
+		r = flash_list(p->flash, found_add, &l, e);
+	}
 	if (r == 0 && l.count)
 		qsort(l.found, l.count, sizeof(*l.found), found_order);
-	for (size_t i = 0, n; r == 0 && i < l.count; i += n) {
-		for (n = 1; i + n < l.count && l.found[i + n].sco == l.found[i].sco; n++)
-			continue;
-		r = take_group(&finder, l.found + i, n, e);
+	for (size_t i = 0; r == 0 && i < l.count;) {
+		i = next_groups(groups, &l, i);
+		r = take_groups(&finder, groups, e);
 	}
+	free(groups);
 	if (r == 0)
 		r = settle(&finder, e);
 	if (r == 0)

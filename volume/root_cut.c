@@ -34,7 +34,8 @@ int root_begin(struct root_builder *b, struct err *e)
 /* What died here before it travelled is in the rows, if nowhere else. */
 static bool is_in_rows(const struct sco *s, const struct stream_cut *cut)
 {
-	return s->row_saved && s->live_slots == 0 && s->last_lsn <= cut->checkpoint_lsn;
+	return (s->row_saved || s->life == SCO_LIFE_LEFTOVER) && s->live_slots == 0 &&
+	       s->last_lsn <= cut->checkpoint_lsn;
 }
 
 /* A SCO that is on the backend, or is to come there (claimed), or else ends what the manifest covers. */

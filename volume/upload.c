@@ -21,6 +21,8 @@
 /* Roots after the last change until all that it condemned is deleted. */
 #define IDLE_ROOTS	    2u
 #define UPLOAD_RETRY_MAX_NS UINT64_C(30000000000)
+/* So many that were killed in turn may put off what they have to put. */
+#define STARTS_WITHOUT_ROOT 16u
 
 int upload_put_buf(struct pool *p, const struct buf *bytes, struct named_object *object,
 		   struct err *e)
@@ -516,12 +518,29 @@ bool pool_is_tight(struct pool *p)
 	return !flash_has_room(p->flash, (uint64_t)p->world.sco_slots * CLUSTER_BYTES);
 }
 
+/*
+ * A process that dies within seconds leaves what it has put, for no root names it, and the next one puts
+ * it again. Where one follows the other they wait, but not for ever.
+ */
+static uint64_t settle_ns(struct pool *p)
+{
+	bool first = !p->upload_begun;
+
+	p->upload_begun = true;
+	if (!first || !p->after_kill || p->epoch - p->root_epoch > STARTS_WITHOUT_ROOT)
+		return 0;
+	return min_u64(p->options.upload_settle_ns, pool_option(p, upload_interval_ns));
+}
+
 uint64_t uploader_step(void *arg)
 {
 	struct pool *p = arg;
+	uint64_t pause_ns = settle_ns(p);
 	struct err e = { 0 };
 	int r;
 
+	if (pause_ns)
+		return pause_ns;
 	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED) || is_cancelled(p))
 		return WAIT_FOREVER;
 	r = upload_round(p, &e);

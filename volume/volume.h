@@ -46,6 +46,9 @@ struct pool_options {
 	uint64_t flush_interval_ns;
 	uint64_t checkpoint_interval_ns;
 	uint64_t upload_interval_ns;
+	/* Behind a process that was killed the first upload waits so long: one that dies as soon leaves
+	 * on the backend what nobody names. 0: not at all. */
+	uint64_t upload_settle_ns;
 	uint64_t grace_time_ns; /* orphans on the backend live at least so long */
 	unsigned int uploads_max;
 	unsigned int attempts_max; /* tries of one call to the backend; 0: its default */

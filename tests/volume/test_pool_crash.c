@@ -592,6 +592,86 @@ START_TEST(what_was_left_open_is_copied_if_it_lives_and_goes_if_not)
 }
 END_TEST
 
+/* --- the first upload ---------------------------------------------------------------------------- */
+
+static void write_some(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(MIB / 4, 6);
+	struct object *o;
+
+	pool_fixture_open();
+	o = get_object(world->disks[0].id);
+	write_bytes(o, 0, mem, MIB / 4);
+	sync_object(o);
+	free(mem);
+}
+
+static void create_and_write_some(int to_parent, void *arg)
+{
+	struct object *o;
+
+	pool_fixture_create();
+	pool_fixture_open_quiet(); /* there is a root */
+	o = make_object(OBJECT_DISK);
+	world->disks[0].id = id_of(o);
+	sync_object(o);
+	object_close(o);
+	pool_fixture_close();
+	write_some(to_parent, arg);
+}
+
+static bool there_is_a_root(UNUSED void *arg)
+{
+	return pool_fixture_counter("roots") > 0;
+}
+
+static void see_that_it_waits(UNUSED int to_parent, void *waits)
+{
+	const uint64_t start_ns = clock_mono_ns();
+
+	pool_fixture_open();
+	wait_until(there_is_a_root, NULL, 20, "a root");
+	if (waits)
+		ck_assert_uint_ge(clock_mono_ns() - start_ns, pf.options.upload_settle_ns);
+	else
+		ck_assert_uint_lt(clock_mono_ns() - start_ns, pf.options.upload_settle_ns);
+	pool_fixture_close();
+}
+
+START_TEST(behind_a_kill_the_first_upload_waits)
+{
+	pf.options.upload_settle_ns = SECOND_NS;
+	in_child_killed(create_and_write_some, NULL);
+	in_child(see_that_it_waits, world);
+	in_child(see_that_it_waits, NULL); /* behind a clean end */
+}
+END_TEST
+
+static void put_all(UNUSED int to_parent, UNUSED void *arg)
+{
+	pool_fixture_open();
+	ck_assert_int_eq(pool_sync_backend(pf.pool, NULL), 0);
+	ck_assert_uint_eq(pool_fixture_counter("roots"), 1);
+}
+
+START_TEST(who_asks_for_it_does_not_wait)
+{
+	pf.options.upload_settle_ns = HOUR_NS;
+	in_child_killed(create_and_write_some, NULL);
+	in_child_killed(put_all, NULL);
+}
+END_TEST
+
+START_TEST(of_many_that_are_killed_one_uploads)
+{
+	pf.options.upload_settle_ns = HOUR_NS;
+	in_child_killed(create_and_write_some, NULL);
+	for (unsigned int i = 0; i < 16; i++)
+		in_child_killed(write_some, NULL);
+	in_child(see_that_it_waits, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_crash");
@@ -608,6 +688,9 @@ int main(void)
 	tcase_add_test(t, ranges_and_cuts_that_nobody_synced_survive_a_kill);
 	tcase_add_test(t, a_deletion_survives_a_kill_and_its_space_comes_back);
 	tcase_add_test(t, what_was_left_open_is_copied_if_it_lives_and_goes_if_not);
+	tcase_add_test(t, behind_a_kill_the_first_upload_waits);
+	tcase_add_test(t, who_asks_for_it_does_not_wait);
+	tcase_add_test(t, of_many_that_are_killed_one_uploads);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
