@@ -72,6 +72,7 @@ struct config {
 		uint64_t dirty_limit_bytes; /* 0: half of the cache */
 		uint64_t flush_interval_ns;
 		uint64_t checkpoint_interval_ns;
+		uint64_t log_max_bytes;
 		uint64_t reserve_bytes; /* 0: automatic */
 		uint64_t clean_target_percent;
 		char scrub_hours[CONFIG_STRING_BYTES]; /* "HH:MM-HH:MM", UTC; empty: none */

@@ -205,6 +205,18 @@ static const struct option_def options[] = {
 	},
 	{
 		.section = "cache",
+		.key = "log_max",
+		.type = OPTION_SIZE,
+		AT(cache.log_max_bytes),
+		.min = 256 * MIB,
+		.max = 64 * GIB,
+		.default_text = "2G",
+		.prose = "Log at most that is written before the maps' changes go to the metadata "
+			 "database, whatever the interval. A start behind a crash reads it: 4G "
+			 "take about a second. Longer: fewer writes, more memory.",
+	},
+	{
+		.section = "cache",
 		.key = "reserve",
 		.type = OPTION_SIZE,
 		AT(cache.reserve_bytes),

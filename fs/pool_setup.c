@@ -104,6 +104,7 @@ static int fill(struct pool_setup *s, const struct config *config, struct err *e
 	o->reserve_bytes = config->cache.reserve_bytes;
 	o->flush_interval_ns = config->cache.flush_interval_ns;
 	o->checkpoint_interval_ns = config->cache.checkpoint_interval_ns;
+	o->log_max_bytes = config->cache.log_max_bytes;
 	o->upload_interval_ns = config->backend.upload_interval_ns;
 	o->upload_settle_ns = UPLOAD_SETTLE_NS;
 	o->grace_time_ns = config->backend.grace_time_ns;

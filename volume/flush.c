@@ -18,7 +18,7 @@
 #define LEFTOVERS_AT_ONCE 4u
 /* Log that is not worth a checkpoint (nor is a part of what lives), and what is in any case. */
 #define UNCHECKED_MIN_BYTES (UINT64_C(64) << 20)
-#define UNCHECKED_MAX_BYTES (UINT64_C(2) << 30)
+#define LOG_MAX_BYTES	    (UINT64_C(2) << 30)
 /* What may be written while a checkpoint runs that begins before writers are slowed down. */
 #define UNCHECKED_AHEAD_BYTES (UINT64_C(128) << 20)
 /* So much more of it than at the last checkpoint may be garbage: a disk that fills up. */
@@ -249,10 +249,11 @@ static bool checkpoint_is_due(struct pool *p)
 	uint64_t slow_from = __atomic_load_n(&p->dead_from_bytes, __ATOMIC_RELAXED);
 	uint64_t stale = unchecked / 100 * __atomic_load_n(&p->stale_percent, __ATOMIC_RELAXED);
 	uint64_t part = pool_live_bytes(p) / GARBAGE_PART;
+	uint64_t most = p->options.log_max_bytes ? p->options.log_max_bytes : LOG_MAX_BYTES;
 
 	if (unchecked <= max_u64(UNCHECKED_MIN_BYTES, part))
 		return false;
-	return unchecked > UNCHECKED_MAX_BYTES || garbage + stale + part > from ||
+	return unchecked > most || garbage + stale + part > from ||
 	       garbage + unchecked + overhead + max_u64(UNCHECKED_AHEAD_BYTES, part) > slow_from;
 }
 

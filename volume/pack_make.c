@@ -382,11 +382,16 @@ int upload_pack(struct pool *p, struct sco *const *scos, size_t count, bool clai
 	struct sco **own = calloc(count + 1, sizeof(struct sco *));
 	struct pack_maker m;
 	size_t own_count = 0;
-	int r = own ? 0 : err_set(e, -ENOMEM, "a pack");
+	int r = 0;
 
+	if (!own) {
+		for (size_t i = 0; i < count && claimed; i++)
+			upload_unclaim(p, scos[i]);
+		return err_set(e, -ENOMEM, "a pack");
+	}
 	pack_begin(&m, p);
 	for (size_t i = 0; i < count; i++) {
-		if (!own || (!claimed && !upload_claim(p, scos[i])))
+		if (!claimed && !upload_claim(p, scos[i]))
 			continue;
 		own[own_count++] = scos[i];
 		if (r == 0)

@@ -25,8 +25,48 @@ static int entry_order(const void *a, const void *b)
 	return 0;
 }
 
-/* Entries that may be moved on by one for each that is there, before sorting from scratch is faster. */
+/* Entries that may be moved for each that is there, before sorting from scratch is faster. */
 #define MOVES_MOST 8u
+
+/* The first of the sorted ones before end that comes behind e. */
+static size_t place_of(const struct replay_entry *entries, size_t end, const struct replay_entry *e)
+{
+	size_t from = 0;
+
+	while (from < end) {
+		size_t middle = from + (end - from) / 2;
+
+		if (entry_order(&entries[middle], e) > 0)
+			end = middle;
+		else
+			from = middle + 1;
+	}
+	return end;
+}
+
+/*
+ * What is sorted before middle and what is sorted from there to end become one; *moves counts.
+ * -ENOMEM: nothing has changed.
+ */
+static int merge_runs(struct replay_entry *entries, size_t middle, size_t end, size_t *moves)
+{
+	size_t to = place_of(entries, middle, &entries[middle]), left = middle - to, i = 0;
+	struct replay_entry *late = malloc(left * sizeof(*late));
+
+	if (!late)
+		return -ENOMEM;
+	memcpy(late, &entries[to], left * sizeof(*late));
+	while (i < left && middle < end) {
+		bool first = entry_order(&late[i], &entries[middle]) <= 0;
+
+		entries[to++] = first ? late[i++] : entries[middle++];
+		*moves += 1;
+	}
+	memcpy(&entries[to], &late[i], (left - i) * sizeof(*late));
+	*moves += left;
+	free(late);
+	return 0;
+}
 
 /*
  * SCOs come by number, and the log of each is in order: but for what was published at the borders, and
@@ -34,17 +74,14 @@ static int entry_order(const void *a, const void *b)
  */
 static void sort_entries(struct replay_entry *entries, size_t count)
 {
-	size_t moves = 0;
+	size_t moves = 0, end;
 
-	for (size_t i = 1; i < count; i++) {
-		struct replay_entry moved = entries[i];
-		size_t to = i;
-
-		for (; to > 0 && entry_order(&entries[to - 1], &moved) > 0; to--)
-			entries[to] = entries[to - 1];
-		entries[to] = moved;
-		moves += i - to;
-		if (moves / MOVES_MOST > count) {
+	for (size_t begin = 0; begin < count; begin = end) {
+		for (end = begin + 1; end < count; end++)
+			if (entry_order(&entries[end - 1], &entries[end]) > 0)
+				break;
+		if (begin > 0 && entry_order(&entries[begin - 1], &entries[begin]) > 0 &&
+		    (moves / MOVES_MOST > count || merge_runs(entries, begin, end, &moves) < 0)) {
 			qsort(entries, count, sizeof(*entries), entry_order);
 			return;
 		}
@@ -164,16 +201,17 @@ static int apply_entry(struct object *o, const struct replay_entry *re, struct e
 	return r;
 }
 
-int recovery_apply(struct replay *rp, struct err *e)
+/* Entries [from, until), if they count, into the map. */
+static int apply_entries(struct replay *rp, size_t from, size_t until, lsn_t end, struct err *e)
 {
 	struct object *o = NULL;
 	uint64_t missing = 0; /* the object that was looked for in vain last */
 	int r = 0;
 
-	for (size_t i = 0; i < rp->count && r == 0; i++) {
+	for (size_t i = from; i < until && r == 0; i++) {
 		const struct replay_entry *re = &rp->entries[i];
 
-		if (re->entry.lsn > rp->end && !MUTANT(MUTANT_REPLAY_PAST_GAP))
+		if (re->entry.lsn > end && !MUTANT(MUTANT_REPLAY_PAST_GAP))
 			break;
 		/* Whether a copy counts is in the rows, which came behind it. */
 		if (re->entry.kind == ENTRY_VOID || re->entry.object == missing ||
@@ -201,6 +239,41 @@ int recovery_apply(struct replay *rp, struct err *e)
 	if (o)
 		object_put(o);
 	return r;
+}
+
+struct rewriting {
+	struct replay *rp;
+	int result;
+	struct err why;
+};
+
+static void rewrite_ring(void *arg)
+{
+	struct rewriting *w = arg;
+
+	w->result = recovery_rewrite(w->rp, &w->why);
+}
+
+/*
+ * What is only in the ring gets its place in SCOs; meanwhile what is older than all of that goes into
+ * the map, for it has its places.
+ */
+static int rewrite_and_apply(struct replay *rp, struct err *e)
+{
+	struct rewriting w = { .rp = rp };
+	struct thread *thread = NULL;
+	const size_t placed = recovery_first_of_ring(rp);
+	const lsn_t end = rp->end; /* the ring may lose more, but only its own */
+	int r;
+
+	if (placed == rp->count || thread_start("rewrite", rewrite_ring, &w, &thread) < 0)
+		rewrite_ring(&w);
+	r = apply_entries(rp, 0, placed, end, e);
+	if (thread)
+		thread_join(thread);
+	if (w.result < 0)
+		return err_set(e, w.result, "%s", w.why.message);
+	return r == 0 ? apply_entries(rp, placed, rp->count, rp->end, e) : r;
 }
 
 /*
@@ -321,10 +394,8 @@ static int recover_stream(struct pool *p, struct stream *s, lsn_t checkpoint_lsn
 		r = recovery_give_up_behind(&rp, e);
 	if (r == 0) {
 		set_positions(&rp);
-		r = recovery_rewrite(&rp, e);
+		r = rewrite_and_apply(&rp, e);
 	}
-	if (r == 0)
-		r = recovery_apply(&rp, e);
 	if (r == 0)
 		tell_witnesses(&rp);
 	*sequence = max_u64(*sequence, rp.recorded_sequence);

@@ -66,13 +66,15 @@ bool recovery_ring_has_batch(const struct ring_old *old, uint32_t stream, uint64
 NODISCARD int recovery_find_ring_start(struct replay *rp, struct err *e);
 /* Entries of the old ring's frames of this stream. */
 NODISCARD int recovery_scan_ring(struct replay *rp, struct err *e);
-/* Write what is only in the ring to a new SCO; durable on return; entries get their new places. */
+/* The first entry, in LSN order, that is in the ring only; their count if none is. */
+size_t recovery_first_of_ring(const struct replay *rp);
+/* Write what is only in the ring to a new SCO; durable on return; entries get their new places. Of those
+ * before the first one that is nothing is changed. */
 NODISCARD int recovery_rewrite(struct replay *rp, struct err *e);
 /* Entries behind the end leave the logs of SCOs that will be resealed: their LSNs are given out
  * again. */
 NODISCARD int recovery_give_up_behind(struct replay *rp, struct err *e);
-/* Sort, find the end, fill the map. */
+/* Sort, find the end. */
 NODISCARD int recovery_order(struct replay *rp, struct err *e);
-NODISCARD int recovery_apply(struct replay *rp, struct err *e);
 
 #endif

@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Files are waited for, and their indexes verified, by so many threads; so many are looked at together. */
-#define THREADS	     4u
-#define GROUPS_AHEAD 32u
+/* Files are waited for, and their indexes verified, by so many threads; so many are looked at and
+ * synced, together. */
+#define THREADS	      8u
+#define GROUPS_AHEAD  64u
+#define UNSETTLED_MAX 64u
 /* Read at once of a file without a header. */
 #define REMAINS_BYTES (UINT64_C(1) << 20)
 
@@ -81,7 +83,15 @@ struct looked {
 	struct sco_footer footer;
 	bool sealed;
 	uint32_t footer_crc;
+	uint8_t *index; /* of a sealed one that no row knows; the holder's of the whole */
+	size_t index_bytes;
 };
+
+static void looked_done(struct pool *p, struct looked *l)
+{
+	env_close(p->env, l->file);
+	free(TAKE_PTR(l->index));
+}
 
 /* Whether the file is known to be sealed: a flushed row says so. */
 static bool row_seals(const struct sco_row *row, const struct found *f)
@@ -108,12 +118,11 @@ static bool is_flaw(int r)
  * they were copied from is still there.
  */
 static int is_sealed(struct pool *p, const struct found *f, struct looked *l,
-		     const struct sco_row *row, bool *ret_sealed, struct err *e)
+		     const struct sco_row *row, struct err *e)
 {
 	struct sco_bytes bytes = sco_bytes_of_file(p->env, l->file);
 	int r = sco_read_footer(&bytes, l->bytes, &l->footer, e);
 
-	*ret_sealed = false;
 	if (is_flaw(r))
 		return 0;
 	if (r < 0)
@@ -122,11 +131,12 @@ static int is_sealed(struct pool *p, const struct found *f, struct looked *l,
 	    l->footer.version != f->version || l->footer.stream != f->stream)
 		return 0;
 	if (row_seals(row, f)) {
-		*ret_sealed = true;
+		l->sealed = true;
 		return 0;
 	}
-	r = f->version == 0 ? sco_verify_index(&bytes, &l->footer, e) : -EUCLEAN;
-	*ret_sealed = r == 0;
+	r = f->version == 0 ? sco_read_index(&bytes, &l->footer, &l->index, &l->index_bytes, e) :
+			      -EUCLEAN;
+	l->sealed = r == 0;
 	return is_flaw(r) ? 0 : r;
 }
 
@@ -145,6 +155,8 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 	if (r == 0)
 		r = env_stat(p->env, l->file, &st);
 	if (r < 0) {
+		if (l->file)
+			env_close(p->env, l->file);
 		free(block);
 		return r;
 	}
@@ -166,7 +178,7 @@ static int look_at(struct pool *p, const struct found *f, const struct sco_row *
 			    " was written in epoch %" PRIu64,
 			    p->epoch - 1, f->sco, l->header.epoch);
 	if (r == 0 && l->header_ok)
-		r = is_sealed(p, f, l, row, &l->sealed, e);
+		r = is_sealed(p, f, l, row, e);
 	if (l->sealed) {
 		sco_footer_encode(&l->footer, block);
 		l->footer_crc = crc32c(0, block, BLOCK_BYTES);
@@ -333,22 +345,46 @@ static int add_sco(struct pool *p, const struct found *f, struct looked *l,
 }
 
 /*
- * The index of a sealed file that no row knows yet may still be in the page cache only; and where
- * its sync failed the cache believes it to be clean, so it is written again, as it is.
+ * The index of a sealed file that no row knows yet may still be in the page cache only; and where its
+ * sync failed the cache believes it to be clean, and may drop it. So what was read and found whole is
+ * written again, as it is.
  */
 static int rewrite_index(struct pool *p, const struct looked *l)
 {
-	uint64_t from = l->footer.table_offset_bytes;
-	size_t len_bytes = (size_t)(l->bytes - from);
-	uint8_t *index = direct_alloc(len_bytes);
-	ssize_t got = index ? env_pread(p->env, l->file, index, len_bytes, from) : -ENOMEM;
-	int r = got < 0 ? (int)got : 0;
+	uint8_t *footer = direct_alloc(BLOCK_BYTES);
+	int r = footer ? 0 : -ENOMEM;
 
-	if (r == 0 && got == (ssize_t)len_bytes && !MUTANT(MUTANT_INDEX_BELIEVED))
-		r = env_pwrite(p->env, l->file, index, len_bytes, from);
-	free(index);
+	if (r == 0 && !MUTANT(MUTANT_INDEX_BELIEVED)) {
+		sco_footer_encode(&l->footer, footer);
+		r = env_pwrite(p->env, l->file, l->index, l->index_bytes,
+			       l->footer.table_offset_bytes);
+		if (r == 0)
+			r = env_pwrite(p->env, l->file, footer, BLOCK_BYTES,
+				       l->bytes - BLOCK_BYTES);
+	}
+	free(footer);
 	return r;
 }
+
+/* All files of one number, the newest version first. */
+struct group {
+	const struct found *files;
+	size_t count;
+	struct sco_row row;
+	bool has_row;
+	int row_result;
+	/* The first file was looked at before its turn came. */
+	bool ahead;
+	struct looked looked;
+	int look_result;
+	struct err why; /* of either */
+};
+
+struct groups {
+	struct pool *pool;
+	struct group list[GROUPS_AHEAD];
+	size_t count;
+};
 
 /* What counts as soon as its index is durable for certain: synced together, for each waits long. */
 struct unsettled {
@@ -361,8 +397,9 @@ struct unsettled {
 
 struct finder {
 	struct pool *pool;
+	struct groups groups;
 	const struct ring_old *old;
-	struct unsettled unsettled[SCO_SEAL_MAX];
+	struct unsettled unsettled[UNSETTLED_MAX];
 	unsigned int unsettled_count;
 	uint32_t dirs_unsynced; /* a bit for each that has names of them */
 };
@@ -392,7 +429,7 @@ static void rewrite_one(void *arg, size_t i)
 /* Once a sync has failed nobody knows of which file. */
 static int sync_indices(struct finder *finder)
 {
-	struct env_file *files[SCO_SEAL_MAX];
+	struct env_file *files[UNSETTLED_MAX];
 	int r = 0;
 
 	parallel_each(THREADS, finder->unsettled_count, rewrite_one, finder);
@@ -403,15 +440,6 @@ static int sync_indices(struct finder *finder)
 	return r == 0 ? env_fdatasync_all(finder->pool->env, files, finder->unsettled_count) : r;
 }
 
-/* Looked at again, for what was read to be written may have been gone by then. */
-static void look_again(void *arg, size_t i)
-{
-	struct finder *finder = arg;
-	struct unsettled *u = &finder->unsettled[i];
-
-	u->result = is_sealed(finder->pool, &u->found, &u->looked, NULL, &u->looked.sealed, NULL);
-}
-
 /* They count, or are as if they had never been sealed: what is before the index was synced before. */
 static int settle(struct finder *finder, struct err *e)
 {
@@ -419,19 +447,17 @@ static int settle(struct finder *finder, struct err *e)
 	int synced = sync_indices(finder), r = 0;
 	unsigned int i;
 
-	if (synced == 0)
-		parallel_each(THREADS, finder->unsettled_count, look_again, finder);
 	for (i = 0; i < finder->unsettled_count && r == 0; i++) {
 		struct unsettled *u = &finder->unsettled[i];
 		struct looked *l = &u->looked;
-		int settled = synced == 0 ? u->result : synced;
 
-		if (settled == 0) {
+		free(TAKE_PTR(l->index));
+		if (synced == 0) {
 			finder->dirs_unsynced |= 1u << u->found.dir;
 		} else {
 			log_warning("volume: an index cannot be synced, it is made anew: "
 				    "stream=%u sco=%" PRIu64 ": %s",
-				    u->found.stream, u->found.sco, err_name(settled));
+				    u->found.stream, u->found.sco, err_name(synced));
 			l->sealed = false;
 		}
 		r = take(p, &u->found, l, u->has_row ? &u->row : NULL, e);
@@ -478,26 +504,6 @@ static bool has_twin(const struct found *group, size_t count, const struct found
 		twin |= group[i].version == row->version && group[i].dir == row->cache_dir;
 	return twin;
 }
-
-/* All files of one number, the newest version first. */
-struct group {
-	const struct found *files;
-	size_t count;
-	struct sco_row row;
-	bool has_row;
-	int row_result;
-	/* The first file was looked at before its turn came. */
-	bool ahead;
-	struct looked looked;
-	int look_result;
-	struct err why; /* of either */
-};
-
-struct groups {
-	struct pool *pool;
-	struct group list[GROUPS_AHEAD];
-	size_t count;
-};
 
 /* Nothing is looked at of that file. */
 static bool is_needless(const struct group *g, const struct found *f)
@@ -571,14 +577,14 @@ static int take_group(struct finder *finder, struct group *g, struct err *e)
 			log_warning("volume: the file of a SCO is damaged, its copy on the backend "
 				    "takes its place: stream=%u sco=%" PRIu64,
 				    f->stream, f->sco);
-			env_close(p->env, l.file);
+			looked_done(p, &l);
 			delete_file(p, f);
 			continue;
 		}
 		/* Only a sealed file is a later version; version 0 may be anything with a header. */
 		if (!l.header_ok || (f->version > 0 && !l.sealed)) {
 			r = give_up(p, f, &l, row, finder->old, i + 1 == count, e);
-			env_close(p->env, l.file);
+			looked_done(p, &l);
 			if (r < 0)
 				return r;
 			continue;
@@ -704,8 +710,9 @@ static size_t next_groups(struct groups *all, const struct found_list *l, size_t
 	return i;
 }
 
-static int take_groups(struct finder *finder, struct groups *all, struct err *e)
+static int take_groups(struct finder *finder, struct err *e)
 {
+	struct groups *all = &finder->groups;
 	int r = 0;
 
 	parallel_each(THREADS, all->count, look_ahead, all);
@@ -715,35 +722,44 @@ static int take_groups(struct finder *finder, struct groups *all, struct err *e)
 		if (r == 0)
 			r = take_group(finder, g, e);
 		if (g->ahead && g->look_result == 0) /* its turn never came */
-			env_close(finder->pool->env, g->looked.file);
+			looked_done(finder->pool, &g->looked);
 	}
+	return r;
+}
+
+static int take_all(struct finder *finder, const struct found_list *l, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < l->count;) {
+		i = next_groups(&finder->groups, l, i);
+		r = take_groups(finder, e);
+	}
+	if (r == 0)
+		r = settle(finder, e);
+	if (r == 0)
+		r = sync_dirs(finder, e);
+	for (unsigned int i = 0; i < finder->unsettled_count; i++)
+		looked_done(finder->pool, &finder->unsettled[i].looked);
 	return r;
 }
 
 int recovery_find_scos(struct pool *p, const struct ring_old *old, struct err *e)
 {
-	struct finder finder = { .pool = p, .old = old };
-	struct groups *groups = calloc(1, sizeof(*groups));
+	struct finder *finder = calloc(1, sizeof(*finder));
 	struct found_list l = { 0 };
-	int r = groups ? 0 : err_set(e, -ENOMEM, "looking for SCOs");
+	int r;
 
-	if (r == 0) {
-		groups->pool = p;
-		r = flash_list(p->flash, found_add, &l, e);
-	}
+	if (!finder)
+		return err_set(e, -ENOMEM, "looking for SCOs");
+	finder->pool = finder->groups.pool = p;
+	finder->old = old;
+	r = flash_list(p->flash, found_add, &l, e);
 	if (r == 0 && l.count)
 		qsort(l.found, l.count, sizeof(*l.found), found_order);
-	for (size_t i = 0; r == 0 && i < l.count;) {
-		i = next_groups(groups, &l, i);
-		r = take_groups(&finder, groups, e);
-	}
-	free(groups);
 	if (r == 0)
-		r = settle(&finder, e);
-	if (r == 0)
-		r = sync_dirs(&finder, e);
-	for (unsigned int i = 0; i < finder.unsettled_count; i++)
-		env_close(p->env, finder.unsettled[i].looked.file);
+		r = take_all(finder, &l, e);
 	free(l.found);
+	free(finder);
 	return r < 0 ? r : check_rows(p, e);
 }

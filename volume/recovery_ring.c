@@ -401,21 +401,31 @@ static int rewrite_once(struct replay *rp, uint8_t *mem, bool *ret_again, struct
 	return r;
 }
 
+size_t recovery_first_of_ring(const struct replay *rp)
+{
+	size_t first = 0;
+
+	while (first < rp->count && !rp->entries[first].from_ring)
+		first++;
+	return first;
+}
+
 int recovery_rewrite(struct replay *rp, struct err *e)
 {
 	unsigned int tries = rp->pool->flash->dir_count + REWRITE_TRIES_MORE;
-	size_t bytes = rp->count * sizeof(*rp->entries);
+	const size_t first = recovery_first_of_ring(rp);
+	size_t bytes = (rp->count - first) * sizeof(*rp->entries);
 	struct replay_entry *before = malloc(bytes + 1);
 	uint8_t *mem = direct_alloc((size_t)(1 + BATCH_CLUSTERS_MAX) * CLUSTER_BYTES);
 	bool again = before && mem;
 	int r = again ? 0 : err_set(e, -ENOMEM, "rewriting the ring");
 
 	if (again && bytes)
-		memcpy(before, rp->entries, bytes);
+		memcpy(before, rp->entries + first, bytes);
 	while (again && tries-- > 0) {
 		r = rewrite_once(rp, mem, &again, e);
-		if (again)
-			memcpy(rp->entries, before, bytes);
+		if (again && bytes)
+			memcpy(rp->entries + first, before, bytes);
 	}
 	free(before);
 	free(mem);

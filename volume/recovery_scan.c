@@ -9,9 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+/* Room for entries is made for so many at least, and not for so many that are not there. */
+#define MORE_AT_LEAST 1024u
+#define MORE_AT_ONCE  (UINT64_C(1) << 20)
+/* Room for what the ring adds, as a rule. */
+#define RING_ENTRIES	  32768u
+#define LARGE_ALLOC_BYTES ((size_t)4 << 20)
 /* Logs are read and verified by so many threads, so many at a time. */
-#define SCAN_THREADS   4u
+#define SCAN_THREADS   8u
 #define SCANS_TOGETHER 32u
 #define SCAN_SLOTS     256u
 /* What is read to see one header: behind a large batch the next one is the only one near. */
@@ -19,18 +26,38 @@
 #define LARGE_BATCH  32u  /* clusters */
 #define SECTOR_BYTES 512u /* the smallest thing that a disk writes whole */
 
+/* Best effort. */
+static void ask_for_huge_pages(void *mem, size_t len_bytes)
+{
+	const uintptr_t page = BLOCK_BYTES;
+	uintptr_t from = ((uintptr_t)mem + page - 1) / page * page;
+
+	(void)madvise((void *)from, (uintptr_t)mem + len_bytes - from, MADV_HUGEPAGE);
+}
+
+/* Whether there is room for so many more. */
+static bool replay_reserve(struct replay *rp, size_t count)
+{
+	size_t cap = max_u64(rp->count + count, min_u64(2 * rp->cap, rp->cap + MORE_AT_ONCE));
+	struct replay_entry *more;
+
+	if (rp->count + count <= rp->cap)
+		return true;
+	more = reallocarray(rp->entries, cap, sizeof(*more));
+	if (!more)
+		return false;
+	rp->entries = more;
+	rp->cap = cap;
+	if (cap * sizeof(*more) >= LARGE_ALLOC_BYTES) /* touched for the first time, page by page */
+		ask_for_huge_pages(more, cap * sizeof(*more));
+	return true;
+}
+
 int replay_add(struct replay *rp, const struct log_entry *entry, struct sco *sco,
 	       const uint8_t *block)
 {
-	if (rp->count == rp->cap) {
-		size_t cap = rp->cap ? 2 * rp->cap : 1024;
-		struct replay_entry *more = reallocarray(rp->entries, cap, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		rp->entries = more;
-		rp->cap = cap;
-	}
+	if (rp->count == rp->cap && !replay_reserve(rp, MORE_AT_LEAST))
+		return -ENOMEM;
 	rp->entries[rp->count++] = (struct replay_entry){
 		.entry = *entry, .sco = sco, .from_ring = block != NULL, .block = block
 	};
@@ -69,57 +96,134 @@ static int sealed_entry(void *arg, const struct log_entry *entry)
 	return replay_add(lr->rp, entry, lr->sco, NULL);
 }
 
-static int scan_sealed(struct replay *rp, struct sco *s, lsn_t limit, struct err *e)
-{
-	struct log_reader lr = { .rp = rp, .sco = s, .limit = limit };
-	struct sco_bytes bytes = sco_bytes_of(rp->pool->scos, s);
-	struct sco_footer footer;
-	int r;
-
-	r = sco_load_footer(rp->pool->scos, s, e); /* that it is its own */
-	if (r == 0)
-		r = sco_read_footer(&bytes, s->file_bytes, &footer, e);
-	if (r == 0)
-		r = sco_read_log(&bytes, &footer, sealed_entry, &lr, e);
-	/* What a later epoch gave up was not durable: its cut says how far to believe this one. */
-	if (r == 0)
-		rp->recorded_durable =
-			max_u64(rp->recorded_durable, min_u64(footer.durable_lsn, limit));
-	return r;
-}
-
-/* A sealed SCO that is scanned together with others: its own entries, until they are joined. */
+/*
+ * A sealed SCO that is scanned together with others: its own entries, in a slice of those of all, which
+ * is as large as they may be, or else in memory of their own, until they are joined.
+ */
 struct sealed_scan {
 	struct replay part;
 	struct sco *sco;
 	lsn_t limit;
+	bool own; /* memory of their own */
 	int result;
 	struct err why;
 };
+
+static bool make_room(struct sealed_scan *scan, size_t count)
+{
+	if (count <= scan->part.cap)
+		return true;
+	scan->own = true;
+	scan->part.entries = NULL;
+	scan->part.cap = 0;
+	return replay_reserve(&scan->part, count);
+}
+
+static int scan_sealed(struct sealed_scan *scan, struct err *e)
+{
+	struct replay *part = &scan->part;
+	struct sco *s = scan->sco;
+	struct log_reader lr = { .rp = part, .sco = s, .limit = scan->limit };
+	struct sco_bytes bytes = sco_bytes_of(part->pool->scos, s);
+	struct sco_footer footer;
+	int r;
+
+	r = sco_load_footer(part->pool->scos, s, e); /* that it is its own */
+	if (r == 0)
+		r = sco_read_footer(&bytes, s->file_bytes, &footer, e);
+	if (r == 0 && !make_room(scan, footer.log_entries))
+		r = err_set(e, -ENOMEM, "log of SCO %" PRIu64, s->number);
+	if (r == 0)
+		r = sco_read_log(&bytes, &footer, sealed_entry, &lr, e);
+	/* What a later epoch gave up was not durable: its cut says how far to believe this one. */
+	if (r == 0)
+		part->recorded_durable = min_u64(footer.durable_lsn, scan->limit);
+	return r;
+}
 
 static void scan_one(void *arg, size_t i)
 {
 	struct sealed_scan *scan = (struct sealed_scan *)arg + i;
 
-	scan->result = scan_sealed(&scan->part, scan->sco, scan->limit, &scan->why);
+	scan->result = scan_sealed(scan, &scan->why);
 }
 
-static int join(struct replay *rp, const struct replay *part)
+/* How many entries the log of a SCO may have that is scanned; what its footer says may be wrong. */
+static size_t count_at_most(const struct replay *rp, const struct sco *s)
 {
-	if (part->count == 0)
+	if (s->life == SCO_LIFE_LEFTOVER || s->last_lsn <= rp->checkpoint_lsn)
 		return 0;
-	if (rp->count + part->count > rp->cap) {
-		size_t cap = max_u64(rp->count + part->count, 2 * rp->cap);
-		struct replay_entry *more = reallocarray(rp->entries, cap, sizeof(*more));
+	return (size_t)min_u64(s->last_lsn - s->first_lsn + 1, s->next_slot);
+}
 
-		if (!more)
-			return -ENOMEM;
-		rp->entries = more;
-		rp->cap = cap;
+static void give_slices(struct replay *rp, struct sealed_scan *scans, size_t count)
+{
+	size_t all = 0, at = rp->count;
+
+	for (size_t i = 0; i < count; i++)
+		all += count_at_most(rp, scans[i].sco);
+	if (!replay_reserve(rp, all))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		scans[i].part.entries = rp->entries + at;
+		scans[i].part.cap = count_at_most(rp, scans[i].sco);
+		at += scans[i].part.cap;
 	}
-	memcpy(rp->entries + rp->count, part->entries, part->count * sizeof(*part->entries));
-	rp->count += part->count;
-	rp->recorded_durable = max_u64(rp->recorded_durable, part->recorded_durable);
+}
+
+/* Some have memory of their own: all is put together anew. */
+static int join_copies(struct replay *rp, const struct sealed_scan *scans, size_t count)
+{
+	size_t all = rp->count, at = rp->count, cap;
+	struct replay_entry *entries;
+
+	for (size_t i = 0; i < count; i++)
+		all += scans[i].part.count;
+	cap = max_u64(rp->cap, all);
+	entries = reallocarray(NULL, cap, sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	if (rp->count)
+		memcpy(entries, rp->entries, rp->count * sizeof(*entries));
+	for (size_t i = 0; i < count; i++) {
+		const struct replay *part = &scans[i].part;
+
+		if (part->count)
+			memcpy(entries + at, part->entries, part->count * sizeof(*entries));
+		at += part->count;
+	}
+	free(rp->entries);
+	rp->entries = entries;
+	rp->count = all;
+	rp->cap = cap;
+	return 0;
+}
+
+/* Slices that are not full leave gaps. */
+static void close_gaps(struct replay *rp, const struct sealed_scan *scans, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct replay *part = &scans[i].part;
+
+		if (part->count && part->entries != rp->entries + rp->count)
+			memmove(rp->entries + rp->count, part->entries,
+				part->count * sizeof(*part->entries));
+		rp->count += part->count;
+	}
+}
+
+static int join(struct replay *rp, const struct sealed_scan *scans, size_t count)
+{
+	bool copies = false;
+
+	for (size_t i = 0; i < count; i++) {
+		rp->recorded_durable =
+			max_u64(rp->recorded_durable, scans[i].part.recorded_durable);
+		copies |= scans[i].own;
+	}
+	if (copies)
+		return join_copies(rp, scans, count);
+	close_gaps(rp, scans, count);
 	return 0;
 }
 
@@ -127,17 +231,27 @@ static int scan_together(struct replay *rp, struct sealed_scan *scans, size_t co
 {
 	int r = 0;
 
+	give_slices(rp, scans, count);
 	parallel_each(SCAN_THREADS, count, scan_one, scans);
-	for (size_t i = 0; i < count; i++) {
-		struct sealed_scan *scan = &scans[i];
-
-		if (r == 0 && scan->result < 0)
-			r = err_set(e, scan->result, "%s", scan->why.message);
-		if (r == 0)
-			r = join(rp, &scan->part);
-		free(scan->part.entries);
-	}
+	for (size_t i = 0; i < count; i++)
+		if (scans[i].result < 0 && r == 0)
+			r = err_set(e, scans[i].result, "%s", scans[i].why.message);
+	if (r == 0)
+		r = join(rp, scans, count);
+	for (size_t i = 0; i < count; i++)
+		if (scans[i].own)
+			free(scans[i].part.entries);
 	return r == -ENOMEM ? err_set(e, r, "replaying") : r;
+}
+
+/* Room for all of them at once, if there is so much: it is not moved while it grows. */
+static void reserve_for_sealed(struct replay *rp)
+{
+	size_t count = rp->old ? RING_ENTRIES : 0;
+
+	for (size_t i = 0; i < rp->sco_count; i++)
+		count += count_at_most(rp, rp->scos[i]);
+	(void)replay_reserve(rp, count);
 }
 
 /* In the order of their numbers: that of their LSNs, but for what was published at the borders. */
@@ -147,6 +261,7 @@ static int scan_all_sealed(struct replay *rp, const lsn_t *limits, struct err *e
 	size_t count = 0;
 	int r = scans ? 0 : err_set(e, -ENOMEM, "scanning a stream");
 
+	reserve_for_sealed(rp);
 	for (size_t i = 0; i < rp->sco_count && r == 0; i++) {
 		if (rp->scos[i]->life == SCO_LIFE_LEFTOVER ||
 		    rp->scos[i]->last_lsn <= rp->checkpoint_lsn)

@@ -184,7 +184,8 @@ static int check_index(void *arg, const uint8_t *bytes, struct err *e)
 	return 0;
 }
 
-int sco_verify_index(const struct sco_bytes *b, const struct sco_footer *footer, struct err *e)
+int sco_read_index(const struct sco_bytes *b, const struct sco_footer *footer, uint8_t **ret_index,
+		   size_t *ret_len_bytes, struct err *e)
 {
 	size_t table_bytes = (size_t)footer->table_chunks * BLOCK_BYTES;
 	size_t log_bytes = (size_t)footer->log_entries * BATCH_ENTRY_BYTES;
@@ -196,7 +197,11 @@ int sco_verify_index(const struct sco_bytes *b, const struct sco_footer *footer,
 	if (!bytes)
 		return err_set(e, -ENOMEM, "index of a SCO");
 	r = read_checked(b, footer->table_offset_bytes, room, bytes, check_index, &copy, e);
-	return r < 0 ? err_wrap(e, r, "index of SCO %" PRIu64, footer->sco) : 0;
+	if (r < 0)
+		return err_wrap(e, r, "index of SCO %" PRIu64, footer->sco);
+	*ret_index = TAKE_PTR(bytes);
+	*ret_len_bytes = room;
+	return 0;
 }
 
 static int check_log(void *arg, const uint8_t *bytes, struct err *e)

@@ -39,11 +39,13 @@ NODISCARD int sco_read_header(struct sco_table *t, struct sco *s, struct sco_hea
 			      struct err *e);
 
 /*
- * Whether the index that a footer describes is whole: a footer may have survived a power cut
- * without what stands before it.
+ * The index that a footer describes, without the footer: what stands from its table on. A footer may
+ * have survived a power cut without that.
+ * Owns:     the caller, who frees *ret_index; aligned for direct writes.
+ * Errors:   -EBADMSG it is not whole, and what reading gives.
  */
-NODISCARD int sco_verify_index(const struct sco_bytes *b, const struct sco_footer *footer,
-			       struct err *e);
+NODISCARD int sco_read_index(const struct sco_bytes *b, const struct sco_footer *footer,
+			     uint8_t **ret_index, size_t *ret_len_bytes, struct err *e);
 
 /* The log part of a sealed SCO: fn for each entry, in LSN order. */
 NODISCARD int sco_read_log(const struct sco_bytes *b, const struct sco_footer *footer,

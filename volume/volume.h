@@ -45,6 +45,8 @@ struct pool_options {
 	uint64_t reserve_bytes;	    /* free space that users' writes leave alone */
 	uint64_t flush_interval_ns;
 	uint64_t checkpoint_interval_ns;
+	uint64_t
+		log_max_bytes; /* so much log brings a checkpoint whatever the interval; 0: 2 GiB */
 	uint64_t upload_interval_ns;
 	/* Behind a process that was killed the first upload waits so long: one that dies as soon leaves
 	 * on the backend what nobody names. 0: not at all. */

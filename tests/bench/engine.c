@@ -199,7 +199,8 @@ static void run_recovery(struct bench *b)
 	int status;
 
 	if (b->bytes_max == 0)
-		b->bytes_max = UINT64_C(1792) << 20; /* at 2 GiB the engine makes a checkpoint */
+		b->bytes_max = UINT64_C(4) << 30;
+	b->options.log_max_bytes = 2 * b->bytes_max; /* no checkpoint comes between */
 	b->options.checkpoint_interval_ns = UINT64_C(3600000000000);
 	b->options.upload_interval_ns = UINT64_C(3600000000000);
 	child = fork();
