@@ -60,13 +60,14 @@ static int sync_all_names(struct pool *p)
  */
 static bool cut_may_go(struct checkpoint *c, struct sco *s, bool *names_synced)
 {
+	const lsn_t checkpoint_lsn = checkpoint_mark(c, s)->lsn;
 	struct pool *p = c->pool;
 	bool needed;
 
 	if (!s->has_cut || MUTANT(MUTANT_CUT_BURIED))
 		return true;
 	mutex_lock(&p->scos->lock);
-	needed = sco_cut_is_needed_locked(p->scos, s, checkpoint_mark(c, s)->lsn);
+	needed = sco_cut_is_needed_locked(p->scos, s, checkpoint_lsn);
 	mutex_unlock(&p->scos->lock);
 	if (!needed && !*names_synced)
 		*names_synced = sync_all_names(p) == 0;
