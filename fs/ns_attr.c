@@ -88,7 +88,7 @@ int ns_setattr(struct ns *ns, uint64_t ino, const struct ns_setattr *set, struct
 		r = set_locked(&op, i, set, e);
 	}
 	if (r == 0 && ret_attr)
-		r = ns_inode_attr(ns, i->inode, ret_attr, e);
+		r = ns_inode_attr_done(ns, i->inode, ret_attr, e);
 	ns_op_end(&op);
 	return r;
 }

@@ -262,7 +262,7 @@ static int create(struct ns *ns, const struct ns_name *where, const struct ns_ne
 	if (r < 0)
 		return r;
 	counter_inc(&ns->metrics.creates);
-	r = ns_inode_attr(ns, i, ret_attr, e);
+	r = ns_inode_attr_done(ns, i, ret_attr, e);
 	if (r == 0)
 		ns_inode_count_lookup(ns, i);
 	ns_inode_put(ns, i);
@@ -390,7 +390,7 @@ int ns_link(struct ns *ns, uint64_t ino, uint64_t parent, const char *name, size
 	}
 	if (r == 0) {
 		counter_inc(&ns->metrics.links);
-		r = ns_inode_attr(ns, i->inode, ret_attr, e);
+		r = ns_inode_attr_done(ns, i->inode, ret_attr, e);
 		if (r == 0)
 			ns_inode_count_lookup(ns, i->inode);
 	}

@@ -161,6 +161,9 @@ bool ns_inode_is_put_away(struct ns *ns, struct ns_inode *i);
 bool ns_row_mtime_rules(const struct ns_inode_row *row, const struct object_stat *stat);
 NODISCARD int ns_inode_attr(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr,
 			    struct err *e);
+/* The same behind a change that is done: it does not fail for want of memory, but waits for it. */
+NODISCARD int ns_inode_attr_done(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr,
+				 struct err *e);
 /* All of the table but the root; nothing may be in use by a call. */
 void ns_inodes_drop_all(struct ns *ns);
 

@@ -349,6 +349,20 @@ int ns_inode_attr(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr, s
 	return r;
 }
 
+int ns_inode_attr_done(struct ns *ns, struct ns_inode *i, struct ns_attr *ret_attr, struct err *e)
+{
+	struct mutex alone;
+	int r;
+
+	mutex_init(&alone, 0);
+	mutex_lock(&alone);
+	while ((r = ns_inode_attr(ns, i, ret_attr, e)) == -ENOMEM)
+		await_memory(&alone);
+	mutex_unlock(&alone);
+	mutex_done(&alone);
+	return r;
+}
+
 int ns_getattr(struct ns *ns, uint64_t ino, struct ns_attr *ret_attr, struct err *e)
 {
 	struct ns_inode *i;
