@@ -643,6 +643,7 @@ START_TEST(behind_a_kill_the_first_upload_waits)
 	pf.options.upload_settle_ns = SECOND_NS;
 	in_child_killed(create_and_write_some, NULL);
 	in_child(see_that_it_waits, world);
+	pf.options.upload_settle_ns = HOUR_NS;
 	in_child(see_that_it_waits, NULL); /* behind a clean end */
 }
 END_TEST

@@ -4,6 +4,7 @@
 #include "common/env.h"
 #include "volume/pool_impl.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,9 +49,15 @@ static int try_open(UNUSED struct env *env, const char *path, unsigned int flags
 	return r;
 }
 
+/* SCOs of the first disk that the thread removes which opens the pool. */
+static pthread_t opener;
+static unsigned int removed_by_opener;
+
 /* A removal that a power cut undoes. */
 static int try_unlink(UNUSED struct env *env, const char *path)
 {
+	if (pthread_equal(pthread_self(), opener) && strstr(path, "/sco/00000010-"))
+		removed_by_opener++;
 	if (failed_name_stays && strstr(path, "/first/sco/"))
 		return 0;
 	return env_unlink(env_posix(), path);
@@ -158,6 +165,46 @@ START_TEST(what_the_ring_has_is_written_to_another_file_where_one_fails)
 		use_two_dirs();
 	in_child_killed(write_and_die, NULL);
 	in_child(open_where_a_sync_fails, _i ? first_dir : NULL);
+}
+END_TEST
+
+static void write_what_cannot_be_synced(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 3);
+	struct err e = { 0 };
+	struct object *o;
+
+	pool_fixture_create();
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	o = make_object(OBJECT_DISK);
+	fail_syncs(0, 1000);
+	write_bytes(o, 0, mem, 8192);
+	ck_assert_int_lt(object_sync(o, NULL), 0);
+	free(mem);
+}
+
+static void open_and_see_it_go(UNUSED int to_parent, UNUSED void *arg)
+{
+	uint8_t *mem = pattern_mem(DATA_BYTES, 3);
+	struct err e = { 0 };
+	struct object *o;
+
+	opener = pthread_self();
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	ck_assert_uint_eq(removed_by_opener, 1);
+	o = get_object(16);
+	expect_bytes(o, 0, mem, 8192);
+	object_close(o);
+	pool_fixture_close();
+	free(mem);
+}
+
+/* It may decay at any time, and is not there any more when anybody else begins. */
+START_TEST(what_no_sync_covered_goes_as_soon_as_the_ring_is_written)
+{
+	in_child_killed(write_what_cannot_be_synced, NULL);
+	in_child(open_and_see_it_go, NULL);
 }
 END_TEST
 
@@ -491,6 +538,7 @@ int main(void)
 
 	pool_fixture_add(t, begin);
 	tcase_add_loop_test(t, what_the_ring_has_is_written_to_another_file_where_one_fails, 0, 2);
+	tcase_add_test(t, what_no_sync_covered_goes_as_soon_as_the_ring_is_written);
 	tcase_add_test(t, an_index_that_no_row_knows_is_written_again);
 	tcase_add_test(t, an_index_that_cannot_be_synced_is_made_anew);
 	tcase_add_test(t, a_start_that_cannot_write_leaves_all_to_the_next);
