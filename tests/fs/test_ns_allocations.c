@@ -54,12 +54,6 @@ static void make_tree(void)
 	must(ns_xattr_set(nf.ns, file, "user.a", "1", 1, 0, &t_err));
 }
 
-static void begin(void)
-{
-	allocs_watch(let_fail, NULL);
-	make_tree();
-}
-
 /* --- calls -------------------------------------------------------------------------------------- */
 
 /* What changes nothing has no is_done. */
@@ -541,8 +535,9 @@ int main(void)
 	SRunner *runner = srunner_create(s);
 	int failures;
 
+	allocs_watch(let_fail, NULL); /* before there are threads, which look at it, too */
 	ns_fixture_add(t);
-	tcase_add_checked_fixture(t, begin, NULL);
+	tcase_add_checked_fixture(t, make_tree, NULL);
 	tcase_add_loop_test(t, a_call_without_memory_does_nothing_or_all, 0,
 			    (int)ARRAY_SIZE(calls));
 	suite_add_tcase(s, t);
