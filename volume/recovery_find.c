@@ -13,6 +13,8 @@
 #define THREADS	      8u
 #define GROUPS_AHEAD  64u
 #define UNSETTLED_MAX 64u
+/* Their indexes are in memory meanwhile: of larger SCOs there are fewer. */
+#define TOGETHER_BYTES (UINT64_C(1) << 30)
 /* Read at once of a file without a header. */
 #define REMAINS_BYTES (UINT64_C(1) << 20)
 
@@ -478,6 +480,13 @@ static int sync_dirs(struct finder *finder, struct err *e)
 	return r;
 }
 
+static unsigned int together(const struct pool *p, unsigned int most)
+{
+	uint64_t count = TOGETHER_BYTES / ((uint64_t)p->world.sco_slots * CLUSTER_BYTES);
+
+	return (unsigned int)min_u64(most, max_u64(count, THREADS));
+}
+
 static int settle_later(struct finder *finder, const struct found *f, const struct looked *l,
 			const struct sco_row *row, struct err *e)
 {
@@ -486,7 +495,9 @@ static int settle_later(struct finder *finder, const struct found *f, const stru
 	*u = (struct unsettled){ .found = *f, .looked = *l, .has_row = row != NULL };
 	if (row)
 		u->row = *row;
-	return finder->unsettled_count == ARRAY_SIZE(finder->unsettled) ? settle(finder, e) : 0;
+	return finder->unsettled_count >= together(finder->pool, UNSETTLED_MAX) ?
+		       settle(finder, e) :
+		       0;
 }
 
 /*
@@ -699,7 +710,7 @@ static int check_rows(struct pool *p, struct err *e)
 static size_t next_groups(struct groups *all, const struct found_list *l, size_t i)
 {
 	all->count = 0;
-	while (i < l->count && all->count < GROUPS_AHEAD) {
+	while (i < l->count && all->count < together(all->pool, GROUPS_AHEAD)) {
 		struct group *g = &all->list[all->count++];
 
 		*g = (struct group){ .files = l->found + i, .count = 1 };
