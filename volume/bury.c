@@ -147,7 +147,7 @@ static void remove_files(struct pool *p, struct sco **dead, size_t count)
 }
 
 /* *ret_again: what was buried kept others, which can go now. */
-static int bury_some(struct checkpoint *c, struct sco **list, size_t count, bool *ret_again,
+static int bury_some(struct checkpoint *c, struct sco *const *list, size_t count, bool *ret_again,
 		     struct err *e)
 {
 	struct pool *p = c->pool;
@@ -174,7 +174,7 @@ static int bury_some(struct checkpoint *c, struct sco **list, size_t count, bool
 		r = meta_commit(p->meta, names, 0, e);
 	if (r == 0 && dead_count)
 		r = meta_commit(p->meta, state, 0, e);
-	if (r == 0) {
+	if (r == 0 && dead_count) {
 		remove_files(p, dead, dead_count);
 	} else {
 		for (size_t i = 0; i < dead_count; i++)
@@ -189,14 +189,39 @@ static int bury_some(struct checkpoint *c, struct sco **list, size_t count, bool
 	return r;
 }
 
-int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e)
+/* Those in which nothing lives. What dies later is for the next checkpoint. */
+static int list_lifeless(struct pool *p, struct sco *const *list, size_t count,
+			 struct sco ***ret_lifeless, size_t *ret_count)
 {
-	bool again = true;
-	int r = 0;
+	struct sco **lifeless;
+	size_t found = 0;
 
+	GUARD(&p->scos->lock);
+	for (size_t i = 0; i < count; i++)
+		found += list[i]->live_slots == 0;
+	lifeless = calloc(found + 1, sizeof(struct sco *));
+	if (!lifeless)
+		return -ENOMEM;
+	*ret_count = 0;
+	for (size_t i = 0; i < count; i++)
+		if (list[i]->live_slots == 0)
+			lifeless[(*ret_count)++] = list[i];
+	*ret_lifeless = lifeless;
+	return 0;
+}
+
+int bury_dead(struct checkpoint *c, struct sco *const *list, size_t count, struct err *e)
+{
+	struct sco **lifeless = NULL;
+	bool again = true;
+	int r = list_lifeless(c->pool, list, count, &lifeless, &count);
+
+	if (r < 0)
+		return err_because(e, r, "dead SCOs");
 	/* Of processes that were killed in turn each one has a cut, for those before it. */
 	while (r == 0 && again)
-		r = bury_some(c, list, count, &again, e);
+		r = bury_some(c, lifeless, count, &again, e);
+	free(lifeless);
 	return r;
 }
 

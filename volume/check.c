@@ -357,7 +357,7 @@ static void compare_counts(struct check *k)
 		had = s->live_slots;
 		if (k->options->repair && had != cs->counted) {
 			s->live_slots = cs->counted;
-			s->row_change++;
+			sco_row_changed_locked(k->pool->scos, s);
 		}
 		mutex_unlock(&k->pool->scos->lock);
 		if (had == cs->counted)
@@ -384,7 +384,7 @@ void check_lost_object(struct check *k, struct sco *s, const char *what)
 	if (repair) {
 		mutex_lock(&k->pool->scos->lock);
 		s->row_flags &= (uint8_t) ~(SCO_UPLOADED | SCO_LINKED);
-		s->row_change++;
+		sco_row_changed_locked(k->pool->scos, s);
 		mutex_unlock(&k->pool->scos->lock);
 	}
 	check_report(k, &problem);

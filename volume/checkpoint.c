@@ -324,38 +324,29 @@ static int stage_dropped(struct checkpoint *c, struct err *e)
 /* SCOs whose row is behind for other reasons than their counts. */
 static int stage_sco_rows(struct checkpoint *c, struct err *e)
 {
-	struct sco **list;
-	size_t count;
-	int r;
+	int r = sco_table_list_behind(c->pool->scos, &c->behind, &c->behind_count);
 
-	r = sco_table_list(c->pool->scos, 0, &list, &count);
 	if (r < 0)
 		return err_because(e, r, "SCO rows");
-	for (size_t i = 0; i < count && r == 0; i++) {
-		struct sco *s = list[i];
-		bool behind;
+	for (size_t i = 0; i < c->behind_count && r == 0; i++) {
+		struct sco *s = c->behind[i];
 
 		mutex_lock(&c->pool->scos->lock);
-		behind = s->row_change != s->row_saved && s->life == SCO_LIFE_SEALED;
-		s->row_staged = behind ? s->row_change : s->row_saved;
+		s->row_staged = s->row_change;
 		mutex_unlock(&c->pool->scos->lock);
-		if (!behind)
-			continue;
 		r = put_sco_row(c, s, 0);
 		if (r == 0)
 			r = checkpoint_commit_if_full(c, e);
 	}
-	sco_list_free(c->pool->scos, list, count);
 	return r;
 }
 
 /* The rows staged above are flushed. */
-static void sco_rows_saved(struct sco_table *t, struct sco **list, size_t count)
+static void sco_rows_saved(struct checkpoint *c)
 {
-	GUARD(&t->lock);
-	for (size_t i = 0; i < count; i++)
-		if (list[i]->row_staged)
-			list[i]->row_saved = list[i]->row_staged;
+	GUARD(&c->pool->scos->lock);
+	for (size_t i = 0; i < c->behind_count; i++)
+		sco_row_saved_locked(c->pool->scos, c->behind[i]);
 }
 
 /* --- marks ------------------------------------------------------------------------------------- */
@@ -414,13 +405,15 @@ static int make_logs_durable(struct checkpoint *c, struct err *e)
 /* First SCO of each stream that still has entries above its mark. */
 static void find_replay_scos(struct checkpoint *c, struct sco **list, size_t count)
 {
+	struct stream_mark *mark = NULL;
 	struct pool *p = c->pool;
 
 	for (size_t i = 0; i < count; i++) {
 		struct sco *s = list[i];
-		struct stream_mark *mark = checkpoint_mark(c, s);
 		bool needed;
 
+		if (!mark || mark->stream->id != s->stream)
+			mark = checkpoint_mark(c, s);
 		if (!mark || mark->replay_sco)
 			continue;
 		mutex_lock(&p->scos->lock);
@@ -576,15 +569,14 @@ static bool has_dropped(struct pool *p)
 static bool has_something(struct checkpoint *c)
 {
 	struct sco_table *t = c->pool->scos;
-	struct sco *s, *next;
 
 	/* What a merge hid is counted: whoever buries by these counts needs its rows in tables. */
 	if (c->page_count || c->range_count || c->objects || c->move_count ||
 	    c->pool->rows_unflushed || has_dropped(c->pool))
 		return true;
 	GUARD(&t->lock);
-	HASH_ITER (hh, t->by_number, s, next)
-		if (s->row_change != s->row_saved && s->life == SCO_LIFE_SEALED)
+	for (const struct sco *s = t->behind; s; s = s->behind_next)
+		if (s->life == SCO_LIFE_SEALED)
 			return true;
 	return false;
 }
@@ -610,8 +602,8 @@ static int commit_rows(struct checkpoint *c, struct err *e)
 			c, e); /* pages read their old rows: without those that are gone */
 	if (r == 0)
 		r = checkpoint_commit_moves(c, e);
-	for (size_t i = 0; i < c->page_count && r == 0; i++)
-		r = checkpoint_stage_page(c, &c->pages[i], e);
+	if (r == 0)
+		r = checkpoint_stage_pages(c, e);
 	if (r == 0)
 		r = stage_sco_rows(c, e);
 	if (r == 0)
@@ -638,6 +630,8 @@ static void checkpoint_done(struct checkpoint *c, bool done)
 		object_put(so->object);
 		free(so);
 	}
+	if (c->behind)
+		sco_list_free(c->pool->scos, c->behind, c->behind_count);
 	free(c->tallies);
 	free(c->moves); /* what was not committed is garbage in its log */
 	if (c->batch)
@@ -688,7 +682,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	if (r == 0)
 		r = sco_table_list(p->scos, 0, &list, &count);
 	if (r == 0) {
-		sco_rows_saved(p->scos, list, count);
+		sco_rows_saved(&c);
 		find_replay_scos(&c, list, count);
 		r = commit_marks(&c, e);
 	}

@@ -40,6 +40,8 @@ struct checkpoint {
 	size_t page_count;
 	struct staged_range *ranges;
 	size_t range_count;
+	struct sco **behind; /* referenced: whose rows were staged for what else they say */
+	size_t behind_count;
 	struct frozen_move *moves; /* by layer and cluster */
 	size_t move_count;
 
@@ -65,9 +67,8 @@ NODISCARD int checkpoint_commit_if_full(struct checkpoint *c, struct err *e);
 /* A row of the layer changes with the commit at hand: of a page, or its state (then page is 0). */
 NODISCARD int checkpoint_note_change(struct checkpoint *c, uint64_t layer, uint64_t page);
 
-/* checkpoint_pages.c: into the commit at hand. */
-NODISCARD int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp,
-				    struct err *e);
+/* checkpoint_pages.c: all staged pages; a range. Into the commit at hand. */
+NODISCARD int checkpoint_stage_pages(struct checkpoint *c, struct err *e);
 NODISCARD int checkpoint_stage_range(struct checkpoint *c, const struct staged_range *sr,
 				     struct err *e);
 
@@ -97,7 +98,7 @@ NODISCARD int checkpoint_count_below(struct checkpoint *c, struct layer *l, uint
 NODISCARD int checkpoint_recount(struct checkpoint *c, struct err *e);
 
 /* What the marks just committed allow to go: dead SCOs among list, old versions, streams. */
-NODISCARD int bury_dead(struct checkpoint *c, struct sco **list, size_t count, struct err *e);
+NODISCARD int bury_dead(struct checkpoint *c, struct sco *const *list, size_t count, struct err *e);
 void bury_old_files(struct pool *p, struct old_file *f);
 NODISCARD int bury_streams(struct checkpoint *c, struct err *e);
 

@@ -1,10 +1,16 @@
 /* What a checkpoint makes of staged pages and ranges: rows, and counts of what they name. */
+#include "common/parallel.h"
 #include "volume/checkpoint_impl.h"
 
 #include <stdlib.h>
 
 /* So many clusters of a page changed since the last checkpoint: its row is written whole. */
 #define WHOLE_PAGE_CLUSTERS 8u
+/* Pages whose rows are read before the first of them is staged, and by so many threads. */
+#define READS_AT_ONCE 256u
+#define READ_THREADS  4u
+/* A row that is larger is damaged. */
+#define ROW_BYTES_MAX (1u << 20)
 
 static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
 {
@@ -27,6 +33,14 @@ struct page_stage {
 	int error;
 };
 
+/* What committed rows say of a staged page. */
+struct page_read {
+	struct buf own; /* its own row; empty: there is none, or it is known without */
+	int64_t visible; /* places where its runs go, as seen through its layer; of one with parents */
+	int result;
+	struct err why;
+};
+
 /* Count what a stretch of a staged run hides and what it brings. */
 static void tally_change(void *arg, loc_t old, loc_t new, unsigned int count)
 {
@@ -43,11 +57,11 @@ static void tally_change(void *arg, loc_t old, loc_t new, unsigned int count)
 }
 
 /* Places that the parents' clusters are, too, where the staged runs go. */
-static int count_deep(struct checkpoint *c, const struct staged_page *sp, int64_t *ret_count,
-		      struct err *e)
+static int count_visible(struct map *m, const struct staged_page *sp, int64_t *ret_count,
+			 struct err *e)
 {
 	loc_t seen[PAGE_CLUSTERS];
-	int r = map_read_rows(c->pool->map, sp->layer, sp->page, false, seen, e);
+	int r = map_read_rows(m, sp->layer, sp->page, false, seen, e);
 
 	*ret_count = 0;
 	for (unsigned int i = 0; i < sp->run_count && r == 0; i++)
@@ -60,21 +74,15 @@ static int count_deep(struct checkpoint *c, const struct staged_page *sp, int64_
  * Lay the staged runs over the layer's own row. The result, in c->new, is the row afterwards, also
  * where it is written as a delta.
  */
-static int splice_page(struct checkpoint *c, const struct row_key *key,
-		       const struct staged_page *sp, struct page_stage *ps, struct err *e)
+static int splice_page(struct checkpoint *c, const struct staged_page *sp,
+		       const struct page_read *read, struct page_stage *ps, struct err *e)
 {
 	const struct page_row *row = page_rows_find(&c->pool->page_rows, sp->layer->id, sp->page);
 	int r;
 
-	buf_clear(&c->old);
 	buf_clear(&c->new);
-	if (!row) {
-		r = meta_get(c->pool->meta, META_STATE, key, &c->old, e);
-		if (r < 0 && r != -ENOENT)
-			return r;
-	}
-	r = page_value_splice(row ? row->value : c->old.data,
-			      row ? row->len_bytes : c->old.len_bytes, sp->runs, sp->run_count,
+	r = page_value_splice(row ? row->value : read->own.data,
+			      row ? row->len_bytes : read->own.len_bytes, sp->runs, sp->run_count,
 			      tally_change, ps, &c->new, e);
 	return r == 0 ? ps->error : r;
 }
@@ -108,15 +116,19 @@ static int put_page(struct checkpoint *c, const struct row_key *key, const struc
 	return r < 0 ? r : meta_batch_merge(c->pool->meta, c->batch, key, &c->value);
 }
 
-int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, struct err *e)
+static int stage_page(struct checkpoint *c, const struct staged_page *sp,
+		      const struct page_read *read, struct err *e)
 {
 	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
 	struct page_stage ps = { .c = c };
 	int r;
 
-	r = splice_page(c, &key, sp, &ps, e);
-	if (r == 0 && sp->layer->parent)
-		r = count_deep(c, sp, &ps.before, e);
+	if (read->result < 0)
+		return err_set(e, read->result, "page of layer %" PRIu64 ": %s", sp->layer->id,
+			       read->why.message);
+	r = splice_page(c, sp, read, &ps, e);
+	if (sp->layer->parent)
+		ps.before = read->visible;
 	if (r == 0)
 		r = put_page(c, &key, sp);
 	if (r < 0)
@@ -125,6 +137,64 @@ int checkpoint_stage_page(struct checkpoint *c, const struct staged_page *sp, st
 	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
 	return checkpoint_commit_if_full(c, e);
 }
+
+/* --- reading ahead ----------------------------------------------------------------------------- */
+
+struct page_reads {
+	struct checkpoint *c;
+	const struct staged_page *pages;
+	struct page_read reads[READS_AT_ONCE];
+};
+
+static void read_page(void *arg, size_t i)
+{
+	struct page_reads *pr = arg;
+	struct pool *p = pr->c->pool;
+	const struct staged_page *sp = &pr->pages[i];
+	struct row_key key = row_key_2u64(ROW_PAGE, sp->layer->id, sp->page);
+	struct page_read *read = &pr->reads[i];
+
+	buf_clear(&read->own);
+	read->result = 0;
+	if (!page_rows_has(&p->page_rows, sp->layer->id, sp->page)) {
+		read->result = meta_get(p->meta, META_STATE, &key, &read->own, &read->why);
+		if (read->result == -ENOENT)
+			read->result = 0;
+	}
+	if (read->result == 0 && sp->layer->parent)
+		read->result = count_visible(p->map, sp, &read->visible, &read->why);
+}
+
+/*
+ * No page's rows depend on another's, so some are read before the first of them is changed. Where a
+ * caller waits for this checkpoint they are read side by side: each may wait for the disk.
+ */
+int checkpoint_stage_pages(struct checkpoint *c, struct err *e)
+{
+	const unsigned int threads = c->pool->freezes ? READ_THREADS : 1;
+	struct page_reads *pr = calloc(1, sizeof(*pr));
+	int r = 0;
+
+	if (!pr)
+		return err_set(e, -ENOMEM, "checkpoint");
+	pr->c = c;
+	for (size_t i = 0; i < READS_AT_ONCE; i++)
+		buf_init(&pr->reads[i].own, ROW_BYTES_MAX);
+	for (size_t from = 0; from < c->page_count && r == 0; from += READS_AT_ONCE) {
+		size_t count = min_u64(c->page_count - from, READS_AT_ONCE);
+
+		pr->pages = c->pages + from;
+		parallel_each(threads, count, read_page, pr);
+		for (size_t i = 0; i < count && r == 0; i++)
+			r = stage_page(c, &pr->pages[i], &pr->reads[i], e);
+	}
+	for (size_t i = 0; i < READS_AT_ONCE; i++)
+		buf_done(&pr->reads[i].own);
+	free(pr);
+	return r;
+}
+
+/* --- ranges ------------------------------------------------------------------------------------ */
 
 /* Places among the clusters of a page, as seen through a layer. */
 static int count_seen(struct checkpoint *c, struct layer *l, uint64_t page, int64_t *ret_count,

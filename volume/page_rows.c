@@ -33,6 +33,22 @@ const struct page_row *page_rows_find(struct page_rows *pr, uint64_t layer, uint
 	return &pr->last.rows[i];
 }
 
+bool page_rows_has(const struct page_rows *pr, uint64_t layer, uint64_t page)
+{
+	size_t from = pr->at, end = pr->last.count;
+
+	while (from < end) {
+		size_t middle = from + (end - from) / 2;
+
+		if (is_before(&pr->last.rows[middle], layer, page))
+			from = middle + 1;
+		else
+			end = middle;
+	}
+	return from < pr->last.count && pr->last.rows[from].layer == layer &&
+	       pr->last.rows[from].page == page;
+}
+
 static bool make_room(struct page_row_list *list)
 {
 	size_t room = list->room ? list->room * 2 : ROOM_MIN;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 int sco_table_open(struct env *env, struct flash *flash, struct sco_table **ret_table)
 {
@@ -52,23 +53,10 @@ void sco_table_close(struct sco_table *t)
 	free(t);
 }
 
-static void link_unsealed_locked(struct sco_table *t, struct sco *s)
-{
-	s->unsealed_prev = NULL;
-	s->unsealed_next = t->unsealed;
-	if (t->unsealed)
-		t->unsealed->unsealed_prev = s;
-	t->unsealed = s;
-}
-
 static void unlink_unsealed_locked(struct sco_table *t, struct sco *s)
 {
-	if (s->unsealed_next)
-		s->unsealed_next->unsealed_prev = s->unsealed_prev;
 	if (s->unsealed_prev)
-		s->unsealed_prev->unsealed_next = s->unsealed_next;
-	else if (t->unsealed == s)
-		t->unsealed = s->unsealed_next;
+		DL_DELETE2(t->unsealed, s, unsealed_prev, unsealed_next);
 	s->unsealed_prev = s->unsealed_next = NULL;
 }
 
@@ -76,6 +64,27 @@ void sco_set_sealed_locked(struct sco_table *t, struct sco *s)
 {
 	s->life = SCO_LIFE_SEALED;
 	unlink_unsealed_locked(t, s);
+}
+
+static void unlink_behind_locked(struct sco_table *t, struct sco *s)
+{
+	if (s->behind_prev)
+		DL_DELETE2(t->behind, s, behind_prev, behind_next);
+	s->behind_prev = s->behind_next = NULL;
+}
+
+void sco_row_changed_locked(struct sco_table *t, struct sco *s)
+{
+	s->row_change++;
+	if (!s->behind_prev && s->hh.tbl)
+		DL_APPEND2(t->behind, s, behind_prev, behind_next);
+}
+
+void sco_row_saved_locked(struct sco_table *t, struct sco *s)
+{
+	s->row_saved = s->row_staged;
+	if (s->row_saved == s->row_change)
+		unlink_behind_locked(t, s);
 }
 
 int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_sco)
@@ -101,7 +110,9 @@ int sco_table_add(struct sco_table *t, const struct sco *init, struct sco **ret_
 		return -ENOMEM;
 	}
 	if (s->life != SCO_LIFE_SEALED)
-		link_unsealed_locked(t, s);
+		DL_APPEND2(t->unsealed, s, unsealed_prev, unsealed_next);
+	if (s->row_change != s->row_saved)
+		DL_APPEND2(t->behind, s, behind_prev, behind_next);
 	if (s->file)
 		t->open_files++;
 	*ret_sco = s;
@@ -153,6 +164,7 @@ bool sco_remove(struct sco_table *t, struct sco *s)
 		return false;
 	HASH_DEL(t->by_number, s);
 	unlink_unsealed_locked(t, s);
+	unlink_behind_locked(t, s);
 	s->hh.tbl = NULL;
 	s->dead = true;
 	return s->refs == 1;
@@ -316,6 +328,17 @@ static int by_number(const void *a, const void *b)
 	return x->number < y->number ? -1 : x->number > y->number;
 }
 
+/* They come in the order in which they were added, nearly always by number. */
+static void sort(struct sco **list, size_t count)
+{
+	for (size_t i = 1; i < count; i++) {
+		if (list[i - 1]->number > list[i]->number) {
+			qsort(list, count, sizeof(struct sco *), by_number);
+			return;
+		}
+	}
+}
+
 int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos, size_t *ret_count)
 {
 	struct sco *s, *next, **list;
@@ -334,7 +357,45 @@ int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 		list[count++] = s;
 	}
 	mutex_unlock(&t->lock);
-	qsort(list, count, sizeof(struct sco *), by_number);
+	sort(list, count);
+	*ret_scos = list;
+	*ret_count = count;
+	return 0;
+}
+
+static struct sco *next_unsealed(const struct sco *s)
+{
+	return s->unsealed_next;
+}
+
+static struct sco *next_behind(const struct sco *s)
+{
+	return s->behind_next;
+}
+
+/* Of one of the table's lists those that are sealed, or those that are not. */
+static int list_chain(struct sco_table *t, struct sco *const *head,
+		      struct sco *(*next)(const struct sco *), bool sealed, struct sco ***ret_scos,
+		      size_t *ret_count)
+{
+	struct sco **list;
+	size_t count = 0;
+
+	mutex_lock(&t->lock);
+	for (struct sco *s = *head; s; s = next(s))
+		count++;
+	list = calloc(count + 1, sizeof(struct sco *));
+	count = 0;
+	for (struct sco *s = *head; list && s; s = next(s)) {
+		if ((s->life == SCO_LIFE_SEALED) != sealed)
+			continue;
+		s->refs++;
+		list[count++] = s;
+	}
+	mutex_unlock(&t->lock);
+	if (!list)
+		return -ENOMEM;
+	sort(list, count);
 	*ret_scos = list;
 	*ret_count = count;
 	return 0;
@@ -342,25 +403,12 @@ int sco_table_list(struct sco_table *t, uint32_t stream, struct sco ***ret_scos,
 
 int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos, size_t *ret_count)
 {
-	struct sco **list;
-	size_t count = 0;
+	return list_chain(t, &t->unsealed, next_unsealed, false, ret_scos, ret_count);
+}
 
-	mutex_lock(&t->lock);
-	for (struct sco *s = t->unsealed; s; s = s->unsealed_next)
-		count++;
-	list = calloc(count + 1, sizeof(struct sco *));
-	count = 0;
-	for (struct sco *s = t->unsealed; list && s; s = s->unsealed_next) {
-		s->refs++;
-		list[count++] = s;
-	}
-	mutex_unlock(&t->lock);
-	if (!list)
-		return -ENOMEM;
-	qsort(list, count, sizeof(struct sco *), by_number);
-	*ret_scos = list;
-	*ret_count = count;
-	return 0;
+int sco_table_list_behind(struct sco_table *t, struct sco ***ret_scos, size_t *ret_count)
+{
+	return list_chain(t, &t->behind, next_behind, true, ret_scos, ret_count);
 }
 
 void sco_list_free(struct sco_table *t, struct sco **scos, size_t count)

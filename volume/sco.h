@@ -60,7 +60,8 @@ struct sco {
 	uint32_t live_slots; /* as of the last checkpoint */
 	uint8_t row_flags;   /* enum sco_row_flags */
 	uint64_t object_epoch;
-	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. */
+	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. The first
+	 * goes up by sco_row_changed_locked(). */
 	uint32_t row_change, row_staged, row_saved;
 	bool put_tried; /* to the backend: it may have stored it and not said so */
 	bool put_alone; /* the same, as an object by itself: that name is no member of a pack any more */
@@ -78,6 +79,7 @@ struct sco {
 	uint64_t cleaned_in; /* the cleaner's: checkpoints begun when all was moved; 0: never */
 	uint64_t touched;    /* clock of open files */
 	struct sco *unsealed_prev, *unsealed_next;
+	struct sco *behind_prev, *behind_next;
 	UT_hash_handle hh;
 };
 
@@ -96,6 +98,7 @@ struct sco_table {
 	struct mutex lock; /* rank LOCK_SCO_TABLE; guards all below and what is said above */
 	struct sco *by_number;
 	struct sco *unsealed; /* those of the table that are not SEALED */
+	struct sco *behind;   /* those of the table whose row is */
 	uint32_t open_files;
 	bool any_absent; /* atomic, too: there is one, or was */
 	uint64_t clock;
@@ -130,6 +133,10 @@ enum sco_life sco_life(struct sco_table *t, struct sco *s);
 bool sco_cut_is_needed_locked(const struct sco_table *t, const struct sco *s, lsn_t checkpoint_lsn);
 /* It is SEALED from now on. The table's lock is held. */
 void sco_set_sealed_locked(struct sco_table *t, struct sco *s);
+/* What its row says has changed. The table's lock is held. */
+void sco_row_changed_locked(struct sco_table *t, struct sco *s);
+/* Its row is durable as it was when row_staged was set. The table's lock is held. */
+void sco_row_saved_locked(struct sco_table *t, struct sco *s);
 
 /*
  * Read clusters [slot, slot + count) of the file. Verifies nothing.
@@ -185,6 +192,8 @@ NODISCARD int sco_table_list(struct sco_table *t, uint32_t stream, struct sco **
 /* The same of those that are not sealed; they are few. */
 NODISCARD int sco_table_list_unsealed(struct sco_table *t, struct sco ***ret_scos,
 				      size_t *ret_count);
+/* The same of those that are sealed and whose row is behind. */
+NODISCARD int sco_table_list_behind(struct sco_table *t, struct sco ***ret_scos, size_t *ret_count);
 /* NULL among them: taken out by the caller. */
 void sco_list_free(struct sco_table *t, struct sco **scos, size_t count);
 

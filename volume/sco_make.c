@@ -303,7 +303,7 @@ static void become_sealed(struct stream_world *w, struct sco *s, const struct in
 	s->table_offset_bytes = image->table_offset_bytes;
 	s->first_lsn = image->first_lsn;
 	s->last_lsn = image->last_lsn;
-	s->row_change++;
+	sco_row_changed_locked(t, s);
 	mutex_unlock(&t->lock);
 }
 

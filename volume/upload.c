@@ -139,7 +139,7 @@ void upload_done(struct pool *p, struct sco *s, bool put, bool shares_file)
 		no_longer_dirty_locked(p, sco_dirty_bytes(s));
 		s->row_flags |= (uint8_t)(SCO_UPLOADED | (shares_file ? SCO_LINKED : 0u));
 		s->object_epoch = p->epoch;
-		s->row_change++;
+		sco_row_changed_locked(p->scos, s);
 	}
 	mutex_unlock(&p->scos->lock);
 	if (!put)
