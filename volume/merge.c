@@ -28,7 +28,8 @@ struct merge {
 	bool stays;	      /* the upper one is a template's: clones are made on the lower one */
 	uint64_t *pages;      /* of this step */
 	size_t page_count;
-	uint64_t first_page; /* it begins there; 0: all that are left */
+	uint64_t first_page; /* it begins there */
+	bool whole;	     /* nothing is left before that */
 	struct buf base;
 };
 
@@ -161,11 +162,12 @@ static int see_page(void *arg, const uint8_t *key, size_t key_bytes, const uint8
 }
 
 /* Behind those of the step before: to pass by what is deleted takes time for each row. */
-static uint64_t first_page(const struct merge *m)
+static void begin_at_place(struct merge *m)
 {
 	const struct merge_place *at = &m->c.pool->merge_place;
 
-	return at->from == m->from && at->into == m->into ? at->page : 0;
+	m->first_page = at->page;
+	m->whole = at->whole;
 }
 
 static int find_pages(struct merge *m, struct err *e)
@@ -256,16 +258,15 @@ static int move_state(struct merge *m, struct err *e)
 /* Nothing is left behind it, as seen from the beginning. */
 static bool is_last_step(const struct merge *m)
 {
-	return (m->page_count < STEP_ROWS && m->first_page == 0) || MUTANT(MUTANT_MERGE_HALF);
+	return (m->page_count < STEP_ROWS && m->whole) || MUTANT(MUTANT_MERGE_HALF);
 }
 
 static void note_place(const struct merge *m)
 {
 	struct merge_place *at = &m->c.pool->merge_place;
 
-	*at = (struct merge_place){ .from = m->from, .into = m->into };
-	if (m->page_count == STEP_ROWS)
-		at->page = m->pages[m->page_count - 1] + 1;
+	at->whole = false;
+	at->page = m->page_count == STEP_ROWS ? m->pages[m->page_count - 1] + 1 : 0;
 }
 
 /* Rows move while nobody reads one layer before and the other after it. */
@@ -439,7 +440,7 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	struct merge m = { .c.pool = p, .from = from, .into = into };
 	int r;
 
-	m.first_page = first_page(&m);
+	begin_at_place(&m);
 	if (!is_still_so(&m))
 		return 1; /* what now is is seen by the next look */
 	r = snapshots_announce(p, e);
@@ -495,6 +496,41 @@ static int drop_layer(struct pool *p, uint64_t id, struct err *e)
 	return r < 0 ? r : 1;
 }
 
+static int see_first(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
+		     size_t value_bytes)
+{
+	uint64_t *page = arg;
+	uint64_t layer;
+	int r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, page);
+
+	(void)value;
+	(void)value_bytes;
+	return r < 0 ? r : 1;
+}
+
+/*
+ * Where the rows of the lower layer begin, unless the step before says it. Without any lock: hundreds of
+ * thousands of deleted ones may have to be passed by, and nobody but the merger takes rows away, or adds
+ * any to a frozen layer. Where there is none left, what moved goes to its tables now for the most part.
+ */
+static int look_ahead(struct pool *p, uint64_t from, uint64_t into, struct err *e)
+{
+	struct row_key first = row_key_2u64(ROW_PAGE, from, 0);
+	struct row_key until = row_key_2u64(ROW_PAGE, from, UINT64_MAX);
+	struct merge_place *at = &p->merge_place;
+	int r;
+
+	if (at->from == from && at->into == into && at->page != 0)
+		return 0;
+	*at = (struct merge_place){ .from = from, .into = into, .page = UINT64_MAX, .whole = true };
+	r = meta_iterate(p->meta, META_STATE, &first, &until, see_first, &at->page, e);
+	if (r == 0)
+		r = meta_flush(p->meta, e);
+	if (r < 0)
+		*at = (struct merge_place){ 0 };
+	return r < 0 ? r : 0;
+}
+
 /* Calls go first; and who waits for the change lock does not wait for a checkpoint through us. */
 static bool try_locks(struct pool *p)
 {
@@ -526,11 +562,24 @@ static void drop_locks(struct pool *p)
 	mutex_unlock(&p->family.change_lock);
 }
 
+/* Steps, until the locks were held for long enough. */
+static int step_locked(struct pool *p, uint64_t id, uint64_t child, struct err *e)
+{
+	uint64_t start_ns = clock_mono_ns();
+	int r;
+
+	do
+		r = child ? merge_some(p, id, child, e) : drop_layer(p, id, e);
+	while (r == 0 && child && p->merge_place.page != 0 && !call_waits(p) &&
+	       clock_mono_ns() - start_ns < MERGE_HOLD_NS);
+	return r;
+}
+
 uint64_t merger_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
-	uint64_t child, start_ns, id = family_next_idle(&p->family, p->merge_hand, &child);
+	uint64_t child, id = family_next_idle(&p->family, p->merge_hand, &child);
 	int r;
 
 	if (!id) {
@@ -540,15 +589,15 @@ uint64_t merger_step(void *arg)
 		p->merge_later = false;
 		return again ? MERGE_RETRY_NS : WAIT_FOREVER;
 	}
-	if (!take_locks(p)) {
+	r = child ? look_ahead(p, id, child, &e) : 0;
+	if (r == 0 && !take_locks(p)) {
 		family_stop_merging(&p->family, id);
 		return MERGE_YIELD_NS;
 	}
-	start_ns = clock_mono_ns();
-	do
-		r = child ? merge_some(p, id, child, &e) : drop_layer(p, id, &e);
-	while (r == 0 && child && !call_waits(p) && clock_mono_ns() - start_ns < MERGE_HOLD_NS);
-	drop_locks(p);
+	if (r == 0) {
+		r = step_locked(p, id, child, &e);
+		drop_locks(p);
+	}
 	family_stop_merging(&p->family, id);
 	if (r == MERGE_STAYS)
 		p->merge_hand = id;

@@ -186,12 +186,15 @@ struct pool {
 		merge_hand; /* the merger's own, as the three below: layers up to it have to wait */
 	bool merge_later, merge_failed;
 	unsigned int merge_yields; /* in turn */
-	struct merge_place {	   /* the merger's own: where it went on last */
-		uint64_t from, into, page;
+	struct merge_place {	   /* the merger's own: where the next step begins */
+		uint64_t from, into;
+		uint64_t page; /* 0: to be found out */
+		bool whole;    /* nothing is left before it */
 	} merge_place;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t cleaned_far_ns;    /* the cleaner's own: not before, on the store */
 	uint64_t cleaned_requests;  /* the cleaner's own: reads and writes when it looked last */
+	bool cache_sifted;	    /* the evictor's own: of what a killed process left */
 	uint64_t evict_hand;	    /* the evictor's own: number of the last SCO it looked at */
 	uint64_t evict_asked_ns;    /* the evictor's own */
 	uint64_t evict_aged_ns;	    /* the evictor's own */
