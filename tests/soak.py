@@ -324,6 +324,7 @@ def main():
     parser.add_argument("--kill-every", type=float, default=60, help="seconds between two kills (60)")
     parser.add_argument("--bin-dir", default=os.environ.get("VPOOL_BIN_DIR", f"{root}/build/gcc"), help="with vpool in it")
     parser.add_argument("--keep", help="where to move the pool when something failed")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by a signal"))  # through its finally
     return Soak(parser.parse_args()).main()
 
 

@@ -19,6 +19,15 @@ const struct metric_def cache_metric_defs[] = {
 };
 const size_t cache_metric_def_count = ARRAY_SIZE(cache_metric_defs);
 
+/* Chunks that cache_sift() looks at together. */
+#define SIFT_STEP 256u
+
+struct named_chunk {
+	uint32_t id;
+	uint64_t sco;
+	uint32_t version;
+};
+
 /* --- opening and closing ----------------------------------------------------------------------- */
 
 static void init_lists(struct cache *c)
@@ -223,6 +232,52 @@ void cache_forget(struct cache *c, uint64_t sco, uint64_t file_bytes)
 
 		if (id != SLOT_NONE)
 			cache_take_out(c, id);
+	}
+}
+
+/* Chunks of the slots of a directory from *index on, a few. Returns how many; 0: there is none. */
+static unsigned int list_chunks(struct cache *c, uint32_t dir, uint32_t *index,
+				struct named_chunk *list)
+{
+	unsigned int count = 0;
+
+	GUARD(&c->lock);
+	for (; count < SIFT_STEP && *index < c->dirs[dir].slot_count; ++*index) {
+		const struct slot *s = slot_at(c, slot_id(dir, *index));
+
+		if (slot_has_chunk(s))
+			list[count++] = (struct named_chunk){ .id = slot_id(dir, *index),
+							      .sco = slot_sco(s),
+							      .version = s->version };
+	}
+	return count;
+}
+
+static void take_out_if_same(struct cache *c, const struct named_chunk *n)
+{
+	const struct slot *s;
+
+	GUARD(&c->lock);
+	if (slot_index(n->id) >= c->dirs[slot_dir(n->id)].slot_count)
+		return;
+	s = slot_at(c, n->id);
+	if (slot_has_chunk(s) && slot_sco(s) == n->sco && s->version == n->version)
+		cache_take_out(c, n->id);
+}
+
+void cache_sift(struct cache *c, bool (*is_wanted)(void *arg, uint64_t sco, uint32_t version),
+		void *arg)
+{
+	struct named_chunk list[SIFT_STEP];
+	unsigned int count;
+
+	for (uint32_t dir = 0; dir < c->dir_count; dir++) {
+		uint32_t index = 0;
+
+		while ((count = list_chunks(c, dir, &index, list)) > 0)
+			for (unsigned int i = 0; i < count; i++)
+				if (!is_wanted(arg, list[i].sco, list[i].version))
+					take_out_if_same(c, &list[i]);
 	}
 }
 

@@ -133,6 +133,12 @@ void cache_drop(struct cache *c, const struct cache_sco *s, uint64_t offset_byte
 		size_t len_bytes);
 /* All of a SCO that died, in any version. */
 void cache_forget(struct cache *c, uint64_t sco, uint64_t file_bytes);
+/*
+ * Forget all of which is_wanted() says that nobody will read it, asked without any lock. The files of a
+ * process that was killed may still name SCOs that it had forgotten since it wrote them.
+ */
+void cache_sift(struct cache *c, bool (*is_wanted)(void *arg, uint64_t sco, uint32_t version),
+		void *arg);
 
 /* Give so many bytes of flash back, the least useful chunks first. Returns what was given. */
 uint64_t cache_shrink(struct cache *c, uint64_t len_bytes);

@@ -315,11 +315,29 @@ static void shrink_cache(struct round *r)
 		pool_made_room(r->pool);
 }
 
+static bool is_absent(void *arg, uint64_t number, uint32_t version)
+{
+	struct sco_table *t = arg;
+	struct sco *s = sco_get(t, number);
+	bool absent;
+
+	if (!s)
+		return false;
+	mutex_lock(&t->lock);
+	absent = s->absent && s->version == version;
+	mutex_unlock(&t->lock);
+	sco_unref(t, s);
+	return absent;
+}
+
 uint64_t evictor_step(void *arg)
 {
 	struct pool *p = arg;
 	struct round r = { .pool = p };
 
+	if (!p->cache_sifted)
+		cache_sift(p->cache, is_absent, p->scos);
+	p->cache_sifted = true;
 	if (__atomic_load_n(&p->fenced, __ATOMIC_RELAXED))
 		return WAIT_FOREVER;
 	look_at_room(&r);

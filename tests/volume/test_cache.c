@@ -170,6 +170,32 @@ START_TEST(a_dead_sco_is_forgotten)
 }
 END_TEST
 
+static bool is_five(void *arg, uint64_t sco, uint32_t version)
+{
+	const struct cache_sco *five = arg;
+
+	return sco == five->sco && version == five->version;
+}
+
+START_TEST(what_nobody_will_read_is_sifted_out)
+{
+	struct cache_sco s = cf_sco(5), newer = cf_sco(5), other = cf_sco(6);
+	struct cache_status st;
+
+	newer.version++;
+	cf_must_read(&s, 0, 64 * KIB);
+	for (uint64_t i = 0; i < 40; i++)
+		cf_must_read(&other, i * 64 * KIB, 64 * KIB);
+	cf_must_read(&newer, 128 * KIB, 64 * KIB);
+	cache_sift(cf.cache, is_five, &s);
+	cache_status(cf.cache, &st);
+	ck_assert_uint_eq(st.present_bytes, 64 * KIB);
+	ck_assert(cache_has(cf.cache, &s, 0, 64 * KIB));
+	ck_assert(!cache_has(cf.cache, &other, 64 * KIB, 64 * KIB));
+	ck_assert(!cache_has(cf.cache, &newer, 128 * KIB, 64 * KIB));
+}
+END_TEST
+
 START_TEST(a_store_that_failed_is_asked_again)
 {
 	struct cache_sco s = cf_sco(5);
@@ -217,6 +243,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, what_is_dropped_is_fetched_again);
 	tcase_add_test(tc, what_is_put_needs_no_fetch);
 	tcase_add_test(tc, a_dead_sco_is_forgotten);
+	tcase_add_test(tc, what_nobody_will_read_is_sifted_out);
 	tcase_add_test(tc, a_store_that_failed_is_asked_again);
 	tcase_add_test(tc, flash_that_cannot_be_read_costs_a_fetch);
 	suite_add_tcase(s, tc);
