@@ -35,7 +35,7 @@ struct page_rows {
  * order between two calls of page_rows_end().
  */
 const struct page_row *page_rows_find(struct page_rows *pr, uint64_t layer, uint64_t page);
-/* Whether it will be found, of one that was not asked for yet. Changes nothing: also by several threads. */
+/* Whether it will be found, of one that was not asked for yet. Also by several threads at once. */
 bool page_rows_has(const struct page_rows *pr, uint64_t layer, uint64_t page);
 /* This is what the row will be. Without room or memory it is not kept. Ascending, too. */
 void page_rows_note(struct page_rows *pr, uint64_t layer, uint64_t page, const void *value,
