@@ -595,7 +595,7 @@ static int commit_row(struct root_builder *b, struct err *e)
 		return r;
 	p->root_before = p->root_number;
 	__atomic_store_n(&p->root_number, b->number, __ATOMIC_RELAXED); /* pool_status() */
-	p->root_epoch = p->epoch;
+	__atomic_store_n(&p->root_epoch, p->epoch, __ATOMIC_RELAXED);	/* uploader_step() */
 	counter_inc(&p->metrics.roots);
 	for (size_t i = 0; i < b->pack_count; i++)
 		pack_adopt(&b->packs[i]);

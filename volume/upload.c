@@ -527,7 +527,9 @@ static uint64_t settle_ns(struct pool *p)
 	bool first = !p->upload_begun;
 
 	p->upload_begun = true;
-	if (!first || !p->after_kill || p->epoch - p->root_epoch > STARTS_WITHOUT_ROOT)
+	/* Whoever asked for a root may make the first one just now. */
+	if (!first || !p->after_kill ||
+	    p->epoch - __atomic_load_n(&p->root_epoch, __ATOMIC_RELAXED) > STARTS_WITHOUT_ROOT)
 		return 0;
 	return min_u64(p->options.upload_settle_ns, pool_option(p, upload_interval_ns));
 }
