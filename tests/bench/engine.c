@@ -6,73 +6,15 @@
  * whole disk back and compares. README.md beside this file tells how to read the figures.
  */
 #include "engine_churn.h"
+#include "engine_recovery.h"
 #include "engine_snapshots.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #define THREADS_MAX 64u
-#define VERIFIERS   16u
 /* What a process may use beside ring and metadata cache (mode bigmap). */
 #define RSS_EXTRA_BYTES (150 * MIB)
-
-/* --- verification ------------------------------------------------------------------------------ */
-
-/* A unit that was being written when the process died holds the old or the new generation. */
-static bool unit_is_right(const struct bench *b, const uint8_t *buf, uint64_t unit)
-{
-	uint32_t bytes = b->mode->unit_bytes, g = b->generation[unit];
-
-	if (g & UNIT_BUSY) {
-		g &= ~UNIT_BUSY;
-		if (stamp_is(buf, bytes, b->object_id, unit * bytes, g + 1))
-			return true;
-	}
-	return stamp_is(buf, bytes, b->object_id, unit * bytes, g);
-}
-
-struct verifier {
-	struct bench *b;
-	uint64_t seed, first_chunk; /* it reads each VERIFIERS-th from there on */
-	struct thread *thread;
-};
-
-static void verify_part(void *arg)
-{
-	struct verifier *v = arg;
-	struct bench *b = v->b;
-	uint8_t *buf = aligned_random(CHUNK_BYTES, &v->seed);
-	uint32_t bytes = b->mode->unit_bytes;
-	struct err e = { 0 };
-
-	for (uint64_t at = v->first_chunk * CHUNK_BYTES; at < b->disk_bytes;
-	     at += VERIFIERS * CHUNK_BYTES) {
-		if (object_read(b->object, at, buf, CHUNK_BYTES, &e) != (ssize_t)CHUNK_BYTES)
-			fail("reading back", &e);
-		for (uint64_t in = 0; in < CHUNK_BYTES; in += bytes)
-			if (!unit_is_right(b, buf + in, (at + in) / bytes)) {
-				err_set(&e, -EBADMSG, "address %" PRIu64, at + in);
-				fail("the disk does not hold what was acknowledged", &e);
-			}
-	}
-	free(buf);
-}
-
-/* What was written at random is read in many small pieces, so several at once. */
-static void verify(struct bench *b)
-{
-	struct verifier verifiers[VERIFIERS];
-
-	for (unsigned int i = 0; i < VERIFIERS; i++) {
-		verifiers[i] = (struct verifier){ b, next_random(&b->seed), i, NULL };
-		if (thread_start("verifier", verify_part, &verifiers[i], &verifiers[i].thread) < 0)
-			fail("thread", NULL);
-	}
-	for (unsigned int i = 0; i < VERIFIERS; i++)
-		thread_join(verifiers[i].thread);
-}
 
 /* --- what came out ----------------------------------------------------------------------------- */
 
@@ -155,79 +97,6 @@ static void run_ordinary(struct bench *b)
 		report(b);
 	}
 	if (b->verify && b->mode->writes)
-		verify(b);
-	close_pool(b);
-}
-
-static int see_checkpoints(void *arg, const struct metric_value *v)
-{
-	if (strcmp(v->def->name, "checkpoints") == 0)
-		*(uint64_t *)arg = v->counter;
-	return 0;
-}
-
-/* All of it in this process: threads of RocksDB do not come with a fork. */
-static void write_and_die(struct bench *b)
-{
-	uint64_t before = 0, after = 0;
-	struct err e = { 0 };
-
-	make_pool(b);
-	open_pool(b);
-	open_object(b, true);
-	if (b->prefill)
-		prefill(b);
-	sync_object(b);
-	if (pool_checkpoint(b->pool, &e) < 0)
-		fail("checkpoint", &e);
-	(void)metrics_for_each(pool_metrics(b->pool), see_checkpoints, &before);
-	b->stop_ns = UINT64_MAX;
-	run_workers(b);
-	(void)metrics_for_each(pool_metrics(b->pool), see_checkpoints, &after);
-	if (after != before)
-		fail("a checkpoint was made meanwhile: --prefill a larger --disk, or write less",
-		     NULL);
-	(void)kill(getpid(), SIGKILL);
-}
-
-/* The time to open a pool whose process was killed with much log since its last checkpoint. */
-static void run_recovery(struct bench *b)
-{
-	uint64_t start_ns, took_ns;
-	double cpu;
-	pid_t child;
-	int status;
-
-	if (b->bytes_max == 0)
-		b->bytes_max = UINT64_C(4) << 30;
-	b->options.log_max_bytes = 2 * b->bytes_max; /* no checkpoint comes between */
-	b->options.checkpoint_interval_ns = UINT64_C(3600000000000);
-	b->options.upload_interval_ns = UINT64_C(3600000000000);
-	child = fork();
-	if (child < 0)
-		fail("fork", NULL);
-	if (child == 0)
-		write_and_die(b);
-	if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status) ||
-	    WTERMSIG(status) != SIGKILL)
-		fail("the writer did not get as far as being killed", NULL);
-	start_ns = clock_mono_ns();
-	cpu = cpu_seconds(RUSAGE_SELF);
-	open_pool(b);
-	took_ns = clock_mono_ns() - start_ns;
-	cpu = cpu_seconds(RUSAGE_SELF) - cpu;
-	if (b->json)
-		(void)printf("{\"mode\":\"recovery\",\"log_mb\":%.1f,\"open_seconds\":%.4f,"
-			     "\"cpu_seconds\":%.4f,\"rss_mb\":%.1f}\n",
-			     (double)b->bytes_max / 1e6, (double)took_ns / 1e9, cpu,
-			     (double)status_bytes("VmHWM") / 1e6);
-	else
-		(void)printf("recovery: %.1f MB of log, open again in %.3f s (CPU %.3f s), "
-			     "most memory %.1f MB\n",
-			     (double)b->bytes_max / 1e6, (double)took_ns / 1e9, cpu,
-			     (double)status_bytes("VmHWM") / 1e6);
-	open_object(b, false);
-	if (b->verify)
 		verify(b);
 	close_pool(b);
 }

@@ -18,6 +18,8 @@
 #define CHUNK_BYTES ((size_t)1 << 20)
 /* Set in the generation of a unit while somebody writes it. */
 #define UNIT_BUSY (UINT32_C(1) << 31)
+/* Threads that read the disk back. */
+#define VERIFIERS 16u
 
 struct mode {
 	const char *name;
@@ -510,6 +512,62 @@ static void measure(struct bench *b)
 		fail("checkpoint", NULL);
 	pool_status(b->pool, &st);
 	b->live_bytes = st.live_bytes;
+}
+
+/* --- verification ------------------------------------------------------------------------------ */
+
+/* A unit that was being written when the process died holds the old or the new generation. */
+static bool unit_is_right(const struct bench *b, const uint8_t *buf, uint64_t unit)
+{
+	uint32_t bytes = b->mode->unit_bytes, g = b->generation[unit];
+
+	if (g & UNIT_BUSY) {
+		g &= ~UNIT_BUSY;
+		if (stamp_is(buf, bytes, b->object_id, unit * bytes, g + 1))
+			return true;
+	}
+	return stamp_is(buf, bytes, b->object_id, unit * bytes, g);
+}
+
+struct verifier {
+	struct bench *b;
+	uint64_t seed, first_chunk; /* it reads each VERIFIERS-th from there on */
+	struct thread *thread;
+};
+
+static void verify_part(void *arg)
+{
+	struct verifier *v = arg;
+	struct bench *b = v->b;
+	uint8_t *buf = aligned_random(CHUNK_BYTES, &v->seed);
+	uint32_t bytes = b->mode->unit_bytes;
+	struct err e = { 0 };
+
+	for (uint64_t at = v->first_chunk * CHUNK_BYTES; at < b->disk_bytes;
+	     at += VERIFIERS * CHUNK_BYTES) {
+		if (object_read(b->object, at, buf, CHUNK_BYTES, &e) != (ssize_t)CHUNK_BYTES)
+			fail("reading back", &e);
+		for (uint64_t in = 0; in < CHUNK_BYTES; in += bytes)
+			if (!unit_is_right(b, buf + in, (at + in) / bytes)) {
+				err_set(&e, -EBADMSG, "address %" PRIu64, at + in);
+				fail("the disk does not hold what was acknowledged", &e);
+			}
+	}
+	free(buf);
+}
+
+/* What was written at random is read in many small pieces, so several at once. */
+static void verify(struct bench *b)
+{
+	struct verifier verifiers[VERIFIERS];
+
+	for (unsigned int i = 0; i < VERIFIERS; i++) {
+		verifiers[i] = (struct verifier){ b, next_random(&b->seed), i, NULL };
+		if (thread_start("verifier", verify_part, &verifiers[i], &verifiers[i].thread) < 0)
+			fail("thread", NULL);
+	}
+	for (unsigned int i = 0; i < VERIFIERS; i++)
+		thread_join(verifiers[i].thread);
 }
 
 #endif
