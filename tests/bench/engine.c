@@ -157,6 +157,7 @@ static const char usage[] =
 	"  --keep-snapshots N    of churn: so many of those taken after each round stay (5); of\n"
 	"                        snapshots: so many are there\n"
 	"  --settle S            a pause after each round (0)\n"
+	"  --power-cut           of recovery: the ring and all caches go as well\n"
 	"  --prefill             write the disk in order first        --no-verify\n"
 	"  --seed N              --keep  leave the pool there         --json  one line of JSON\n";
 
@@ -176,6 +177,7 @@ enum option_id {
 	OPT_ROUNDS,
 	OPT_KEEP_SNAPSHOTS,
 	OPT_SETTLE,
+	OPT_POWER_CUT,
 	OPT_PREFILL,
 	OPT_NO_VERIFY,
 	OPT_SEED,
@@ -199,6 +201,7 @@ static const struct option long_options[] = {
 	{ "rounds", 1, NULL, OPT_ROUNDS },
 	{ "keep-snapshots", 1, NULL, OPT_KEEP_SNAPSHOTS },
 	{ "settle", 1, NULL, OPT_SETTLE },
+	{ "power-cut", 0, NULL, OPT_POWER_CUT },
 	{ "prefill", 0, NULL, OPT_PREFILL },
 	{ "no-verify", 0, NULL, OPT_NO_VERIFY },
 	{ "seed", 1, NULL, OPT_SEED },
@@ -272,6 +275,9 @@ static void take_option(struct bench *b, int id, const char *arg)
 	case OPT_SETTLE:
 		b->settle_s = (unsigned int)strtoul(arg, NULL, 10);
 		break;
+	case OPT_POWER_CUT:
+		b->power_cut = true;
+		break;
 	case OPT_PREFILL:
 		b->prefill = true;
 		break;
@@ -307,12 +313,25 @@ static void take_mode(struct bench *b, const char *name)
 		wrong_usage();
 	if (b->disk_bytes < CHUNK_BYTES || b->disk_bytes % CHUNK_BYTES)
 		wrong_usage();
+	if (b->power_cut && strcmp(name, "recovery") != 0)
+		wrong_usage();
 	b->units = b->disk_bytes / b->mode->unit_bytes;
 }
 
 static bool is_mode(const struct bench *b, const char *name)
 {
 	return strcmp(b->mode->name, name) == 0;
+}
+
+/* Of each unit; shared: the writer that is killed tells what it was told. */
+static uint32_t *shared_generations(const struct bench *b)
+{
+	void *mem = mmap(NULL, b->units * sizeof(*b->generation), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (mem == MAP_FAILED)
+		fail("memory", NULL);
+	return mem;
 }
 
 int main(int argc, char **argv)
@@ -335,13 +354,9 @@ int main(int argc, char **argv)
 	take_mode(b, argv[optind]);
 	is_there = is_mode(b, "bigmap") || is_mode(b, "snapcalls");
 	if (!is_there) {
-		/* Shared: the writer that is killed tells what it was told. */
-		void *mem = mmap(NULL, b->units * sizeof(*b->generation), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-		if (mem == MAP_FAILED)
-			fail("memory", NULL);
-		b->generation = mem;
+		b->generation = shared_generations(b);
+		if (b->power_cut)
+			b->synced = shared_generations(b);
 	}
 	if (is_mode(b, "bigmap"))
 		run_bigmap(b);

@@ -81,7 +81,7 @@ struct bench {
 	uint64_t bytes_max; /* stop after so many written; 0: by time */
 	unsigned int threads, inflight;
 	unsigned int rounds, keep_snapshots, settle_s; /* modes churn, snapshots, snapcalls */
-	bool json, keep, verify, prefill;
+	bool json, keep, verify, prefill, power_cut;
 	uint64_t seed;
 
 	struct pool *pool;
@@ -90,6 +90,9 @@ struct bench {
 	uint64_t units;
 	uint32_t *generation;	/* of each unit; atomic; shared with the process that is killed;
 			       * NULL: nothing is verified */
+	uint32_t *synced;	/* of each unit at the last sync, likewise; NULL: all that was
+				 * acknowledged must be there */
+	uint64_t lost_writes;	/* atomic; acknowledged ones behind it that verify() missed */
 	uint64_t next_unit;	/* atomic; sequential modes */
 	uint64_t written_bytes; /* atomic */
 	uint64_t stop_ns;
@@ -516,17 +519,26 @@ static void measure(struct bench *b)
 
 /* --- verification ------------------------------------------------------------------------------ */
 
-/* A unit that was being written when the process died holds the old or the new generation. */
-static bool unit_is_right(const struct bench *b, const uint8_t *buf, uint64_t unit)
+/*
+ * A unit that was being written when the process died holds the old or the new generation; after a
+ * power cut it may hold any since the last sync.
+ */
+static bool unit_is_right(struct bench *b, const uint8_t *buf, uint64_t unit)
 {
-	uint32_t bytes = b->mode->unit_bytes, g = b->generation[unit];
+	uint32_t bytes = b->mode->unit_bytes, acked = b->generation[unit] & ~UNIT_BUSY;
+	uint32_t oldest = b->synced ? b->synced[unit] : acked;
+	uint32_t newest = acked + (b->generation[unit] & UNIT_BUSY ? 1 : 0);
 
-	if (g & UNIT_BUSY) {
-		g &= ~UNIT_BUSY;
-		if (stamp_is(buf, bytes, b->object_id, unit * bytes, g + 1))
+	for (uint32_t g = newest;; g--) {
+		if (stamp_is(buf, bytes, b->object_id, unit * bytes, g)) {
+			if (g < acked)
+				(void)__atomic_fetch_add(&b->lost_writes, acked - g,
+							 __ATOMIC_RELAXED);
 			return true;
+		}
+		if (g == oldest)
+			return false;
 	}
-	return stamp_is(buf, bytes, b->object_id, unit * bytes, g);
 }
 
 struct verifier {

@@ -34,6 +34,8 @@ check "a ring that is too small for what is in flight" '"iops":[1-9]' \
 check "over a disk written before" '"iops":[1-9]' "${engine[@]}" --prefill randwrite4k
 check "killed and opened again" '"mode":"recovery","log_mb":134' \
 	"${engine[@]}" --disk 1G --prefill --bytes 128M --seconds 0 recovery
+check "opened again after a power cut" '"mode":"recovery".*"unsynced_lost":[1-9]' \
+	"${engine[@]}" --disk 1G --prefill --bytes 128M --seconds 0 --power-cut recovery
 
 check "overwritten while snapshots rotate" '"mode":"churn","round":4' \
 	"${engine[@]}" --rounds 4 --keep-snapshots 2 churn
