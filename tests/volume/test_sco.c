@@ -136,6 +136,71 @@ START_TEST(damage_in_footer_log_and_index_is_found)
 }
 END_TEST
 
+static int stop_at_third(void *arg, const struct log_entry *entry)
+{
+	(void)count_entry(arg, entry);
+	return *(unsigned int *)arg == 3 ? -ECANCELED : 0;
+}
+
+START_TEST(a_log_is_read_up_to_what_is_no_entry_or_says_to_stop)
+{
+	struct sco *s = sf_make(16);
+	struct sco_bytes bytes = sco_bytes_of(sf.w.scos, s);
+	struct sco_footer footer, empty;
+	unsigned int entries = 0;
+	uint8_t none = 99;
+	char *path, *text;
+
+	sf_fill(s, 20);
+	sf_seal(s);
+	path = flash_path(sf.w.flash, s->dir, 16, 1, 0);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), 0);
+	ck_assert_int_eq(sco_read_log(&bytes, &footer, stop_at_third, &entries, NULL), -ECANCELED);
+	ck_assert_uint_eq(entries, 3);
+	/* No entries: its checksum is that of nothing. */
+	empty = footer;
+	empty.log_entries = 0;
+	ck_assert_int_eq(sco_read_log(&bytes, &empty, count_entry, &entries, NULL), -EBADMSG);
+	empty.log_crc = crc32c(0, NULL, 0);
+	ck_assert_int_eq(sco_read_log(&bytes, &empty, count_entry, &entries, NULL), 0);
+	ck_assert_uint_eq(entries, 3);
+	/* The kind of the third is none, and the checksum of all is right. */
+	overwrite(path, footer.log_offset_bytes + 2 * BATCH_ENTRY_BYTES + 46, &none, 1);
+	text = file_text(path);
+	footer.log_crc = crc32c(0, text + footer.log_offset_bytes, 20 * BATCH_ENTRY_BYTES);
+	entries = 0;
+	ck_assert_int_lt(sco_read_log(&bytes, &footer, count_entry, &entries, NULL), 0);
+	ck_assert_uint_eq(entries, 2);
+	free(text);
+	free(path);
+	sco_unref(sf.w.scos, s);
+}
+END_TEST
+
+START_TEST(a_file_that_ends_before_its_log_is_damaged)
+{
+	struct sco *s = sf_make(16);
+	struct sco_bytes bytes = { .env = sf.w.env, .file = sf_file(s) };
+	struct sco_footer footer;
+	unsigned int entries = 0;
+	struct err e = { 0 };
+	char *path;
+
+	sf_fill(s, 20);
+	sf_seal(s);
+	path = flash_path(sf.w.flash, s->dir, 16, 1, 0);
+	ck_assert_int_eq(sco_read_footer(&bytes, s->file_bytes, &footer, NULL), 0);
+	ck_assert_int_eq(sco_read_log(&bytes, &footer, count_entry, &entries, NULL), 0);
+	ck_assert_uint_eq(entries, 20);
+	cut_file(path, footer.log_offset_bytes + 512);
+	ck_assert_int_eq(sco_read_log(&bytes, &footer, count_entry, &entries, &e), -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(e.message, "the file ends before"));
+	ck_assert_uint_eq(entries, 20);
+	free(path);
+	sco_unref(sf.w.scos, s);
+}
+END_TEST
+
 START_TEST(a_leftover_is_resealed_as_a_new_version_and_readers_go_on)
 {
 	struct sco *s = sf_make(16);
@@ -236,6 +301,165 @@ START_TEST(lists_are_in_order_and_of_one_stream_if_asked)
 	for (size_t i = 0; i < count; i++)
 		ck_assert_uint_eq(list[i]->stream, 17);
 	sco_list_free(sf.w.scos, list, count);
+}
+END_TEST
+
+/* --- files -------------------------------------------------------------------------------------- */
+
+static void close_file(struct sco *s)
+{
+	env_close(sf.w.env, TAKE_PTR(s->file));
+	sf.w.scos->open_files--;
+}
+
+static void expect_header_of(uint64_t number)
+{
+	struct sco *s = sco_get(sf.w.scos, number);
+	uint8_t *block = aligned_mem(4096);
+	struct sco_header h;
+
+	ck_assert_ptr_nonnull(s);
+	ck_assert_int_eq(sco_read(sf.w.scos, s, 0, 1, block, NULL), 0);
+	ck_assert_int_eq(sco_header_decode(block, &h, NULL), 0);
+	ck_assert_uint_eq(h.sco, number);
+	sco_unref(sf.w.scos, s);
+	free(block);
+}
+
+START_TEST(of_too_many_open_files_those_not_touched_for_long_are_closed)
+{
+	const unsigned int count = SCO_OPEN_FILES_MAX + 12, touched = SCO_OPEN_FILES_MAX / 2 + 10;
+	struct sco *first, *held, *s;
+
+	sf.w.sco_slots = SCO_SLOTS_MIN;
+	for (unsigned int i = 0; i < count; i++)
+		sco_unref(sf.w.scos, sf_make(16));
+	ck_assert_uint_eq(sf.w.scos->open_files, count);
+	for (unsigned int i = 1; i <= touched; i++)
+		expect_header_of(i);
+	first = sco_get(sf.w.scos, 1);
+	held = sco_get(sf.w.scos, count);
+	close_file(first);
+	expect_header_of(1);
+	ck_assert_ptr_nonnull(first->file);
+	ck_assert_ptr_nonnull(held->file);
+	ck_assert_uint_lt(sf.w.scos->open_files, touched + 2);
+	s = sco_get(sf.w.scos, touched);
+	ck_assert_ptr_nonnull(s->file);
+	sco_unref(sf.w.scos, s);
+	s = sco_get(sf.w.scos, touched + 1);
+	ck_assert_ptr_null(s->file);
+	sco_unref(sf.w.scos, s);
+	for (unsigned int i = 1; i <= count; i++)
+		expect_header_of(i);
+	sco_unref(sf.w.scos, first);
+	sco_unref(sf.w.scos, held);
+}
+END_TEST
+
+static struct {
+	struct env_ops ops;
+	struct env env;
+	struct sco *resealed; /* when the next file is opened */
+	bool discard;	      /* its old one goes, too */
+} opening;
+
+static int reseal_and_open(UNUSED struct env *env, const char *path, unsigned int flags,
+			   struct env_file **ret_file)
+{
+	struct sco_copy c = { .sco = TAKE_PTR(opening.resealed) };
+
+	if (c.sco) {
+		ck_assert_int_eq(sco_reseal(&sf.w, &c, 1, NULL), 0);
+		if (opening.discard)
+			flash_discard(sf.w.flash, c.old_dir, 16, c.sco->number, 0, c.old_bytes);
+	}
+	return env_open(env_posix(), path, flags, ret_file);
+}
+
+START_TEST(who_opens_a_file_that_is_resealed_meanwhile_gets_the_new_one)
+{
+	struct sco *s = sf_make(16);
+	struct env_stat st;
+
+	sf_fill(s, 20);
+	s->life = SCO_LIFE_LEFTOVER;
+	close_file(s);
+	opening.ops = *env_posix()->ops;
+	opening.ops.open = reseal_and_open;
+	opening.env.ops = &opening.ops;
+	opening.resealed = s;
+	opening.discard = _i;
+	sf.w.flash->env = &opening.env;
+	sf_expect(s, 20);
+	sf.w.flash->env = sf.w.env;
+	ck_assert_ptr_null(opening.resealed);
+	ck_assert_uint_eq(s->version, 1);
+	ck_assert_uint_eq(sf.w.scos->open_files, 1);
+	ck_assert_int_eq(env_stat(sf.w.env, sf_file(s), &st), 0);
+	ck_assert_uint_eq(st.size_bytes, s->file_bytes);
+	sco_unref(sf.w.scos, s);
+}
+END_TEST
+
+/* --- cuts ---------------------------------------------------------------------------------------- */
+
+/* Whether the cut of SCO 10 is, beside this one, of which checkpoint 50 may know. */
+static bool cut_is_needed(const struct sco *beside)
+{
+	struct sco init = {
+		.number = 10, .stream = 16, .epoch = 5, .has_cut = true, .life = SCO_LIFE_SEALED
+	};
+	struct sco *s, *other;
+	bool needed;
+
+	ck_assert_int_eq(sco_table_add(sf.w.scos, &init, &s), 0);
+	ck_assert_int_eq(sco_table_add(sf.w.scos, beside, &other), 0);
+	mutex_lock(&sf.w.scos->lock);
+	needed = sco_cut_is_needed_locked(sf.w.scos, s, 50);
+	mutex_unlock(&sf.w.scos->lock);
+	(void)sco_remove(sf.w.scos, s);
+	(void)sco_remove(sf.w.scos, other);
+	sco_unref(sf.w.scos, s);
+	sco_unref(sf.w.scos, other);
+	return needed;
+}
+
+START_TEST(a_cut_is_needed_while_something_it_cuts_may_be_found)
+{
+	/* Sealed, known to be so, and below the checkpoint: nothing of it is looked at again. */
+	const struct sco settled = { .number = 7,
+				     .stream = 16,
+				     .epoch = 4,
+				     .last_lsn = 50,
+				     .row_change = 1,
+				     .row_saved = 1,
+				     .life = SCO_LIFE_SEALED };
+	struct sco other = settled;
+
+	ck_assert(!cut_is_needed(&other));
+	other.last_lsn = 51;
+	ck_assert(cut_is_needed(&other));
+	other.stream = 17;
+	ck_assert(!cut_is_needed(&other));
+	other = settled;
+	other.life = SCO_LIFE_LEFTOVER;
+	ck_assert(cut_is_needed(&other));
+	other = settled;
+	other.row_saved = 0;
+	ck_assert(cut_is_needed(&other));
+	other = settled;
+	other.old_kept = true;
+	ck_assert(cut_is_needed(&other));
+	other.epoch = 6; /* younger ones it does not cut */
+	ck_assert(!cut_is_needed(&other));
+	/* Of one epoch the cut of a try that was taken back, and nothing behind it. */
+	other.epoch = 5;
+	ck_assert(!cut_is_needed(&other));
+	other.has_cut = true;
+	ck_assert(cut_is_needed(&other));
+	other.number = 11;
+	ck_assert(!cut_is_needed(&other));
 }
 END_TEST
 
@@ -377,12 +601,41 @@ START_TEST(slots_that_hold_no_cluster_have_no_checksum)
 }
 END_TEST
 
+static unsigned int preads;
+
+static ssize_t count_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len,
+			   uint64_t offset)
+{
+	preads++;
+	return env_pread(env_posix(), f, buf, len, offset);
+}
+
+/* Both chunks of a SCO of sf_fill(260); how often its file was read for that. */
+static unsigned int read_both_chunks(struct sco_index *x, uint64_t number)
+{
+	struct sco *s = sco_get(sf.w.scos, number);
+	unsigned int before = preads;
+	uint32_t crcs[2];
+
+	ck_assert_int_eq(sco_index_crcs(x, s, SLOTS_PER_CHUNK - 1, 2, crcs, NULL), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		uint8_t *mem = pattern_mem(4096, 50 + SLOTS_PER_CHUNK - 2 + i);
+
+		ck_assert_uint_eq(crcs[i], crc32c(0, mem, 4096));
+		free(mem);
+	}
+	sco_unref(sf.w.scos, s);
+	return preads - before;
+}
+
 /* The cache holds 16 chunks at least; these have 20. */
 START_TEST(chunks_that_were_not_used_for_long_go)
 {
+	struct env_ops ops = *env_posix()->ops;
+	struct env counting = { &ops };
 	struct sco_index *x;
-	uint32_t crc[2];
 
+	ops.pread = count_pread;
 	for (unsigned int i = 0; i < 10; i++) {
 		struct sco *s = sf_make(16);
 
@@ -391,16 +644,15 @@ START_TEST(chunks_that_were_not_used_for_long_go)
 		sco_unref(sf.w.scos, s);
 	}
 	ck_assert_int_eq(sco_index_open(sf.w.scos, 0, &x), 0);
-	for (unsigned int round = 0; round < 2; round++)
-		for (uint64_t i = 1; i <= 10; i++) {
-			struct sco *s = sco_get(sf.w.scos, i);
-			uint8_t *mem = pattern_mem(4096, 50 + 255);
-
-			ck_assert_int_eq(sco_index_crcs(x, s, 255, 2, crc, NULL), 0);
-			ck_assert_uint_eq(crc[1], crc32c(0, mem, 4096));
-			sco_unref(sf.w.scos, s);
-			free(mem);
-		}
+	sf.w.scos->env = &counting;
+	for (uint64_t i = 1; i <= 10; i++)
+		ck_assert_uint_gt(read_both_chunks(x, i), 0);
+	for (uint64_t i = 10; i >= 3; i--)
+		ck_assert_uint_eq(read_both_chunks(x, i), 0);
+	ck_assert_uint_gt(read_both_chunks(x, 1), 0);
+	ck_assert_uint_eq(read_both_chunks(x, 3), 0);  /* used just before */
+	ck_assert_uint_gt(read_both_chunks(x, 10), 0); /* the one that was not, for longest */
+	sf.w.scos->env = sf.w.env;
 	sco_index_close(x);
 }
 END_TEST
@@ -417,11 +669,16 @@ int main(void)
 	tcase_add_test(t, numbers_and_salts_differ);
 	tcase_add_test(t, a_sealed_sco_reads_back_with_its_index);
 	tcase_add_test(t, damage_in_footer_log_and_index_is_found);
+	tcase_add_test(t, a_log_is_read_up_to_what_is_no_entry_or_says_to_stop);
+	tcase_add_test(t, a_file_that_ends_before_its_log_is_damaged);
 	tcase_add_test(t, a_leftover_is_resealed_as_a_new_version_and_readers_go_on);
 	tcase_add_test(t, a_number_is_in_the_table_once);
 	tcase_add_test(t, a_removed_sco_stays_readable_for_who_holds_it);
 	tcase_add_test(t, reading_behind_the_end_or_a_file_that_is_gone_is_an_error);
 	tcase_add_test(t, lists_are_in_order_and_of_one_stream_if_asked);
+	tcase_add_test(t, of_too_many_open_files_those_not_touched_for_long_are_closed);
+	tcase_add_loop_test(t, who_opens_a_file_that_is_resealed_meanwhile_gets_the_new_one, 0, 2);
+	tcase_add_test(t, a_cut_is_needed_while_something_it_cuts_may_be_found);
 	tcase_add_test(t, a_whole_block_of_another_one_is_refused);
 	tcase_add_test(t, what_is_damaged_here_is_read_from_its_copy);
 	tcase_add_test(t, slots_that_hold_no_cluster_have_no_checksum);

@@ -5,6 +5,7 @@
 #include "tests/volume/support_sco.h"
 #include "volume/sco.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* --- calls that fail ---------------------------------------------------------------------------- */
@@ -12,6 +13,7 @@
 static struct env_ops ops;
 static struct env failing = { &ops };
 static unsigned int calls, fail_at; /* 0: none */
+static bool only_pwrite;	    /* no other calls count */
 
 static bool fails(void)
 {
@@ -59,14 +61,16 @@ static int try_sync_dir(UNUSED struct env *env, const char *path)
 static void begin_failing(unsigned int number)
 {
 	ops = *env_posix()->ops;
-	ops.open = try_open;
-	ops.pread = try_pread;
 	ops.pwrite = try_pwrite;
-	ops.fdatasync = try_fdatasync;
-	ops.fdatasync_all = NULL;
-	ops.truncate = try_truncate;
-	ops.fallocate = try_fallocate;
-	ops.sync_dir = try_sync_dir;
+	if (!only_pwrite) {
+		ops.open = try_open;
+		ops.pread = try_pread;
+		ops.fdatasync = try_fdatasync;
+		ops.fdatasync_all = NULL;
+		ops.truncate = try_truncate;
+		ops.fallocate = try_fallocate;
+		ops.sync_dir = try_sync_dir;
+	}
 	calls = 0;
 	fail_at = number;
 	sf.w.env = sf.w.scos->env = sf.w.flash->env = &failing;
@@ -104,6 +108,121 @@ START_TEST(each_call_of_making_one_may_fail)
 		sco_unref(sf.w.scos, s);
 	}
 	ck_assert_uint_ge(failed, 2);
+}
+END_TEST
+
+static struct sco *must_have_header(struct sco *s)
+{
+	uint8_t *block = aligned_mem(4096);
+	struct sco_header h;
+
+	ck_assert_int_eq(sco_read(sf.w.scos, s, 0, 1, block, NULL), 0);
+	ck_assert_int_eq(sco_header_decode(block, &h, NULL), 0);
+	ck_assert_uint_eq(h.sco, s->number);
+	free(block);
+	return s;
+}
+
+/* What was made in advance and cannot be used goes, and its number; another file takes its place. */
+START_TEST(a_file_of_the_stock_that_fails_is_replaced)
+{
+	const uint64_t file_bytes = SF_SLOTS * UINT64_C(4096);
+	struct sco_make_options o = { .stream = 16, .prewritten = true };
+	unsigned int replaced = 0;
+	struct err e = { 0 };
+
+	flash_want_stock(sf.w.flash, file_bytes);
+	for (unsigned int n = 1; n == 1 || calls >= fail_at; n++) {
+		uint64_t before = sf.next_number;
+		struct sco *s = NULL;
+		int r;
+
+		while (flash_fill_stock(sf.w.flash, &e) == 1)
+			continue;
+		begin_failing(n);
+		r = sco_make(&sf.w, &o, &s, &e);
+		end_failing();
+		ck_assert(r == 0 || r == -EIO);
+		ck_assert_uint_eq(flash_used_bytes(sf.w.flash),
+				  (sf.w.flash->stock_count + (r == 0)) * file_bytes);
+		if (r < 0)
+			continue;
+		ck_assert_uint_eq(s->number, sf.next_number);
+		ck_assert_uint_eq(s->number, before + (calls >= fail_at ? 2 : 1));
+		replaced += calls >= fail_at;
+		(void)sco_remove(sf.w.scos, must_have_header(s));
+		flash_discard(sf.w.flash, s->dir, 16, s->number, 0, s->file_bytes);
+		sco_unref(sf.w.scos, s);
+	}
+	ck_assert_uint_ge(replaced, 1);
+}
+END_TEST
+
+static void have_two_directories(void)
+{
+	char one[PATH_BYTES], two[PATH_BYTES];
+	struct flash_dir_option dirs[] = { { .path = root_path(one, "one") },
+					   { .path = root_path(two, "two") } };
+
+	sco_table_close(sf.w.scos);
+	flash_close(sf.w.flash);
+	ck_assert_int_eq(flash_open(sf.w.env, &sf.w.pool, dirs, 2, 0, true, &sf.w.flash, NULL), 0);
+	ck_assert_int_eq(sco_table_open(sf.w.env, sf.w.flash, &sf.w.scos), 0);
+}
+
+static int only_one_number(void *arg, uint64_t *ret_number, struct err *e)
+{
+	if (sf.next_number > 0)
+		return err_set(e, -ENOSPC, "numbers");
+	*ret_number = ++sf.next_number;
+	(void)arg;
+	return 0;
+}
+
+/* The second pwrite of all is the header's in the other directory; of one number there is no other. */
+START_TEST(a_directory_whose_device_fails_leaves_the_sco_to_another)
+{
+	struct sco_make_options o = { .stream = 16 };
+	struct sco *s = NULL;
+	struct err e = { 0 };
+	unsigned int failed;
+
+	have_two_directories();
+	only_pwrite = true;
+	begin_failing(1);
+	ck_assert_int_eq(sco_make(&sf.w, &o, &s, &e), 0);
+	ck_assert_uint_eq(calls, 2);
+	end_failing();
+	failed = flash_failed_dirs(sf.w.flash);
+	ck_assert(failed == 1 || failed == 2);
+	ck_assert_uint_eq(1u << s->dir, failed ^ 3);
+	ck_assert_uint_eq(s->number, 2); /* that of the first may come back in a power cut */
+	ck_assert_uint_eq(flash_used_bytes(sf.w.flash), SF_SLOTS * UINT64_C(4096));
+	sco_unref(sf.w.scos, must_have_header(s));
+	/* The last one is not given up. */
+	begin_failing(1);
+	ck_assert_int_eq(sco_make(&sf.w, &o, &s, &e), -EIO);
+	end_failing();
+	ck_assert_uint_eq(flash_failed_dirs(sf.w.flash), failed);
+	ck_assert_int_eq(sco_make(&sf.w, &o, &s, &e), 0);
+	sco_unref(sf.w.scos, must_have_header(s));
+}
+END_TEST
+
+START_TEST(without_a_number_for_another_try_nothing_is_made)
+{
+	struct sco_make_options o = { .stream = 16 };
+	struct sco *s = NULL;
+	struct err e = { 0 };
+
+	have_two_directories();
+	sf.w.new_sco_number = only_one_number;
+	only_pwrite = true;
+	begin_failing(1);
+	ck_assert_int_eq(sco_make(&sf.w, &o, &s, &e), -ENOSPC);
+	end_failing();
+	ck_assert_ptr_null(s);
+	ck_assert_uint_eq(flash_used_bytes(sf.w.flash), 0);
 }
 END_TEST
 
@@ -311,6 +430,9 @@ int main(void)
 
 	sf_fixture_add(t);
 	tcase_add_loop_test(t, each_call_of_making_one_may_fail, 0, 2);
+	tcase_add_test(t, a_file_of_the_stock_that_fails_is_replaced);
+	tcase_add_test(t, a_directory_whose_device_fails_leaves_the_sco_to_another);
+	tcase_add_test(t, without_a_number_for_another_try_nothing_is_made);
 	tcase_add_test(t, each_call_of_sealing_may_fail);
 	tcase_add_test(t, each_call_of_resealing_may_fail);
 	tcase_add_test(t, a_call_that_fails_while_many_are_resealed_costs_one_of_them);
