@@ -301,9 +301,10 @@ static const struct {
 	size_t at;
 	const char *what;
 } foreign[] = {
-	{ HEADER, 40, "pool" },	   { HEADER, 56, "stream" },  { HEADER, 64, "number" },
-	{ HEADER, 72, "version" }, { FOOTER, 40, "pool" },    { FOOTER, 56, "stream" },
-	{ FOOTER, 64, "number" },  { FOOTER, 72, "version" },
+	{ HEADER, 40, "pool" },	   { HEADER, 56, "stream" }, { HEADER, 64, "number" },
+	{ HEADER, 72, "version" }, { HEADER, 88, "salt" },   { FOOTER, 40, "pool" },
+	{ FOOTER, 56, "stream" },  { FOOTER, 64, "number" }, { FOOTER, 72, "version" },
+	{ FOOTER, 88, "salt" },
 };
 
 /* Sound blocks of another SCO: a header costs its clusters, a footer is made anew from the batches. */
@@ -332,6 +333,63 @@ START_TEST(a_block_of_another_sco_is_not_believed)
 			expect_cluster(o, i, 1);
 	if (foreign[_i].part == HEADER)
 		ck_assert_int_lt(read_cluster(o, 10), 0);
+	object_close(o);
+	expect_all(world->other);
+	close_damaged();
+}
+END_TEST
+
+/* Fields of a batch's block: where and when it was written. */
+static const struct {
+	size_t at;
+	const char *what;
+} of_batch[] = {
+	{ 16, "SCO" }, { 24, "stream" }, { 28, "number" }, { 32, "slot" }, { 40, "epoch" },
+};
+
+/* Offset in a file of the block of the batch that has the cluster that stands at an offset. */
+static uint64_t batch_before(int fd, uint64_t at, uint8_t block[BLOCK_BYTES],
+			     struct batch_header *ret_header)
+{
+	do {
+		at -= BLOCK_BYTES;
+		ck_assert_int_eq(pread(fd, block, BLOCK_BYTES, (off_t)at), BLOCK_BYTES);
+	} while (batch_close_decode(block, ret_header, NULL) < 0);
+	return at;
+}
+
+/* A sound block of another place or time: what was synced is missing then, and that is told. */
+START_TEST(a_batch_of_another_place_is_no_part_of_the_log)
+{
+	uint8_t block[BLOCK_BYTES];
+	struct batch_header h;
+	struct pool_status st;
+	char path[PATH_BYTES];
+	struct object *o;
+	uint64_t at;
+	int fd;
+
+	in_child_killed(open_pool, NULL);
+	at = find_cluster(world->disk, 40, 2, path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	at = batch_before(fd, at, block, &h);
+	block[of_batch[_i].at] ^= 1;
+	le32_put(block + 48, crc32c(0, block, 48));
+	le32_put(block + 52, 0);
+	le32_put(block + 52, crc32c(0, block, sizeof(block)));
+	ck_assert_int_eq(batch_close_decode(block, &h, NULL), 0);
+	ck_assert_int_eq(pwrite(fd, block, sizeof(block), (off_t)at), sizeof(block));
+	ck_assert_int_eq(close(fd), 0);
+	pretend_reboot();
+	pool_fixture_open();
+	pool_status(pf.pool, &st);
+	ck_assert_int_eq(st.state, POOL_DEGRADED);
+	o = get_object(world->disk);
+	ck_assert_int_eq(object_write(o, 0, block, sizeof(block), NULL), -EUCLEAN);
+	expect_cluster(o, 0, 2);  /* before it */
+	expect_cluster(o, 40, 1); /* what the checkpoint has */
+	for (unsigned int i = CLUSTERS / 2; i < CLUSTERS; i++)
+		expect_cluster(o, i, 1);
 	object_close(o);
 	expect_all(world->other);
 	close_damaged();
@@ -528,6 +586,8 @@ int main(void)
 	tcase_add_test(t, a_frame_whose_header_is_damaged_keeps_the_pool_closed);
 	tcase_add_loop_test(t, an_entry_that_is_there_twice_counts_once, 0, 2);
 	tcase_add_loop_test(t, a_block_of_another_sco_is_not_believed, 0, ARRAY_SIZE(foreign));
+	tcase_add_loop_test(t, a_batch_of_another_place_is_no_part_of_the_log, 0,
+			    ARRAY_SIZE(of_batch));
 	tcase_add_loop_test(t, a_row_that_is_none_keeps_the_pool_closed, 0, ARRAY_SIZE(wrong_rows));
 	tcase_add_test(t, a_database_of_before_within_an_epoch_is_refused);
 	suite_add_tcase(s, t);
