@@ -128,6 +128,29 @@ START_TEST(an_entry_that_was_never_published_is_not_done)
 }
 END_TEST
 
+/* Nothing is told of what the last process did not leave open, nor of another disk's writes. */
+START_TEST(of_what_nobody_waits_for_nothing_is_told)
+{
+	struct volume_witness finished, none, elsewhere;
+	struct volume_witness *list[] = { &finished, &none, &elsewhere };
+
+	in_child_killed(write_both, NULL);
+	finished = none = elsewhere = world->witness;
+	ck_assert_uint_eq(finished.done_bytes, finished.next_bytes);
+	none.done_bytes = elsewhere.done_bytes = LEN - 4096;
+	none.lsn = 0;
+	elsewhere.stream++;
+	pf.options.witnesses = list;
+	pf.options.witness_count = 3;
+	pool_fixture_open();
+	ck_assert_uint_eq(finished.done_bytes, LEN - 1024);
+	ck_assert_uint_eq(finished.lsn, world->witness.lsn);
+	ck_assert_uint_eq(none.done_bytes, LEN - 4096);
+	ck_assert_uint_eq(elsewhere.done_bytes, LEN - 4096);
+	ck_assert_uint_eq(elsewhere.lsn, world->witness.lsn);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("volume/witness");
@@ -140,6 +163,7 @@ int main(void)
 	tcase_add_test(t, what_was_done_in_part_is_gone_on_with);
 	tcase_add_test(t, a_publication_that_was_not_noted_is_found_in_the_log);
 	tcase_add_test(t, an_entry_that_was_never_published_is_not_done);
+	tcase_add_test(t, of_what_nobody_waits_for_nothing_is_told);
 	suite_add_tcase(s, t);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
