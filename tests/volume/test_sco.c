@@ -402,6 +402,40 @@ START_TEST(who_opens_a_file_that_is_resealed_meanwhile_gets_the_new_one)
 }
 END_TEST
 
+static unsigned int loads;
+
+static ssize_t load_and_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len,
+			      uint64_t offset)
+{
+	if (loads++ == 0) /* somebody else is faster */
+		ck_assert_int_eq(sco_load_footer(sf.w.scos, opening.resealed, NULL), 0);
+	return env_pread(env_posix(), f, buf, len, offset);
+}
+
+START_TEST(two_may_load_a_footer_at_once)
+{
+	struct sco *s = sf_make(16);
+
+	sf_fill(s, 20);
+	sf_seal(s);
+	s->table_offset_bytes = 0; /* as a start finds it */
+	s->epoch = 0;
+	opening.ops = *env_posix()->ops;
+	opening.ops.pread = load_and_pread;
+	opening.env.ops = &opening.ops;
+	opening.resealed = s;
+	sf.w.scos->env = &opening.env;
+	ck_assert_int_eq(sco_load_footer(sf.w.scos, s, NULL), 0);
+	ck_assert_uint_eq(loads, 2);
+	ck_assert_uint_eq(s->table_offset_bytes, 21 * 4096);
+	ck_assert_uint_eq(s->epoch, 3);
+	ck_assert_int_eq(sco_load_footer(sf.w.scos, s, NULL), 0);
+	ck_assert_uint_eq(loads, 2); /* it is there */
+	sf.w.scos->env = sf.w.env;
+	sco_unref(sf.w.scos, s);
+}
+END_TEST
+
 /* --- cuts ---------------------------------------------------------------------------------------- */
 
 /* Whether the cut of SCO 10 is, beside this one, of which checkpoint 50 may know. */
@@ -678,6 +712,7 @@ int main(void)
 	tcase_add_test(t, lists_are_in_order_and_of_one_stream_if_asked);
 	tcase_add_test(t, of_too_many_open_files_those_not_touched_for_long_are_closed);
 	tcase_add_loop_test(t, who_opens_a_file_that_is_resealed_meanwhile_gets_the_new_one, 0, 2);
+	tcase_add_test(t, two_may_load_a_footer_at_once);
 	tcase_add_test(t, a_cut_is_needed_while_something_it_cuts_may_be_found);
 	tcase_add_test(t, a_whole_block_of_another_one_is_refused);
 	tcase_add_test(t, what_is_damaged_here_is_read_from_its_copy);

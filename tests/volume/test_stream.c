@@ -341,6 +341,58 @@ START_TEST(an_object_deleted_while_its_next_sco_is_made_keeps_none)
 }
 END_TEST
 
+/* More than half of a SCO, synced; as much as makes the next one worth making. */
+static void fill_more_than_half(void)
+{
+	for (unsigned int i = 0; i < 80; i++)
+		if (write_one(i) % 20 == 0)
+			ck_assert_int_eq(stream_sync(&s, stream_last_lsn(&s), NULL), 0);
+}
+
+START_TEST(the_next_sco_is_made_once_and_let_go_with_the_stream)
+{
+	struct sco *next;
+
+	stream_prepare(&s);
+	ck_assert_uint_eq(next_number, 0);
+	fill_more_than_half();
+	stream_prepare(&s);
+	stream_prepare(&s);
+	ck_assert_uint_eq(next_number, 2);
+	next = sco_get(w.scos, 2);
+	ck_assert_ptr_eq(s.next_sco, next);
+	ck_assert_uint_eq(next->refs, 2);
+	stream_done(&s);
+	ck_assert_uint_eq(next->refs, 1);
+	sco_unref(w.scos, next);
+	stream_init(&s, &w, 17, OBJECT_DISK, 17); /* for the end */
+}
+END_TEST
+
+/* Nobody waits for it: who needs it tries again, and is told. */
+START_TEST(a_next_sco_that_cannot_be_made_is_no_failure)
+{
+	struct reservation r;
+
+	fill_more_than_half();
+	fail_pwrite = -EIO;
+	stream_prepare(&s);
+	fail_pwrite = 0;
+	ck_assert_ptr_null(s.next_sco);
+	ck_assert_int_eq(s.error, 0);
+	ck_assert_uint_eq(failures, 0);
+	ck_assert_uint_eq(next_number, 2); /* its number is not used again */
+	for (unsigned int i = 80; i < 130; i++)
+		if (write_one(i) % 20 == 0)
+			ck_assert_int_eq(stream_sync(&s, stream_last_lsn(&s), NULL), 0);
+	reserve(0, &r);
+	(void)publish(&r, 5);
+	stream_complete(&r);
+	ck_assert_uint_eq(s.sco->number, 3);
+	ck_assert_int_eq(stream_sync(&s, stream_last_lsn(&s), NULL), 0);
+}
+END_TEST
+
 /* The ring is full when the first write of the epoch wants a batch, then flash gets short. */
 START_TEST(a_sco_that_was_never_written_goes_and_leaves_its_cut_to_the_next)
 {
@@ -570,6 +622,8 @@ int main(void)
 	tcase_add_test(t, a_reservation_that_comes_to_nothing_is_void);
 	tcase_add_test(t, full_scos_are_closed_and_want_to_be_sealed);
 	tcase_add_test(t, an_object_deleted_while_its_next_sco_is_made_keeps_none);
+	tcase_add_test(t, the_next_sco_is_made_once_and_let_go_with_the_stream);
+	tcase_add_test(t, a_next_sco_that_cannot_be_made_is_no_failure);
 	tcase_add_test(t, a_sco_that_was_never_written_goes_and_leaves_its_cut_to_the_next);
 	tcase_add_test(t, retiring_starts_a_new_sco_with_the_next_write);
 	tcase_add_test(t, a_direct_write_is_durable_with_the_batch_that_names_it);
