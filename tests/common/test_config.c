@@ -267,6 +267,24 @@ START_TEST(rules_between_keys_are_checked)
 		       "x.conf: [cache] checkpoint_interval: shorter than [cache] flush_interval");
 	setup();
 	ck_assert_int_eq(load("[cache]\ndir = /a:64M\ndirty_limit = 64M\nreserve = 63M\n"), 0);
+	setup();
+	ck_assert_int_eq(load("[pool]\ncapacity = 128M\nsco_size = 32M\n"), 0);
+}
+END_TEST
+
+START_TEST(a_directory_and_its_size_have_room_where_they_go)
+{
+	char item[CONFIG_STRING_BYTES + 8], path[CONFIG_STRING_BYTES];
+	uint64_t size_bytes = 5;
+
+	memset(item, 'a', sizeof(item));
+	memcpy(item + CONFIG_STRING_BYTES - 1, ":1M", 4);
+	ck_assert_int_eq(config_dir_parse(item, path, &size_bytes), 0);
+	ck_assert_uint_eq(strlen(path), CONFIG_STRING_BYTES - 1);
+	ck_assert_uint_eq(size_bytes, 1 << 20);
+	memcpy(item + CONFIG_STRING_BYTES - 1, "a:2M", 5);
+	ck_assert_int_eq(config_dir_parse(item, path, &size_bytes), -EINVAL);
+	ck_assert_uint_eq(size_bytes, 1 << 20);
 }
 END_TEST
 
@@ -632,6 +650,7 @@ int main(void)
 	tcase_add_test(t, lines_are_read_whole_up_to_the_limit_and_refused_beyond);
 	tcase_add_test(t, list_takes_its_maximum_and_no_more);
 	tcase_add_test(t, rules_between_keys_are_checked);
+	tcase_add_test(t, a_directory_and_its_size_have_room_where_they_go);
 	tcase_add_test(t, set_changes_one_key_and_only_with_a_good_value);
 	tcase_add_test(t, set_refuses_text_that_a_file_could_not_hold);
 	tcase_add_test(t, what_is_printed_loads_to_the_same);

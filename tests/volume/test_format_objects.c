@@ -270,6 +270,55 @@ START_TEST(names_that_could_leave_their_place_are_refused)
 }
 END_TEST
 
+/* A name of one character, which stands but once in these bytes, becomes one of none. */
+static void take_name_away(struct buf *b, char name)
+{
+	const uint8_t named[] = { 1, (uint8_t)name };
+	uint8_t *at = memmem(b->data, b->len_bytes, named, sizeof(named));
+
+	ck_assert_ptr_nonnull(at);
+	at[0] = 0;
+	memmove(at + 1, at + 2, (size_t)(b->data + b->len_bytes - at - 2));
+	b->len_bytes--;
+	reseal_tail(b->data, b->len_bytes);
+}
+
+START_TEST(what_a_root_names_has_a_name)
+{
+	static const struct {
+		char name;
+		const char *what;
+	} names[] = { { 'N', "name of the namespace" },
+		      { 'M', "name of a manifest" },
+		      { 'P', "name of a pack" },
+		      { 'C', "condemned name" } };
+	char condemned[1][OBJECT_NAME_MAX + 1] = { "C" };
+	struct root_stream streams[] = { { 1, { .name = "M" } } };
+	struct root_pack packs[] = { { { .name = "P", .len_bytes = 90 }, 80 },
+				     { { .name = "another", .len_bytes = 90 }, 80 } };
+	const struct root root = { .features = { .incompat = FEATURE_PACKS },
+				   .ns = { .name = "N" },
+				   .stream_count = 1,
+				   .streams = streams,
+				   .condemned_count = 1,
+				   .condemned = condemned,
+				   .pack_count = 2,
+				   .packs = packs };
+	struct err e = { 0 };
+	struct root ret;
+	struct buf out;
+
+	buf_init(&out, 4096);
+	ck_assert_int_eq(root_encode(&root, &out), 0);
+	ck_assert_int_eq(root_decode(out.data, out.len_bytes, &ret, &e), 0);
+	root_done(&ret);
+	take_name_away(&out, names[_i].name);
+	ck_assert_int_eq(root_decode(out.data, out.len_bytes, &ret, &e), -EUCLEAN);
+	ck_assert_msg(strstr(e.message, names[_i].what) != NULL, "%s", e.message);
+	buf_done(&out);
+}
+END_TEST
+
 START_TEST(names_are_what_the_document_says)
 {
 	char name[OBJECT_NAME_MAX + 1];
@@ -468,6 +517,7 @@ int main(void)
 	tcase_add_test(objects, the_text_that_says_whose_a_store_is_reads_back);
 	suite_add_tcase(s, objects);
 	tcase_add_test(names, names_that_could_leave_their_place_are_refused);
+	tcase_add_loop_test(names, what_a_root_names_has_a_name, 0, 4);
 	tcase_add_test(names, names_are_what_the_document_says);
 	tcase_add_test(names, roots_sort_by_epoch_and_then_by_number);
 	tcase_add_test(names, names_of_cache_files_parse_again);
