@@ -86,6 +86,43 @@ START_TEST(a_file_whose_batches_were_synced_is_kept_whatever_its_header_is)
 }
 END_TEST
 
+static unsigned int failed_reads;
+
+/* Of much at once: not of the header. */
+static ssize_t fail_long_pread(UNUSED struct env *env, struct env_file *f, void *buf, size_t len,
+			       uint64_t offset)
+{
+	if (len >= MIB / 2) {
+		failed_reads++;
+		return -EIO;
+	}
+	return env_pread(env_posix(), f, buf, len, offset);
+}
+
+/* Whether it was synced is not known then: the start fails, and the next one finds all as it was. */
+START_TEST(a_file_without_a_header_that_cannot_be_read_is_left_to_the_next_start)
+{
+	struct env_ops ops = *env_posix()->ops;
+	struct env failing = { &ops };
+	struct err e = { 0 };
+	char path[PATH_BYTES];
+	uint64_t bytes;
+
+	in_child_killed(each_cluster_synced, NULL);
+	(void)find_cluster(world->disk, 3, 1, path);
+	bytes = file_size(path);
+	flip_bit(path, 100, 1);
+	ops.pread = fail_long_pread;
+	ck_assert_int_eq(pool_open(&failing, &pf.options, &pf.pool, &e), -EIO);
+	ck_assert_uint_eq(failed_reads, 1);
+	ck_assert_ptr_nonnull(strstr(e.message, "reading SCO 1"));
+	ck_assert_ptr_null(pf.pool);
+	ck_assert_uint_eq(file_size(path), bytes);
+	pool_fixture_open();
+	expect_damage(path, bytes);
+}
+END_TEST
+
 /* --- remains of others ------------------------------------------------------------------------- */
 
 enum owner { SAME_SCO, OTHER_SCO, OTHER_STREAM };
@@ -192,6 +229,7 @@ int main(void)
 	pool_fixture_add(t, damage_begin);
 	tcase_add_loop_test(t, a_file_whose_batches_were_synced_is_kept_whatever_its_header_is, 0,
 			    6);
+	tcase_add_test(t, a_file_without_a_header_that_cannot_be_read_is_left_to_the_next_start);
 	tcase_add_loop_test(t, batches_of_another_one_say_nothing_of_a_file, 0, 3);
 	tcase_add_loop_test(t, a_batch_that_was_begun_and_left_the_ring_is_lost, 0, 2);
 	suite_add_tcase(s, t);
