@@ -460,6 +460,42 @@ START_TEST(whoever_watches_is_told_before_the_error_is)
 }
 END_TEST
 
+static bool somebody_was_told(UNUSED void *arg)
+{
+	return __atomic_load_n(&told, __ATOMIC_SEQ_CST) > 0;
+}
+
+/* The write was acknowledged; the next process has it from the ring. */
+START_TEST(what_nobody_syncs_fails_in_the_background_and_is_told_to_who_does)
+{
+	struct err e = { 0 };
+	struct object *o;
+
+	pf.options.flush_interval_ns = 10 * MS_NS;
+	pool_fixture_create();
+	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
+	pool_fixture_wait_quiet();
+	o = make_object(OBJECT_DISK);
+	sync_object(o);
+	pool_watch_failures(pf.pool, count, NULL);
+	fail_syncs(0, 1);
+	write_bytes(o, 0, "text", 4);
+	wait_until(somebody_was_told, NULL, 20, "a flush that fails");
+	ck_assert_int_eq(object_sync(o, &e), -EIO);
+	ck_assert_int_eq(object_write(o, 0, "more", 4, &e), -EIO);
+	expect_bytes(o, 0, "text", 4);
+	pool_watch_failures(pf.pool, NULL, NULL);
+	object_close(o);
+	ck_assert_int_eq(pool_close(TAKE_PTR(pf.pool), &e), -EIO);
+	pool_fixture_open();
+	o = get_object(16);
+	expect_bytes(o, 0, "text", 4);
+	write_bytes(o, 0, "more", 4);
+	sync_object(o);
+	object_close(o);
+}
+END_TEST
+
 START_TEST(a_probe_finds_what_fails)
 {
 	struct err e = { 0 };
@@ -546,6 +582,7 @@ int main(void)
 	tcase_add_test(t, of_two_files_with_a_name_the_row_knows_which_one_counts);
 	tcase_add_test(t, what_a_recovery_did_not_get_to_remove_is_no_damage);
 	tcase_add_test(t, whoever_watches_is_told_before_the_error_is);
+	tcase_add_test(t, what_nobody_syncs_fails_in_the_background_and_is_told_to_who_does);
 	tcase_add_test(t, a_probe_finds_what_fails);
 	tcase_add_loop_test(t, a_directory_that_failed_before_takes_nothing_new, 0, 2);
 	tcase_add_test(t, where_all_failed_all_are_used);
