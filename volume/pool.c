@@ -70,9 +70,8 @@ static const struct metric_def pool_metric_defs[] = {
 
 void pool_options_default(struct pool_options *o, const char *dir)
 {
-	struct config *c = malloc(sizeof(*c)); /* large */
+	struct config config, *c = &config; /* large; but this cannot fail */
 
-	ASSERT(c);
 	config_defaults(c);
 	*o = (struct pool_options){
 		.dir = dir,
@@ -96,7 +95,6 @@ void pool_options_default(struct pool_options *o, const char *dir)
 		.fetches_max = (unsigned int)c->cache.fetches_max,
 		.read_ahead_bytes = c->cache.read_ahead_bytes,
 	};
-	free(c);
 }
 
 /* --- parts that create and open share ----------------------------------------------------------- */
