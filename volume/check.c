@@ -488,6 +488,8 @@ static int check_locked(struct check *k, struct err *e)
 		r = check_resolved(k, e);
 	if (r == 0 && k->options->data)
 		r = check_data(k, e);
+	if (r == 0 && k->short_of)
+		r = err_because(e, k->short_of, "checking");
 	if (r < 0)
 		return r;
 	compare_counts(k);

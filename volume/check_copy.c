@@ -164,7 +164,7 @@ static void compare_copies(struct check_sco *cs, struct copy *c)
 	r = copy_verify(c, &here);
 	c->there = true;
 	away = copy_verify(c, &there);
-	if (check_is_away(k, away))
+	if (check_is_away(k, away) || check_is_away(k, r))
 		return;
 	cs->has_whole_copy = away == 0;
 	if (r == 0 && away < 0 && away != -ENOENT) { /* that one is told below */

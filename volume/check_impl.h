@@ -31,7 +31,8 @@ struct check {
 	struct check_layer *layers;
 	struct check_sco *scos;
 	struct meta_batch *repairs; /* STATE rows that go at the end */
-	bool away; /* the store does not answer: what only it has is not looked at */
+	bool away;    /* the store does not answer: what only it has is not looked at */
+	int short_of; /* memory or descriptors, as an error: not all was looked at */
 };
 
 static inline bool bit_get(const uint8_t *map, uint32_t i)
@@ -43,7 +44,7 @@ static inline void bit_set(uint8_t *map, uint32_t i)
 	map[i / 8] = (uint8_t)(map[i / 8] | 1u << (i % 8));
 }
 
-/* What the store cannot be asked is no damage. */
+/* What the store cannot be asked is no damage, nor what we were short of memory or descriptors for. */
 bool check_is_away(struct check *k, int r);
 /* An object is not what it should be. If the file is here, --repair has it uploaded anew. */
 void check_lost_object(struct check *k, struct sco *s, const char *what);

@@ -25,6 +25,10 @@ static void report_sco(struct check *k, const struct sco *s, const char *part, c
 
 bool check_is_away(struct check *k, int r)
 {
+	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE) {
+		k->short_of = r;
+		return true;
+	}
 	k->away |= r == STORE_AWAY || r == -ESHUTDOWN;
 	return r == STORE_AWAY || r == -ESHUTDOWN;
 }
@@ -119,8 +123,10 @@ static void look_at_sco(struct check *k, struct check_sco *cs, void *block,
 	r = sco_file(k->pool->scos, s, &file, &e);
 	if (r == -ENODATA && (!k->options->data || k->away))
 		return; /* what is not here is looked at there */
-	if (r < 0 && r != -ENODATA) {
+	if (r < 0 && r != -ENODATA && !check_is_away(k, r)) {
 		report_sco(k, s, "file", e.message);
+	}
+	if (r < 0 && r != -ENODATA) {
 		return;
 	}
 	if (r == -ENODATA) { /* the salt, to compare with */
