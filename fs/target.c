@@ -87,14 +87,18 @@ static int mount_find(bool (*fn)(const void *arg, const struct mount_entry *m), 
 	struct mount_entry found = { 0 };
 	char *line = NULL;
 	size_t line_bytes = 0;
+	int r = 0;
 
 	if (!table)
 		return -errno;
-	while (getline(&line, &line_bytes, table) >= 0) {
+	while (r == 0 && getline(&line, &line_bytes, table) >= 0) {
 		struct mount_entry m;
 
-		if (!mount_entry_parse(line, &m))
+		errno = 0;
+		if (!mount_entry_parse(line, &m)) {
+			r = errno == ENOMEM ? -ENOMEM : 0;
 			continue;
+		}
 		if (fn(arg, &m)) {
 			mount_entry_done(&found);
 			found = m;
@@ -102,12 +106,18 @@ static int mount_find(bool (*fn)(const void *arg, const struct mount_entry *m), 
 			mount_entry_done(&m);
 		}
 	}
+	/* Half a table could say that nothing is mounted where something is. */
+	if (r == 0 && !feof(table))
+		r = ferror(table) ? -EIO : -ENOMEM;
 	free(line);
 	(void)fclose(table); /* was only read */
-	if (!found.mountpoint)
-		return -ENOENT;
-	*ret_entry = found;
-	return 0;
+	if (r == 0 && !found.mountpoint)
+		r = -ENOENT;
+	if (r < 0)
+		mount_entry_done(&found);
+	else
+		*ret_entry = found;
+	return r;
 }
 
 static bool is_ours(const struct mount_entry *m)
@@ -210,13 +220,19 @@ int path_resolve(const char *path, char **ret_path, struct err *e)
 
 	if (path[0] == '\0')
 		return err_set(e, -ENOENT, "'': %s", err_name(-ENOENT));
-	if (resolve_beside(path, &resolved) == 0) {
-		if (mount_find_at(resolved, &m) == 0) {
+	r = resolve_beside(path, &resolved);
+	if (r == 0) {
+		r = mount_find_at(resolved, &m);
+		if (r == 0) {
 			mount_entry_done(&m);
 			*ret_path = resolved;
 			return 0;
 		}
 		free(resolved);
+		if (r != -ENOENT)
+			return err_because(e, r, "mounts");
+	} else if (r == -ENOMEM) {
+		return err_because(e, r, "'%s'", path);
 	}
 	resolved = realpath(path, NULL);
 	if (!resolved) {
@@ -254,7 +270,12 @@ int target_find(const char *path, struct target *ret_target, struct err *e)
 	r = path_resolve(path, &t.path, e);
 	if (r < 0)
 		return r;
-	if (mount_find_covering(t.path, &m) == 0) {
+	r = mount_find_covering(t.path, &m);
+	if (r < 0 && r != -ENOENT) {
+		target_done(&t);
+		return err_because(e, r, "mounts");
+	}
+	if (r == 0) {
 		if (is_ours(&m)) {
 			t.kind =
 				strcmp(m.mountpoint, t.path) == 0 ? TARGET_MOUNTPOINT : TARGET_FILE;
@@ -275,7 +296,12 @@ int target_find(const char *path, struct target *ret_target, struct err *e)
 		target_done(&t);
 		return err_set(e, -ENOMEM, "%s", err_name(-ENOMEM));
 	}
-	if (mount_find(is_of_pool, t.pool_dir, &m) == 0) {
+	r = mount_find(is_of_pool, t.pool_dir, &m);
+	if (r < 0 && r != -ENOENT) {
+		target_done(&t);
+		return err_because(e, r, "mounts");
+	}
+	if (r == 0) {
 		t.mountpoint = TAKE_PTR(m.mountpoint);
 		mount_entry_done(&m);
 	}

@@ -37,7 +37,8 @@ struct mount_entry {
 	char *mountpoint, *type, *source;
 	char *super_options;
 };
-/* Errors: -ENOENT nothing is. Owns: as target_find(), freed by mount_entry_done(). */
+/* Errors: -ENOENT nothing is; what reading the table of mounts says.
+ * Owns: as target_find(), freed by mount_entry_done(). */
 NODISCARD int mount_find_at(const char *mountpoint, struct mount_entry *ret_entry);
 void mount_entry_done(struct mount_entry *m);
 
@@ -50,7 +51,7 @@ bool mount_is_dead(const char *mountpoint);
  */
 NODISCARD int path_resolve(const char *path, char **ret_path, struct err *e);
 
-/* One line of mountinfo; false: not one. For tests. */
+/* One line of mountinfo; false: not one, or (errno is ENOMEM) no memory. For tests. */
 bool mount_entry_parse(const char *line, struct mount_entry *ret_entry);
 
 #endif
