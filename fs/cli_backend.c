@@ -1,6 +1,7 @@
 /* `vpool backend check`: whether a pool can live on a store, what that can do, and how fast. */
 #include "common/units.h"
 #include "fs/cli.h"
+#include "fs/json_out.h"
 #include "volume/volume.h"
 
 #include <stdlib.h>
@@ -76,17 +77,16 @@ static int print_document(const struct cli *c, const struct store_exam *x)
 		return cli_print_json(c, NULL);
 	document = json_pack("{s:s, s:b, s:s, s:o}", "url", x->url, "usable", failures(x) == 0,
 			     "fencing", x->can_fence ? "prevents" : "detect only", "steps", steps);
-	if (document && x->tells_time)
-		(void)json_object_set_new(document, "clock_ahead_seconds",
-					  json_real((double)x->clock_ahead_ns / 1e9));
-	if (document && x->get_bytes_per_s)
-		(void)json_object_set_new(
-			document, "speed",
-			json_pack("{s:i, s:I, s:I, s:f, s:f}", "threads", (int)x->threads,
-				  "put_bytes_per_second", (json_int_t)x->put_bytes_per_s,
-				  "get_bytes_per_second", (json_int_t)x->get_bytes_per_s,
-				  "small_put_seconds", (double)x->small_put_ns / 1e9,
-				  "small_get_seconds", (double)x->small_get_ns / 1e9));
+	if (x->tells_time)
+		json_out_set(&document, "clock_ahead_seconds",
+			     json_real((double)x->clock_ahead_ns / 1e9));
+	if (x->get_bytes_per_s)
+		json_out_set(&document, "speed",
+			     json_pack("{s:i, s:I, s:I, s:f, s:f}", "threads", (int)x->threads,
+				       "put_bytes_per_second", (json_int_t)x->put_bytes_per_s,
+				       "get_bytes_per_second", (json_int_t)x->get_bytes_per_s,
+				       "small_put_seconds", (double)x->small_put_ns / 1e9,
+				       "small_get_seconds", (double)x->small_get_ns / 1e9));
 	return cli_print_json(c, document);
 }
 

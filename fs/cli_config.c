@@ -27,8 +27,12 @@ static json_t *value_document(const struct config *config, const struct option_d
 		return json_string(at);
 	case OPTION_STRLIST:
 		items = json_array();
-		for (uint32_t i = 0; i < list->count; i++)
-			(void)json_array_append_new(items, json_string(list->item[i]));
+		for (uint32_t i = 0; i < list->count && items; i++) {
+			if (json_array_append_new(items, json_string(list->item[i])) < 0) {
+				json_decref(items);
+				items = NULL;
+			}
+		}
 		return items;
 	}
 	return NULL;
@@ -46,8 +50,8 @@ static json_t *key_document(const struct config *config, const struct option_def
 			  def->key, "value", value_document(config, def), "default",
 			  def->default_text, "live", def->live, "meaning", def->prose);
 
-	if (document && unit)
-		(void)json_object_set_new(document, "unit", json_string(unit));
+	if (unit)
+		json_out_set(&document, "unit", json_string(unit));
 	return document;
 }
 

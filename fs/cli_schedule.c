@@ -1,5 +1,6 @@
 #include "fs/cli_schedule.h"
 
+#include "fs/json_out.h"
 #include "fs/query.h"
 #include "fs/retention.h"
 #include "fs/schedule.h"
@@ -51,8 +52,7 @@ int cli_snapshot_prune(struct cli *c)
 		return r;
 	request = json_pack("{s:s, s:s, s:I}", "verb", "snapshot", "do", "prune", "ino",
 			    (json_int_t)ino);
-	if (request)
-		(void)json_object_set_new(request, "dry_run", json_boolean(c->dry_run));
+	json_out_set(&request, "dry_run", json_boolean(c->dry_run));
 	r = query_target(c, &t, request, QUERY_OFFLINE, &answer);
 	target_done(&t);
 	if (r == CLI_DONE)
@@ -104,10 +104,10 @@ static json_t *request_of(const struct cli *c, uint64_t ino)
 	json_t *request = json_pack("{s:s, s:s, s:I, s:b}", "verb", "snapshot", "do", "schedule",
 				    "ino", (json_int_t)ino, "clear", c->clear);
 
-	if (request && c->every)
-		(void)json_object_set_new(request, "every", json_string(c->every));
-	if (request && c->keep)
-		(void)json_object_set_new(request, "keep", json_string(c->keep));
+	if (c->every)
+		json_out_set(&request, "every", json_string(c->every));
+	if (c->keep)
+		json_out_set(&request, "keep", json_string(c->keep));
 	return request;
 }
 

@@ -76,7 +76,8 @@ static int find_files(const struct cli *c, struct target *ret_target, json_t *in
 			r = cli_fail(c, CLI_USAGE, "one command for each pool",
 				     "snapshot: '%s' and '%s' are in different pools", c->args[1],
 				     c->args[i]);
-		(void)json_array_append_new(inos, json_integer((json_int_t)ino));
+		else if (json_array_append_new(inos, json_integer((json_int_t)ino)) < 0)
+			r = cli_fail(c, CLI_FAILED, NULL, "snapshot: %s", err_name(-ENOMEM));
 		if (ret_target->pool_dir)
 			target_done(&t);
 		else
@@ -169,8 +170,8 @@ static int create_of(const struct cli *c, const struct target *t, json_t *inos)
 
 	if (c->name)
 		request = set_name(request, "name", c->name);
-	if (request && c->comment)
-		(void)json_object_set_new(request, "comment", json_string(c->comment));
+	if (c->comment)
+		json_out_set(&request, "comment", json_string(c->comment));
 	r = query_target(c, t, request, 0, &answer);
 	if (r != CLI_DONE)
 		return r;
@@ -233,7 +234,7 @@ static json_t *with_name(const struct cli *c, json_t *request)
 
 static json_t *with_force(const struct cli *c, json_t *request)
 {
-	(void)json_object_set_new(request, "force", json_boolean(c->force));
+	json_out_set(&request, "force", json_boolean(c->force));
 	return with_name(c, request);
 }
 
@@ -244,7 +245,7 @@ static json_t *with_new_name(const struct cli *c, json_t *request)
 
 static json_t *with_switch(const struct cli *c, json_t *request)
 {
-	(void)json_object_set_new(request, "on", json_boolean(strcmp(c->args[3], "on") == 0));
+	json_out_set(&request, "on", json_boolean(strcmp(c->args[3], "on") == 0));
 	return with_name(c, request);
 }
 
@@ -252,10 +253,15 @@ static json_t *with_names(const struct cli *c, json_t *request)
 {
 	json_t *names = json_array();
 
-	for (unsigned int i = 2; i < c->arg_count; i++) {
-		(void)json_array_append_new(names, set_name(json_object(), "name", c->args[i]));
+	for (unsigned int i = 2; i < c->arg_count && names; i++) {
+		json_t *item = set_name(json_object(), "name", c->args[i]);
+
+		if (json_array_append_new(names, item) < 0) {
+			json_decref(names);
+			names = NULL;
+		}
 	}
-	(void)json_object_set_new(request, "names", names);
+	json_out_set(&request, "names", names);
 	return request;
 }
 

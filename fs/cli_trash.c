@@ -107,8 +107,8 @@ static int run_restore(struct cli *c, const struct target *t)
 
 	if (!request || json_out_name(request, "item", item, strlen(item)) < 0)
 		r = cli_fail(c, CLI_FAILED, NULL, "trash: %s", err_name(-ENOMEM));
-	if (r == CLI_DONE)
-		(void)json_object_set_new(request, "force", json_boolean(c->force));
+	if (r == CLI_DONE && json_object_set_new(request, "force", json_boolean(c->force)) < 0)
+		r = cli_fail(c, CLI_FAILED, NULL, "trash: %s", err_name(-ENOMEM));
 	if (r == CLI_DONE && c->arg_count > 3)
 		r = set_place(c, t, request);
 	if (r != CLI_DONE) {

@@ -155,7 +155,8 @@ static int tell_done(const struct leaving *l, json_t *words)
 	if (reason[0])
 		r = CLI_PARTLY;
 	if (l->c->json) {
-		(void)json_object_set_new(words, "unmounted", json_true());
+		if (json_object_set_new(words, "unmounted", json_true()) < 0)
+			return cli_fail(l->c, CLI_FAILED, NULL, "unmounted: %s", err_name(-ENOMEM));
 		return cli_print_json(l->c, json_incref(words)) == CLI_DONE ? r : CLI_FAILED;
 	}
 	if (reason[0])

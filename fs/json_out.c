@@ -28,6 +28,16 @@ json_t *json_out_error(const char *message, int code, const char *hint)
 	return document;
 }
 
+void json_out_set(json_t **document, const char *key, json_t *value)
+{
+	if (!*document) {
+		json_decref(value);
+	} else if (json_object_set_new(*document, key, value) < 0) {
+		json_decref(*document);
+		*document = NULL;
+	}
+}
+
 /* The smallest code that a sequence of this length may stand for, and its first byte's payload. */
 static size_t utf8_expected(unsigned char first, uint32_t *ret_code, uint32_t *ret_min)
 {

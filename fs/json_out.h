@@ -29,6 +29,12 @@ NODISCARD int json_out_name_back(const json_t *document, const char *key, char *
 /* Set document[key]; 63 bits are enough for all that we count. Errors: -ENOMEM. */
 NODISCARD int json_out_u64(json_t *document, const char *key, uint64_t value);
 
+/*
+ * (*document)[key] = value, or no document any more: half of a request could ask for something else. A
+ * document that is NULL stays so. Owns: both.
+ */
+void json_out_set(json_t **document, const char *key, json_t *value);
+
 /* {"counters":{}, "gauges":{}, "histograms":{NAME:{count,p50,p99,p999,max}}}, names GROUP.NAME, times
  * in seconds. NULL: no memory. Owns: the result. */
 json_t *json_out_metrics(struct metrics_registry *registry);

@@ -103,7 +103,10 @@ static json_t *tell(const struct config *before, const struct config *file)
 				    "holds='%s' file='%s'",
 				    def->section, def->key, from, to);
 		told++;
-		(void)json_array_append_new(changes, change_document(def, from, to));
+		if (changes && json_array_append_new(changes, change_document(def, from, to)) < 0) {
+			json_decref(changes); /* some of them would be said to be all */
+			changes = NULL;
+		}
 	}
 	if (told == 0)
 		log_info("mount: settings read again, nothing changed");

@@ -199,16 +199,24 @@ static json_t *created_document(const struct service_options *o, const struct gr
 	struct snapshot_info info;
 	struct err e = { 0 };
 
-	for (size_t n = 0; n < g->count; n++) {
+	for (size_t n = 0; n < g->count && list; n++) {
+		int r = snapshot_find(o->pool, g->files[n].ino, name, &info, &e);
 		json_t *document;
 
-		if (snapshot_find(o->pool, g->files[n].ino, name, &info, &e) < 0)
+		if (r == -ENOENT)
 			continue; /* somebody was fast */
+		if (r < 0) {
+			json_decref(list);
+			return service_failed(r, &e, NULL);
+		}
 		document = document_of(&info);
 		snapshot_info_done(&info);
 		if (document)
 			(void)set_path(o, document, g->files[n].ino, &e); /* it may have none now */
-		(void)json_array_append_new(list, document);
+		if (json_array_append_new(list, document) < 0) {
+			json_decref(list);
+			list = NULL;
+		}
 	}
 	return list ? json_pack("{s:o}", "snapshots", list) : service_no_memory();
 }
