@@ -112,7 +112,7 @@ int cli_fail_document(const struct cli *c, const char *what, json_t *document);
 
 /* Print a document, one line. Owns: takes the reference. Returns CLI_DONE, CLI_FAILED unwritten. */
 int cli_print_json(const struct cli *c, json_t *document);
-/* Results for people that were printed really arrived: CLI_DONE, or an error told. */
+/* Results for people were printed in full and really arrived: CLI_DONE, or an error told. */
 int cli_finish_output(const struct cli *c);
 
 #define CLI_SIZE_BYTES 24

@@ -83,8 +83,16 @@ int cli_fail_document(const struct cli *c, const char *what, json_t *document)
 
 /* --- output ------------------------------------------------------------------------------------ */
 
+/* A name was printed as "?", for want of memory. */
+static bool incomplete;
+
 int cli_finish_output(const struct cli *c)
 {
+	if (incomplete) {
+		(void)fprintf(stderr, "vpool: %s: not all of the result is told: %s\n",
+			      c->verb ? c->verb->name : "output", err_name(-ENOMEM));
+		return CLI_FAILED;
+	}
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return CLI_DONE;
 	(void)fprintf(stderr, "vpool: %s: writing the result: %s\n",
@@ -150,8 +158,10 @@ char *cli_printable(const char *name, size_t len_bytes)
 	char *text = malloc(4 * len_bytes + 1);
 	size_t out = 0;
 
-	if (!text)
+	if (!text) {
+		incomplete = true;
 		return NULL;
+	}
 	for (size_t i = 0; i < len_bytes;) {
 		size_t n = json_out_utf8_length(name + i, len_bytes - i);
 		unsigned char byte = (unsigned char)name[i];
@@ -188,6 +198,7 @@ char *cli_json_printable(const json_t *document, const char *key)
 	if (len == 0)
 		return cli_printable(text, strlen(text));
 	bytes = malloc(len);
+	incomplete |= !bytes;
 	for (size_t i = 0; bytes && i < len; i++)
 		bytes[i] = (char)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
 	shown = bytes ? cli_printable(bytes, len) : NULL;
