@@ -66,6 +66,7 @@ struct fs_worker {
 	uint64_t done_ino;     /* what came of it */
 	uint8_t *reply;	       /* FS_REPLY_BYTES: directory entries, xattrs */
 	bool receiving;	       /* atomic: in read(2) of the channel */
+	unsigned int failures; /* to receive, one after the other */
 };
 
 #define FS_REPLY_BYTES	FS_IO_BYTES_MAX

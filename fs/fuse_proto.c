@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -21,6 +22,10 @@ STATIC_ASSERT(PROTO_RECEIVE_BYTES >= FUSE_MIN_READ_BUFFER, "the kernel refuses l
 
 /* In the unique number of an INTERRUPT, which else is that of the request it names. */
 #define PROTO_INTERRUPT_BIT UINT64_C(1)
+
+/* How often, and how far apart, the kernel is told what it had no memory for. */
+#define TELL_TRIES    1000u
+#define TELL_PAUSE_MS 10
 
 /* A notification newer than those headers. */
 #define PROTO_NOTIFY_RESEND 7
@@ -108,11 +113,28 @@ void proto_set_channels(const struct proto_channels *channels)
 	all_channels = channels;
 }
 
+/*
+ * Who is not answered waits for ever, so a kernel that is short of memory is told again; for so long
+ * that it has either found some or killed somebody for it.
+ */
+static ssize_t tell_kernel(int fd, const struct iovec *iov, int count)
+{
+	ssize_t n = writev(fd, iov, count);
+
+	for (unsigned int i = 0;
+	     n < 0 && (errno == ENOMEM || errno == EAGAIN || errno == EINTR) && i < TELL_TRIES;
+	     i++) {
+		(void)poll(NULL, 0, TELL_PAUSE_MS);
+		n = writev(fd, iov, count);
+	}
+	return n;
+}
+
 /* To the one channel that its request came from; the others know no such request. */
 static ssize_t answer_interrupt(const struct iovec *iov, int count)
 {
 	for (unsigned int i = 0; i < all_channels->count; i++) {
-		ssize_t n = writev(all_channels->fd[i], iov, count);
+		ssize_t n = tell_kernel(all_channels->fd[i], iov, count);
 
 		if (n >= 0 || errno != ENOENT)
 			return n;
@@ -144,7 +166,7 @@ static ssize_t proto_writev(int fd, struct iovec *iov, int count, void *userdata
 		if (out.unique == current.unique && out.error == 0)
 			patch_reply(iov, count);
 	}
-	return writev(fd, iov, count);
+	return tell_kernel(fd, iov, count);
 }
 
 /* libfuse wants one; requests are received by proto_receive(). */

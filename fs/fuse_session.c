@@ -37,6 +37,9 @@
 /* A worker is told so often that it should leave read(2): a signal may come just before. */
 #define KICK_INTERVAL_MS 5
 #define KICK_SIGNAL	 (SIGRTMIN + 2)
+/* Failures one after the other, and what is between two of them. */
+#define RECEIVE_FAILURES_MAX 500u
+#define RECEIVE_PAUSE_MS     10
 
 static __thread struct fs_worker *worker_current;
 static __thread bool libfuse_is_quiet;
@@ -119,6 +122,20 @@ static ssize_t receive(struct fs_worker *w, uint8_t *start)
 	return n;
 }
 
+/*
+ * The kernel is short of memory, or the like: a request that it could not copy to us it has answered
+ * itself. That may pass; what does not is told. -ENODEV: unmounted.
+ */
+static int failed_to_receive(struct fs_worker *w, int r)
+{
+	if (r == -EAGAIN)
+		return 0;
+	if (r == -ENODEV || ++w->failures > RECEIVE_FAILURES_MAX)
+		return r;
+	(void)poll(NULL, 0, RECEIVE_PAUSE_MS);
+	return 0;
+}
+
 /* One request, from receiving to its answer. -ENODEV: unmounted. */
 static int serve_one(struct fs_worker *w)
 {
@@ -136,12 +153,17 @@ static int serve_one(struct fs_worker *w)
 	}
 	if (!w->buffer)
 		w->buffer = fs_buffer_get(s, true);
-	if (!w->buffer)
-		return is_set(&s->leave) ? -ENODEV : -ENOMEM;
+	if (!w->buffer) {
+		if (is_set(&s->leave))
+			return -ENODEV;
+		(void)poll(NULL, 0, RECEIVE_PAUSE_MS); /* no memory; others have buffers, or will */
+		return 0;
+	}
 	start = w->buffer->base + 4096 - PROTO_WRITE_HEADER_BYTES;
 	n = receive(w, start);
 	if (n < 0)
-		return n == -EAGAIN ? 0 : (int)n;
+		return failed_to_receive(w, (int)n);
+	w->failures = 0;
 	counter_inc(&s->metrics.requests);
 	request.mem = start;
 	request.size = (size_t)n;
