@@ -17,6 +17,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -166,7 +167,10 @@ static int check_mountpoint(struct mount_job *j, struct err *e)
 		return err_set(e, -errno, "%s", err_name(-errno));
 	if (!S_ISDIR(st.st_mode))
 		return err_set(e, -ENOTDIR, "it is not a directory");
-	if (mount_find_at(j->mountpoint, &m) == 0) {
+	r = mount_find_at(j->mountpoint, &m);
+	if (r < 0 && r != -ENOENT)
+		return err_because(e, r, "mounts");
+	if (r == 0) {
 		r = strcmp(m.type, TARGET_FS_TYPE) == 0 ?
 			    err_set(e, -EBUSY, "pool '%s' is mounted there already", m.source) :
 			    err_set(e, -EBUSY, "a filesystem of type %s is mounted there already",
@@ -192,12 +196,12 @@ static void report(struct mount_job *j, json_t *document)
 		return;
 	}
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	/* A parent that was interrupted does not read it; less than a pipe holds never waits. */
-	if (text && write(j->report_fd, text, len) != (ssize_t)len)
-		j->report_fd = -1;
+	/* A parent that was interrupted does not read it; one that has half of it does not wait for
+	 * the rest. Less than a pipe holds never waits. */
+	if (text)
+		(void)!write(j->report_fd, text, len);
 	free(text);
-	if (j->report_fd >= 0)
-		(void)close(j->report_fd);
+	(void)close(j->report_fd);
 	j->report_fd = -1;
 	for (int fd = 0; fd <= 2 && null_fd >= 0; fd++)
 		(void)dup2(null_fd, fd); /* at worst the terminal stays open */
@@ -321,13 +325,18 @@ static int run_child(struct mount_job *j)
 	return hold(j);
 }
 
-/* The child ended without a word. */
+/* The child ended without a word, or what it said cannot be read (no memory): then it shall end. */
 static int tell_death(const struct mount_job *j, pid_t child)
 {
 	int status = 0;
 
+	/* One that is about to end by itself does so none the later. */
+	(void)kill(child, SIGTERM);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		continue;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return cli_fail(j->c, CLI_FAILED, NULL,
+				"mounting: the daemon could not say how it went, and was ended");
 	if (WIFSIGNALED(status))
 		return cli_fail(j->c, CLI_FAILED, "its log tells more, if it came so far",
 				"mounting: the daemon was killed by signal %d", WTERMSIG(status));

@@ -30,6 +30,9 @@
 /* What malloc does not take from a heap, but from the system, which has it back when it is freed. */
 #define HEAP_BLOCK_MAX (2 << 20)
 
+/* How long until a mount that could not answer is asked again. */
+#define READY_PAUSE_MS 50
+
 struct daemon {
 	const struct daemon_options *o;
 	struct pool *pool;
@@ -97,14 +100,38 @@ static void signal_main(void *arg)
 	}
 }
 
+static bool is_stopping(struct daemon *d)
+{
+	GUARD(&d->lock);
+	return d->stopping;
+}
+
+/* Whether the mount answers: outlives the daemon, for who asks may do so until the process ends. */
+enum ready { READY_ASKING, READY_TELLING, READY_LEFT };
+static int ready_state; /* atomic; enum ready */
+
+static bool ready_becomes(enum ready to)
+{
+	int was = READY_ASKING;
+
+	return __atomic_compare_exchange_n(&ready_state, &was, (int)to, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
+}
+
 /* The kernel answers once the session does, or fails once the session is gone. */
 static void ready_main(void *arg)
 {
 	struct daemon *d = arg;
 	struct statvfs space;
 
-	if (statvfs(d->o->mountpoint, &space) < 0)
-		return; /* the session ended before it began: its error is told */
+	while (statvfs(d->o->mountpoint, &space) < 0) {
+		if (errno == ENOTCONN || errno == ECONNABORTED || is_stopping(d))
+			return; /* the session ended before it began: its error is told */
+		/* Who waits for the mount is told when it does answer. */
+		(void)poll(NULL, 0, READY_PAUSE_MS);
+	}
+	if (!ready_becomes(READY_TELLING))
+		return;
 	log_info("mount: mounted: pool='%s' mountpoint='%s' pid=%d", d->o->setup->dir,
 		 d->o->mountpoint, (int)getpid());
 	if (d->o->resume)
@@ -257,6 +284,16 @@ static void begin_stop(struct daemon *d)
 	d->stopping = true;
 }
 
+/*
+ * The holder keeps the mount of a session that could not start, or that the next process goes on
+ * with: who asks it has no answer before this process is gone, and is left to its end.
+ */
+static void end_ready(struct daemon *d, bool mount_is_over)
+{
+	if (d->ready_thread && (mount_is_over || !ready_becomes(READY_LEFT)))
+		thread_join(TAKE_PTR(d->ready_thread));
+}
+
 /* Before the pool is closed: nobody handles a signal any more. */
 static void end_signals(struct daemon *d)
 {
@@ -290,8 +327,7 @@ static int stop(struct daemon *d, struct err *e)
 	/* Of one that could not start the mount goes on: another one is tried. */
 	if (d->o->resume && d->ended && !handed_over)
 		holder_tell(HOLDER_OVER);
-	if (d->ready_thread) /* it may wait for an answer of the session until that is closed */
-		thread_join(TAKE_PTR(d->ready_thread));
+	end_ready(d, !d->o->resume || (d->ended && !handed_over));
 	scheduler_stop(d->scheduler);
 	if (d->ns && handed_over)
 		ns_hand_over(d->ns);
