@@ -160,7 +160,7 @@ own_daemons() {
 	local p exe
 	for p in /proc/[0-9]*; do
 		exe=$(readlink "$p/exe" 2>/dev/null) || continue
-		[[ $exe == */vpool || $exe == */tool_fsmount ]] &&
+		[[ $exe == */vpool || $exe == */vpool_faulty || $exe == */tool_fsmount ]] &&
 			tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qF "$work/" && echo "${p#/proc/}"
 	done
 	return 0
