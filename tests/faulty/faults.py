@@ -389,11 +389,20 @@ class Names:
         if not new:
             return
         said = subprocess.run(
-            ["addr2line", "-f", "-s", "-e", self.program, *[hex(x - 1) for x in new]],
+            ["addr2line", "-f", "-s", "-i", "-a", "-e", self.program, *[hex(x - 1) for x in new]],
             capture_output=True, text=True, check=True,
         ).stdout.splitlines()
-        for i, x in enumerate(new):
-            self.known[x] = (said[2 * i], said[2 * i + 1].split(" ")[0])
+        frame, pairs = -1, []
+        for line in said:
+            if line.startswith("0x"):
+                frame += 1
+                self.known[new[frame]] = ("", "")
+                pairs = []
+                continue
+            pairs.append(line)
+            if len(pairs) % 2 == 0:  # what is inlined comes first
+                functions = [x for x, at in zip(pairs[::2], pairs[1::2]) if "." not in at or not at.split(":")[0].endswith(".h")]
+                self.known[new[frame]] = ("/".join(functions) or pairs[0], pairs[-1].split(" ")[0])
 
     def of(self, path):
         self.learn(path.frames)
@@ -503,7 +512,7 @@ def one_round(options, base, scenario, directory, note, outputs, ret):
         result["lie"] = f"{w.step}: {traceback.format_exc()}"
     result["failed"], result["said"] = w.failed, w.said
     if result["lie"]:
-        result["log"] = w.log_text()[-3000:]
+        result["log"], result["stacks"] = w.log_text()[-3000:], w.stacks
     w.end_all()
     with open(ret, "wb") as f:
         pickle.dump(result, f)
@@ -669,17 +678,22 @@ class Driver:
         for path in sorted(paths, key=lambda p: p.key):
             if not self.o.only or self.o.only in self.names.of(path):
                 sites[path.site].append(path)
-        faults = []
+        first, then, last = [], [], []
         for same in sites.values():
-            for path in same:
-                faults.append((path, 0, 0))
-            for variant in range(1, same[0].variants):
-                faults.append((rng.choice(same), 0, variant))
+            rng.shuffle(same)
+            first.append((same[0], 0, 0))
+            last += [(path, 0, 0) for path in same[1:]]
+            then += [(rng.choice(same), 0, variant) for variant in range(1, same[0].variants)]
             often = [p for p in same if p.hits > 1]
             if often:
                 path = rng.choice(often)
-                faults.append((path, rng.randrange(1, path.hits), rng.randrange(path.variants)))
-        rng.shuffle(faults)
+                then.append((path, rng.randrange(1, path.hits), rng.randrange(path.variants)))
+        for some in (first, then, last):
+            rng.shuffle(some)
+        faults = first + then + last
+        if not self.o.all:
+            rng.shuffle(faults)
+        faults.reverse()  # they are taken from the end
         return faults, len(sites)
 
     def tell(self, r, result):

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -55,7 +56,7 @@ class World:
         self.outputs = {}
         self.strict = False  # nothing fails in this mount
         self.command_faults = False  # of commands, not of the mount
-        self.sweeping = None
+        self.stacks = None
 
     # --- processes ---
 
@@ -86,6 +87,7 @@ class World:
                     stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=environment, timeout=timeout, check=False, cwd=self.dir,
                 )
             except subprocess.TimeoutExpired as e:
+                self.keep_stacks()
                 raise Lie(f"hangs: vpool {' '.join(arguments)}") from e
             for f in (out, error):
                 f.seek(0)
@@ -105,6 +107,16 @@ class World:
     def is_mounted(self):
         with open("/proc/self/mounts", encoding="utf8") as mounts:
             return any(line.split()[1] == self.mnt for line in mounts)
+
+    def keep_stacks(self):
+        """Of what hangs, where there is a debugger."""
+        self.stacks = []
+        for pid in self.own_processes() if shutil.which("gdb") else []:
+            said = subprocess.run(
+                ["gdb", "-batch", "-p", str(pid), "-ex", "thread apply all bt 14"],
+                capture_output=True, text=True, check=False,
+            ).stdout
+            self.stacks += [x for x in said.splitlines() if x.startswith("Thread") or x.startswith("#") and " at " in x]
 
     def find_holder(self):
         """The process that has --worker=PID in its workers' command lines, by those of our mount."""
@@ -180,6 +192,7 @@ class World:
             if self.holder in ended:
                 return ended[self.holder]
             time.sleep(0.005)
+        self.keep_stacks()
         raise Lie("the daemon does not end")
 
     def last_worker(self):
