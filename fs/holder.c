@@ -194,12 +194,16 @@ static void on_end(struct holder *h, int status)
 static void on_signal(struct holder *h)
 {
 	struct signalfd_siginfo info;
+	pid_t ended = 0;
 	int status;
 
 	if (read(h->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGCHLD) {
-		if (h->worker && waitpid(h->worker, &status, WNOHANG) == h->worker)
+		while (h->worker && (ended = waitpid(h->worker, &status, WNOHANG)) < 0 &&
+		       errno == EINTR)
+			continue;
+		if (h->worker && ended == h->worker)
 			on_end(h, status);
 		return;
 	}

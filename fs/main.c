@@ -357,8 +357,10 @@ static bool open_standard_streams(void)
 
 int main(int argc, char **argv)
 {
-	if (!open_standard_streams())
+	if (!open_standard_streams()) {
+		(void)fprintf(stderr, "vpool: /dev/null: %s\n", err_name(-errno));
 		return CLI_FAILED;
+	}
 	(void)umask(077);		  /* of a pool nobody else reads anything */
 	json_object_seed(0);		  /* once, before there are threads */
 	log_set_level(LOG_LEVEL_WARNING); /* commands; a daemon asks its configuration */
