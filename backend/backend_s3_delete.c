@@ -226,7 +226,10 @@ int s3_del_many(struct store *store, const char *const *names, size_t count, boo
 		buf_done(&list);
 		return not_like_this(s, true, e);
 	}
-	sigv4_hash(list.data, list.len_bytes, hash);
+	if (sigv4_hash(list.data, list.len_bytes, hash) < 0) {
+		buf_done(&list);
+		return err_set(e, -EAGAIN, "no memory to delete %zu objects", count);
+	}
 	call.http.body = list.data;
 	call.http.body_len_bytes = list.len_bytes;
 	r = s3_perform(s, &call, &answer, e);

@@ -31,7 +31,9 @@ static int put_probe(struct store_s3 *s, const char *key, int *ret_status, struc
 					  .body_len_bytes = sizeof(probe_bytes) - 1 } };
 	int r;
 
-	sigv4_hash(probe_bytes, sizeof(probe_bytes) - 1, hash);
+	*ret_status = 0;
+	if (sigv4_hash(probe_bytes, sizeof(probe_bytes) - 1, hash) < 0)
+		return err_set(e, -EAGAIN, "no memory to put 'tmp/probe'");
 	r = s3_perform(s, &call, &answer, e);
 	*ret_status = answer.status;
 	if (r == 0 && answer.status != 200 && answer.status != 201 && answer.status != 412 &&

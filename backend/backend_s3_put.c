@@ -58,17 +58,20 @@ static int hasher_part(struct hasher *h, uint64_t len_bytes, char ret_hash[SIGV4
 {
 	uint8_t digest[EVP_MAX_MD_SIZE];
 
-	ASSERT(EVP_DigestInit_ex(h->context, EVP_sha256(), NULL) == 1);
+	if (EVP_DigestInit_ex(h->context, EVP_sha256(), NULL) != 1)
+		return err_set(e, -EAGAIN, "no memory to hash an object");
 	while (len_bytes > 0) {
 		ssize_t n = source_next(&h->reader, h->buffer, HASH_BUFFER_BYTES, e);
 
 		if (n < 0)
 			return (int)n;
 		ASSERT(n > 0 && (uint64_t)n <= len_bytes);
-		ASSERT(EVP_DigestUpdate(h->context, h->buffer, (size_t)n) == 1);
+		if (EVP_DigestUpdate(h->context, h->buffer, (size_t)n) != 1)
+			return err_set(e, -EAGAIN, "no memory to hash an object");
 		len_bytes -= (uint64_t)n;
 	}
-	ASSERT(EVP_DigestFinal_ex(h->context, digest, NULL) == 1);
+	if (EVP_DigestFinal_ex(h->context, digest, NULL) != 1)
+		return err_set(e, -EAGAIN, "no memory to hash an object");
 	sigv4_hex(digest, ret_hash);
 	return 0;
 }
@@ -255,7 +258,8 @@ static int upload_join(struct upload *u, struct err *e)
 
 	if (r < 0)
 		return err_set(e, -EAGAIN, "no memory to put an object");
-	sigv4_hash(u->parts.data, u->parts.len_bytes, hash);
+	if (sigv4_hash(u->parts.data, u->parts.len_bytes, hash) < 0)
+		return err_set(e, -EAGAIN, "no memory to put an object");
 	call.http.body = u->parts.data;
 	call.http.body_len_bytes = u->parts.len_bytes;
 	r = s3_perform(u->s, &call, &answer, e);

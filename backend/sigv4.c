@@ -24,22 +24,27 @@ void sigv4_hex(const uint8_t *digest, char ret_hash[SIGV4_HASH_BYTES])
 	ret_hash[2 * DIGEST_BYTES] = '\0';
 }
 
-void sigv4_hash(const void *data, size_t len_bytes, char ret_hash[SIGV4_HASH_BYTES])
+int sigv4_hash(const void *data, size_t len_bytes, char ret_hash[SIGV4_HASH_BYTES])
 {
 	uint8_t digest[DIGEST_BYTES];
 
-	ASSERT(EVP_Digest(data, len_bytes, digest, NULL, EVP_sha256(), NULL) == 1);
+	/* What it needs of memory is all that can be missing. */
+	if (EVP_Digest(data, len_bytes, digest, NULL, EVP_sha256(), NULL) != 1)
+		return -ENOMEM;
 	sigv4_hex(digest, ret_hash);
+	return 0;
 }
 
 /* key may be digest. */
-static void hmac(const void *key, size_t key_bytes, const void *text, size_t text_bytes,
-		 uint8_t digest[DIGEST_BYTES])
+static int hmac(const void *key, size_t key_bytes, const void *text, size_t text_bytes,
+		uint8_t digest[DIGEST_BYTES])
 {
 	uint8_t result[DIGEST_BYTES];
 
-	ASSERT(HMAC(EVP_sha256(), key, (int)key_bytes, text, text_bytes, result, NULL));
+	if (!HMAC(EVP_sha256(), key, (int)key_bytes, text, text_bytes, result, NULL))
+		return -ENOMEM;
 	memcpy(digest, result, sizeof(result));
+	return 0;
 }
 
 static int signing_key(const struct sigv4_keys *keys, const char *date,
@@ -47,16 +52,20 @@ static int signing_key(const struct sigv4_keys *keys, const char *date,
 {
 	char secret[4 + SECRET_BYTES_MAX] = "AWS4";
 	size_t secret_bytes = strlen(keys->secret);
+	int r;
 
 	if (secret_bytes > SECRET_BYTES_MAX)
 		return -EINVAL;
 	memcpy(secret + 4, keys->secret, secret_bytes);
-	hmac(secret, 4 + secret_bytes, date, SCOPE_DATE_BYTES, ret_key);
-	hmac(ret_key, DIGEST_BYTES, keys->region, strlen(keys->region), ret_key);
-	hmac(ret_key, DIGEST_BYTES, keys->service, strlen(keys->service), ret_key);
-	hmac(ret_key, DIGEST_BYTES, "aws4_request", strlen("aws4_request"), ret_key);
+	r = hmac(secret, 4 + secret_bytes, date, SCOPE_DATE_BYTES, ret_key);
+	if (r == 0)
+		r = hmac(ret_key, DIGEST_BYTES, keys->region, strlen(keys->region), ret_key);
+	if (r == 0)
+		r = hmac(ret_key, DIGEST_BYTES, keys->service, strlen(keys->service), ret_key);
+	if (r == 0)
+		r = hmac(ret_key, DIGEST_BYTES, "aws4_request", strlen("aws4_request"), ret_key);
 	explicit_bzero(secret, sizeof(secret));
-	return 0;
+	return r;
 }
 
 /* ---- dates and parameters ------------------------------------------------------------------ */
@@ -235,15 +244,16 @@ static int sign_canonical(const struct buf *canonical, const struct sigv4_keys *
 	int r;
 
 	buf_init(&text, SIGV4_TEXT_BYTES_MAX);
-	sigv4_hash(canonical->data, canonical->len_bytes, hash);
-	r = buf_printf(&text, "AWS4-HMAC-SHA256\n%s\n%.*s/%s/%s/aws4_request\n%s", date,
-		       SCOPE_DATE_BYTES, date, keys->region, keys->service, hash);
+	r = sigv4_hash(canonical->data, canonical->len_bytes, hash);
+	if (r == 0)
+		r = buf_printf(&text, "AWS4-HMAC-SHA256\n%s\n%.*s/%s/%s/aws4_request\n%s", date,
+			       SCOPE_DATE_BYTES, date, keys->region, keys->service, hash);
 	if (r == 0)
 		r = signing_key(keys, date, key);
-	if (r == 0) {
-		hmac(key, sizeof(key), text.data, text.len_bytes, digest);
+	if (r == 0)
+		r = hmac(key, sizeof(key), text.data, text.len_bytes, digest);
+	if (r == 0)
 		sigv4_hex(digest, ret_signature);
-	}
 	explicit_bzero(key, sizeof(key));
 	buf_done(&text);
 	return r;

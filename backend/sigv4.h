@@ -54,8 +54,8 @@ NODISCARD int sigv4_sign(struct buf *out, const struct sigv4_keys *keys,
 /* What sigv4_sign() hashes, for tests and for who looks for the reason of a refusal. */
 NODISCARD int sigv4_canonical(struct buf *out, const struct sigv4_request *request);
 
-/* Hexadecimal SHA-256, and the same of a digest of 32 bytes. */
-void sigv4_hash(const void *data, size_t len_bytes, char ret_hash[SIGV4_HASH_BYTES]);
+/* Hexadecimal SHA-256, and the same of a digest of 32 bytes. Errors: -ENOMEM. */
+NODISCARD int sigv4_hash(const void *data, size_t len_bytes, char ret_hash[SIGV4_HASH_BYTES]);
 void sigv4_hex(const uint8_t *digest, char ret_hash[SIGV4_HASH_BYTES]);
 
 #endif
