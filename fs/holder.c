@@ -185,8 +185,8 @@ static void on_end(struct holder *h, int status)
 		end(h, WEXITSTATUS(status));
 	else if (!h->ever_served || h->told_to_stop || fs_mount_is_gone(&h->mount))
 		end(h, exited ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-	else if (exited && WEXITSTATUS(status) == HOLDER_NEXT && h->serving)
-		(void)start_worker(h);
+	else if (exited && WEXITSTATUS(status) == HOLDER_NEXT && h->serving && start_worker(h))
+		return;
 	else
 		start_next(h);
 }
