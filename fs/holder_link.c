@@ -2,16 +2,42 @@
 #include "fs/fuse_proto.h"
 #include "fs/holder.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* How often, and how far apart, something is said or heard again. */
+#define TRIES_MAX    500u
+#define TRY_PAUSE_MS 10
 
 /* Room for the channels to travel in. */
 union control {
 	struct cmsghdr align;
 	char bytes[CMSG_SPACE(sizeof(int) * PROTO_CHANNELS_MAX)];
 };
+
+/* What passes: short of memory for a message, or interrupted. There is a pause behind true. */
+static bool may_try_again(unsigned int *tries)
+{
+	if ((errno != ENOBUFS && errno != ENOMEM && errno != EINTR) || ++*tries > TRIES_MAX)
+		return false;
+	(void)poll(NULL, 0, TRY_PAUSE_MS);
+	return true;
+}
+
+/* The other one waits for it, or goes on in the belief that nothing was said. */
+static ssize_t say(int socket, const struct msghdr *msg)
+{
+	unsigned int tries = 0;
+	ssize_t n;
+
+	do
+		n = sendmsg(socket, msg, MSG_NOSIGNAL);
+	while (n < 0 && may_try_again(&tries));
+	return n;
+}
 
 void holder_answer(int socket, int code, const struct err *e, const struct proto_channels *channels)
 {
@@ -34,16 +60,18 @@ void holder_answer(int socket, int code, const struct err *e, const struct proto
 		c->cmsg_len = CMSG_LEN(fds_bytes);
 		memcpy(CMSG_DATA(c), channels->fd, fds_bytes);
 	}
-	(void)sendmsg(socket, &msg, MSG_NOSIGNAL); /* a worker that died does not need it */
+	(void)say(socket, &msg); /* a worker that died does not need it */
 }
 
 static int tell(enum holder_word word, uint32_t value, const char *text)
 {
 	struct holder_message m = { .word = word, .value = value };
+	struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	if (text && snprintf(m.text, sizeof(m.text), "%s", text) >= (int)sizeof(m.text))
 		return -ENAMETOOLONG;
-	return send(HOLDER_FD_SOCKET, &m, sizeof(m), MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return say(HOLDER_FD_SOCKET, &msg) < 0 ? -errno : 0;
 }
 
 /* ret_channels may be NULL: none come. */
@@ -58,12 +86,13 @@ static int hear_answer(struct proto_channels *ret_channels, struct err *e)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
+	unsigned int tries = 0;
 	struct cmsghdr *c;
 	ssize_t n;
 
 	do
 		n = recvmsg(HOLDER_FD_SOCKET, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && may_try_again(&tries));
 	if (n != (ssize_t)sizeof(a))
 		return err_set(e, -EIO, "the holder of the mount does not answer");
 	if (a.code < 0) {
