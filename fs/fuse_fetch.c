@@ -216,8 +216,10 @@ static void run_read(struct fs_fetch *f, uint8_t *buf)
 {
 	struct fs_session *s = f->session;
 	struct err e = { 0 };
-	ssize_t n = fetch(f, f->read.object, f->read.offset_bytes, buf, f->read.len_bytes, &e);
+	ssize_t n = -ENOMEM;
 
+	if (buf)
+		n = fetch(f, f->read.object, f->read.offset_bytes, buf, f->read.len_bytes, &e);
 	if (claim_answer(f)) {
 		before_answer(f);
 		if (n < 0) {
@@ -258,7 +260,7 @@ static void run_slow(struct fs_fetch *f, uint8_t *buf)
 	int r = ns_object_get(s->ns, f->read.ino, &o, &e);
 
 	/* What is wrong with them, the operation finds itself. */
-	for (unsigned int i = 0; r == 0 && i < count; i++)
+	for (unsigned int i = 0; r == 0 && buf && i < count; i++)
 		(void)fetch(f, o, edge[i], buf, 1, &e);
 	if (r == 0)
 		ns_object_put(s->ns, f->read.ino);
@@ -290,13 +292,27 @@ static void drop(struct fs_fetch *f)
 	put_locked(f);
 }
 
+/* Who asks waits as long as there is no memory; NULL: it is the end. */
+static uint8_t *fetcher_buffer(struct fs_session *s)
+{
+	for (;;) {
+		void *buf = mmap(NULL, FS_IO_BYTES_MAX, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (buf != MAP_FAILED)
+			return buf;
+		GUARD(&s->lock);
+		if (s->fetch_end)
+			return NULL;
+		await_memory(&s->lock);
+	}
+}
+
 static void fetcher_main(void *arg)
 {
 	struct fs_session *s = arg;
-	uint8_t *buf = mmap(NULL, FS_IO_BYTES_MAX, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *buf = fetcher_buffer(s);
 
-	ASSERT(buf != MAP_FAILED);
 	for (;;) {
 		struct fs_fetch *f;
 
@@ -314,7 +330,8 @@ static void fetcher_main(void *arg)
 			run_read(f, buf);
 		drop(f);
 	}
-	(void)munmap(buf, FS_IO_BYTES_MAX);
+	if (buf)
+		(void)munmap(buf, FS_IO_BYTES_MAX);
 }
 
 /* --- taking it --------------------------------------------------------------------------------- */
