@@ -264,6 +264,21 @@ struct server *server_start(void)
 	return s;
 }
 
+static void forget_requests(struct server *s)
+{
+	for (unsigned int i = 0; i < s->request_count; i++) {
+		free(s->requests[i].head);
+		free(s->requests[i].body);
+	}
+	s->request_count = 0;
+}
+
+void server_forget(struct server *s)
+{
+	GUARD(&s->lock);
+	forget_requests(s);
+}
+
 void server_stop(struct server *s)
 {
 	if (!s)
@@ -275,10 +290,7 @@ void server_stop(struct server *s)
 	(void)close(s->stop_pipe[1]);
 	for (unsigned int i = 0; i < s->reply_count; i++)
 		free(s->replies[i].data);
-	for (unsigned int i = 0; i < s->request_count; i++) {
-		free(s->requests[i].head);
-		free(s->requests[i].body);
-	}
+	forget_requests(s);
 	mutex_done(&s->lock);
 	free(s);
 }

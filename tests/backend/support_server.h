@@ -23,6 +23,9 @@ struct server;
 struct server *server_start(void);
 void server_stop(struct server *s);
 
+/* What was asked so far, while nothing is: it keeps SERVER_REQUESTS_MAX. */
+void server_forget(struct server *s);
+
 /* "http://127.0.0.1:PORT" */
 const char *server_url(const struct server *s);
 
