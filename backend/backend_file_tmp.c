@@ -259,7 +259,8 @@ static int tmp_link(const struct store_file *f, const char *tmp,
 	struct env_stat wanted, got;
 	int r;
 
-	if (f->copy_mode != BACKEND_COPY_LINK || !source->file || !source->file_path)
+	/* Where the try at the start found that links are refused nobody expects one later. */
+	if (!(f->store.caps & BACKEND_CAP_LINK) || !source->file || !source->file_path)
 		return 0;
 	r = source_is_whole_file(f, source, &wanted);
 	if (r < 0)
