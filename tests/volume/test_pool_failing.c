@@ -36,7 +36,7 @@ static int try_fdatasync_all(struct env *env, struct env_file *const *files, uns
 }
 
 /* The first header in the first directory is written, and then it is said that it is not. */
-static bool headers_fail, failed_name_stays;
+static bool headers_fail, failed_name_stays; /* atomic: jobs of the pool look at them, too */
 static struct env_file *in_first;
 
 static int try_open(UNUSED struct env *env, const char *path, unsigned int flags,
@@ -45,7 +45,7 @@ static int try_open(UNUSED struct env *env, const char *path, unsigned int flags
 	int r = env_open(env_posix(), path, flags, ret_file);
 
 	if (r == 0 && flags & ENV_CREATE && strstr(path, "/first/sco/"))
-		in_first = *ret_file;
+		__atomic_store_n(&in_first, *ret_file, __ATOMIC_SEQ_CST);
 	return r;
 }
 
@@ -58,7 +58,7 @@ static int try_unlink(UNUSED struct env *env, const char *path)
 {
 	if (pthread_equal(pthread_self(), opener) && strstr(path, "/sco/00000010-"))
 		removed_by_opener++;
-	if (failed_name_stays && strstr(path, "/first/sco/"))
+	if (__atomic_load_n(&failed_name_stays, __ATOMIC_SEQ_CST) && strstr(path, "/first/sco/"))
 		return 0;
 	return env_unlink(env_posix(), path);
 }
@@ -71,9 +71,10 @@ static int try_pwrite(UNUSED struct env *env, struct env_file *f, const void *bu
 {
 	if (offset >= MIB * 15 / 16 && memcmp(buf, "VPSL", 4) == 0)
 		(void)__atomic_add_fetch(&index_writes, 1, __ATOMIC_SEQ_CST);
-	if (headers_fail && f == in_first && offset == 0 && memcmp(buf, "VPSCOHDR", 8) == 0) {
-		headers_fail = false;
-		failed_name_stays = true;
+	if (f == __atomic_load_n(&in_first, __ATOMIC_SEQ_CST) && offset == 0 &&
+	    memcmp(buf, "VPSCOHDR", 8) == 0 &&
+	    __atomic_exchange_n(&headers_fail, false, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&failed_name_stays, true, __ATOMIC_SEQ_CST);
 		ck_assert_int_eq(env_pwrite(env_posix(), f, buf, len, offset), 0);
 		return -EIO;
 	}
@@ -306,9 +307,9 @@ static void write_where_a_header_fails(UNUSED int to_parent, UNUSED void *arg)
 	pf.options.checkpoint_interval_ns = HOUR_NS;
 	ck_assert_msg(open_failing(&e) == 0, "%s", e.message);
 	pool_fixture_wait_quiet();
-	headers_fail = true;
+	__atomic_store_n(&headers_fail, true, __ATOMIC_SEQ_CST);
 	write_disks(4);
-	ck_assert(failed_name_stays);
+	ck_assert(__atomic_load_n(&failed_name_stays, __ATOMIC_SEQ_CST));
 	ck_assert_uint_eq(pool_failed_dirs(pf.pool), 1);
 }
 
