@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every call of the program that can fail does, once in each round, while a pool is used: memory, files, threads,
-# sockets (tests/faulty). The default run is a sample of VPOOL_FAULT_SECONDS (20); VPOOL_LONG=1 all of them, with
+# sockets (tests/faulty). The default run is a sample of VPOOL_FAULT_SECONDS (15); VPOOL_LONG=1 all of them, with
 # VPOOL_SEED=N the same ones again.
 # shellcheck disable=SC2317 # tests are called by name
 # In memory where there is some: what syncs cost is not what is looked for.
@@ -11,7 +11,7 @@ fi
 . "$(dirname "$0")/lib.sh"
 
 seed=${VPOOL_SEED:-$SRANDOM}
-much=(--seconds "${VPOOL_FAULT_SECONDS:-20}")
+much=(--seconds "${VPOOL_FAULT_SECONDS:-15}")
 [[ ${VPOOL_LONG:-0} == 1 ]] && much=(--all)
 if [[ ! -x $(find_program vpool_faulty) ]]; then
 	echo "'vpool_faulty' is not built"

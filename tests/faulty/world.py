@@ -75,6 +75,9 @@ class World:
     def run(self, *arguments, faulty=False, timeout=COMMAND_S):
         environment = dict(os.environ)
         environment.pop("VPOOL_FAULTY", None)
+        # Of builds that have one: what a daemon would say to nobody.
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            environment[name] = f"{os.environ.get(name, '')}:log_path={self.dir}/sanitizer"
         if faulty:
             environment["VPOOL_FAULTY"] = self.note
         self.at(f"vpool {' '.join(arguments)}")
@@ -270,10 +273,12 @@ class World:
 
     def judge_log(self):
         text = self.log_text()
-        for bad in ("assertion failed", "Sanitizer"):
-            if bad in text:
-                line = next(x for x in text.splitlines() if bad in x)
-                raise Lie(line)
+        if "assertion failed" in text:
+            raise Lie(next(x for x in text.splitlines() if "assertion failed" in x))
+        for name in os.listdir(self.dir):
+            if name.startswith("sanitizer."):
+                with open(f"{self.dir}/{name}", encoding="utf8", errors="replace") as f:
+                    raise Lie(f.read()[:4000])
 
     def check(self):
         done = self.run("check", "--data", self.pool)
