@@ -518,6 +518,7 @@ def play(w, scenario, outputs):
     w.unmount()
     w.judge_log()
     w.check()
+    w.judge_rings()
     if outputs:
         for command, said in w.outputs.items():
             # Those say that something could not be looked at.

@@ -259,17 +259,25 @@ class World:
             time.sleep(0.02)
         while self.is_mounted() and subprocess.run(["umount", "-l", self.mnt], capture_output=True, check=False).returncode == 0:
             continue
-        self.remove_ring()
+        self.remove_rings()
 
-    def remove_ring(self):
-        try:
-            with open(f"{self.pool}/ring.id", "rb") as f:
-                for word in f.read().replace(b"\0", b"\n").split(b"\n"):
-                    if b"/dev/shm/vpool-" in word:
-                        path = word[word.index(b"/dev/shm/vpool-"):].decode("ascii", "ignore")
-                        os.unlink(path)
-        except OSError:
-            pass
+    def remove_rings(self):
+        """Of pools that nobody will mount any more."""
+        for entry in os.scandir(self.dir):
+            for ring in self.rings_of(entry.path) if entry.is_dir() and entry.name != "mnt" else []:
+                os.unlink(ring)
+
+    def judge_rings(self):
+        """A closed pool has no shared memory."""
+        left = self.rings_of(self.pool)
+        if left:
+            raise Lie(f"rings are left: {left}")
+
+    @staticmethod
+    def rings_of(pool):
+        st = os.stat(pool)
+        mark = f"-{st.st_dev:x}-{st.st_ino:x}-"
+        return [f"/dev/shm/{x}" for x in os.listdir("/dev/shm") if x.startswith("vpool-") and mark in x]
 
     def judge_log(self):
         text = self.log_text()
