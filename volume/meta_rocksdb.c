@@ -58,14 +58,17 @@
 #define WRITE_BUFFER_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define WRITE_BUFFER_BYTES_MIN	   (UINT64_C(64) << 10)
 #define CACHE_BYTES_MIN		   (UINT64_C(1) << 20)
-#define OPEN_FILES_MAX		   256
-#define BACKGROUND_JOBS_MAX	   2
-#define BLOOM_BITS_PER_KEY	   10
-#define BLOCK_BYTES_ROCKSDB	   (16u << 10)
-#define INFO_LOG_FATAL		   4 /* InfoLogLevel in rocksdb/env.h */
-#define INFO_LOG_FILES_MAX	   2
-#define NAMES_FLUSH_INTERVAL	   64
-#define PAGE_BYTES_MAX		   (1u << 20)
+/* Tables of flushes that were not compacted yet, at which writers are slowed down, and stopped. */
+#define RUNS_SLOW	     256
+#define RUNS_STOP	     512
+#define OPEN_FILES_MAX	     256
+#define BACKGROUND_JOBS_MAX  2
+#define BLOOM_BITS_PER_KEY   10
+#define BLOCK_BYTES_ROCKSDB  (16u << 10)
+#define INFO_LOG_FATAL	     4 /* InfoLogLevel in rocksdb/env.h */
+#define INFO_LOG_FILES_MAX   2
+#define NAMES_FLUSH_INTERVAL 64
+#define PAGE_BYTES_MAX	     (1u << 20)
 /* How often, and how long after each other, we look whether a flush that is said to be done is. */
 #define FLUSH_LOOKS_MAX 30000u
 #define FLUSH_LOOK_NS	1000000
@@ -243,6 +246,12 @@ static rocksdb_options_t *options_of_family(enum meta_family family, uint64_t wr
 	rocksdb_options_set_block_based_table_factory(o, table);
 	rocksdb_block_based_options_destroy(table);
 
+	/* A flush waits while the next one could make writers wait. By RocksDB's own limits that is
+	 * until the compaction of a large map is over: half a minute, of a checkpoint. */
+	rocksdb_options_set_level0_slowdown_writes_trigger(o, RUNS_SLOW);
+	rocksdb_options_set_level0_stop_writes_trigger(o, RUNS_STOP);
+	rocksdb_options_set_soft_pending_compaction_bytes_limit(o, 0);
+	rocksdb_options_set_hard_pending_compaction_bytes_limit(o, 0);
 	rocksdb_options_set_paranoid_checks(o, 1);
 	rocksdb_options_set_write_buffer_size(o, (size_t)write_buffer_bytes);
 	rocksdb_options_set_compression(o, compression);
