@@ -341,12 +341,24 @@ static int stage_sco_rows(struct checkpoint *c, struct err *e)
 	return r;
 }
 
+static void drop_behind(struct checkpoint *c)
+{
+	if (c->behind)
+		sco_list_free(c->pool->scos, TAKE_PTR(c->behind), c->behind_count);
+	c->behind_count = 0;
+}
+
 /* The rows staged above are flushed. */
 static void sco_rows_saved(struct checkpoint *c)
 {
-	GUARD(&c->pool->scos->lock);
+	struct sco_table *t = c->pool->scos;
+
+	mutex_lock(&t->lock);
 	for (size_t i = 0; i < c->behind_count; i++)
-		sco_row_saved_locked(c->pool->scos, c->behind[i]);
+		sco_row_saved_locked(t, c->behind[i]);
+	mutex_unlock(&t->lock);
+	/* Now: of those that are dead the file is used again only if nobody else holds them. */
+	drop_behind(c);
 }
 
 /* --- marks ------------------------------------------------------------------------------------- */
@@ -630,8 +642,7 @@ static void checkpoint_done(struct checkpoint *c, bool done)
 		object_put(so->object);
 		free(so);
 	}
-	if (c->behind)
-		sco_list_free(c->pool->scos, c->behind, c->behind_count);
+	drop_behind(c);
 	free(c->tallies);
 	free(c->moves); /* what was not committed is garbage in its log */
 	if (c->batch)
