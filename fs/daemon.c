@@ -100,15 +100,10 @@ static void signal_main(void *arg)
 	}
 }
 
-static bool is_stopping(struct daemon *d)
-{
-	GUARD(&d->lock);
-	return d->stopping;
-}
-
 /* Whether the mount answers: outlives the daemon, for who asks may do so until the process ends. */
 enum ready { READY_ASKING, READY_TELLING, READY_LEFT };
-static int ready_state; /* atomic; enum ready */
+static int ready_state;	   /* atomic; enum ready */
+static bool ready_is_late; /* atomic: the session has ended */
 
 static bool ready_becomes(enum ready to)
 {
@@ -118,14 +113,19 @@ static bool ready_becomes(enum ready to)
 					   __ATOMIC_SEQ_CST);
 }
 
-/* The kernel answers once the session does, or fails once the session is gone. */
+/*
+ * The kernel answers once the session does, or fails once the session is gone. Until READY_TELLING
+ * the daemon may end meanwhile.
+ */
 static void ready_main(void *arg)
 {
 	struct daemon *d = arg;
+	const char *mountpoint = d->o->mountpoint;
 	struct statvfs space;
 
-	while (statvfs(d->o->mountpoint, &space) < 0) {
-		if (errno == ENOTCONN || errno == ECONNABORTED || is_stopping(d))
+	while (statvfs(mountpoint, &space) < 0) {
+		if (errno == ENOTCONN || errno == ECONNABORTED ||
+		    __atomic_load_n(&ready_is_late, __ATOMIC_SEQ_CST))
 			return; /* the session ended before it began: its error is told */
 		/* Who waits for the mount is told when it does answer. */
 		(void)poll(NULL, 0, READY_PAUSE_MS);
@@ -280,6 +280,7 @@ static int start(struct daemon *d, struct err *e)
 /* From here on a signal finds no session; it may still cut the upload short. */
 static void begin_stop(struct daemon *d)
 {
+	__atomic_store_n(&ready_is_late, true, __ATOMIC_SEQ_CST);
 	GUARD(&d->lock);
 	d->stopping = true;
 }
