@@ -353,7 +353,6 @@ static int enqueue(struct fs_session *s, struct fs_fetch *f)
 {
 	int r;
 
-	f->session = s;
 	f->refs = 1;
 	f->caller = fuse_req_ctx(f->read.req)->pid;
 	mutex_lock(&s->lock);
