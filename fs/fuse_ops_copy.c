@@ -1,8 +1,9 @@
 /*
  * Copying between files of the mount. A copy of a disk that starts at its begin and goes into an
  * empty file makes a clone, whatever its size, and calls that continue it make that clone longer, as
- * long as nobody wrote to either: what was written to the disk before a call is in what it copies. All
- * else goes piece by piece through memory here, as long as nobody would have to wait for the store; the
+ * long as nobody wrote to either: what was written to the disk before a call is in what it copies. Of
+ * longer copies from and to anywhere else the files share what the backend has already. All else
+ * goes piece by piece through memory here, as long as nobody would have to wait for the store; the
  * kernel asks for the rest.
  */
 #include "fs/fuse_impl.h"
@@ -15,6 +16,10 @@
 /* Of one request; whoever copies more asks again. A hole is no data. */
 #define COPY_DATA_BYTES_MAX (UINT64_C(4) << 20)
 #define COPY_PIECE_BYTES    (UINT64_C(1) << 20)
+/* The same of what is shared: in the worst case an entry of the log for each cluster. */
+#define SHARE_BYTES_MAX (UINT64_C(256) << 20)
+/* What is shorter is copied: its clusters shall lie side by side. */
+#define SHARE_BYTES_MIN (UINT64_C(1) << 20)
 /* What is shorter is copied: a clone costs a layer, and making it longer some milliseconds. */
 #define CLONE_BYTES_MIN	     (UINT64_C(1) << 20)
 #define CLONE_MORE_BYTES_MIN (UINT64_C(16) << 20)
@@ -24,9 +29,10 @@
 /* From here to there. */
 struct copy {
 	struct object *from, *to;
-	uint64_t from_bytes, to_bytes; /* offsets */
-	uint64_t left_bytes;	       /* at most to the end of the source */
-	uint64_t data_bytes;	       /* copied so far */
+	uint64_t from_bytes, to_bytes;	   /* offsets */
+	uint64_t left_bytes;		   /* at most to the end of the source */
+	uint64_t data_bytes, shared_bytes; /* so far */
+	bool may_share;
 	void *piece;
 };
 
@@ -65,26 +71,54 @@ static ssize_t copy_run(struct copy *c, bool hole, uint64_t len_bytes, struct er
 	return r < 0 ? r : n;
 }
 
+/* Bytes shared; 0: what is next has to be copied. */
+static ssize_t share_run(struct copy *c, uint64_t len_bytes, struct err *e)
+{
+	uint64_t shared = 0;
+	int r = 0;
+
+	if (c->may_share)
+		r = object_share(c->to, c->to_bytes, c->from, c->from_bytes,
+				 min_u64(len_bytes, SHARE_BYTES_MAX), &shared, e);
+	c->shared_bytes += shared;
+	return r < 0 && shared == 0 ? r : (ssize_t)shared;
+}
+
+/* Who waits for the store can be interrupted elsewhere. */
+static ssize_t copy_data(struct copy *c, uint64_t len_bytes, struct err *e)
+{
+	ssize_t n = share_run(c, len_bytes, e);
+
+	if (n != 0)
+		return n;
+	len_bytes = min_u64(len_bytes, COPY_PIECE_BYTES);
+	if (!object_is_near(c->from, c->from_bytes, len_bytes))
+		return -EOPNOTSUPP;
+	n = copy_run(c, false, len_bytes, e);
+	c->data_bytes += n > 0 ? (uint64_t)n : 0;
+	return n;
+}
+
 /* Bytes copied, or why none. */
 static ssize_t copy_bytes(struct copy *c, struct err *e)
 {
 	uint64_t done = 0;
 	ssize_t n = 1;
 
-	while (n > 0 && c->left_bytes > 0 && c->data_bytes < COPY_DATA_BYTES_MAX) {
+	while (n > 0 && c->left_bytes > 0 && c->data_bytes < COPY_DATA_BYTES_MAX &&
+	       c->shared_bytes < SHARE_BYTES_MAX) {
 		uint64_t len_bytes;
 		bool hole;
 
 		n = next_run(c, &hole, &len_bytes, e);
 		if (n < 0)
 			break;
-		n = copy_run(c, hole, hole ? len_bytes : min_u64(len_bytes, COPY_PIECE_BYTES), e);
+		n = hole ? copy_run(c, true, len_bytes, e) : copy_data(c, len_bytes, e);
 		if (n < 0)
 			break;
 		c->from_bytes += (uint64_t)n;
 		c->to_bytes += (uint64_t)n;
 		c->left_bytes -= (uint64_t)n;
-		c->data_bytes += hole ? 0 : (uint64_t)n;
 		done += (uint64_t)n;
 	}
 	return n < 0 && done == 0 ? n : (ssize_t)done;
@@ -206,10 +240,7 @@ static ssize_t copy(struct fs_session *s, struct fs_slow *job, struct copy *c, s
 	c->left_bytes = min_u64(job->len_bytes, st.size_bytes - c->from_bytes);
 	n = become_clone(s, job, c, e);
 	if (n == -EBUSY) {
-		/* Those who wait for the store can be interrupted elsewhere. */
-		if (!object_is_near(c->from, c->from_bytes,
-				    min_u64(c->left_bytes, COPY_DATA_BYTES_MAX)))
-			return -EOPNOTSUPP;
+		c->may_share = c->left_bytes >= SHARE_BYTES_MIN;
 		c->piece = aligned_alloc(CLUSTER_BYTES, COPY_PIECE_BYTES);
 		n = c->piece ? copy_bytes(c, e) : -ENOMEM;
 		free(c->piece);

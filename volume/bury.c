@@ -33,7 +33,8 @@ static bool claim_dead(struct checkpoint *c, struct sco *s)
 		return false;
 	GUARD(&c->pool->scos->lock);
 	if ((s->life != SCO_LIFE_SEALED && s->life != SCO_LIFE_LEFTOVER) || s->live_slots > 0 ||
-	    s->busy || s->dead || s->old_kept || s->last_lsn > mark->lsn)
+	    (s->young_shares > 0 && !MUTANT(MUTANT_SHARE_UNPINNED)) || s->busy || s->dead ||
+	    s->old_kept || s->last_lsn > mark->lsn)
 		return false;
 	s->dead = true;
 	return true;

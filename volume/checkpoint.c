@@ -6,6 +6,7 @@
 #include "volume/freeze.h"
 #include "volume/mutant.h"
 #include "volume/resolved.h"
+#include "volume/share.h"
 #include "volume/upload.h"
 
 #include <stdlib.h>
@@ -699,6 +700,7 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	}
 	forget_dropped(p, r == 0);
 	if (r == 0) {
+		shares_counted(&c);
 		bury_old_files(p, TAKE_PTR(old));
 		r = bury_dead(&c, list, count, e);
 		if (r == 0)

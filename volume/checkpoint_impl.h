@@ -50,6 +50,7 @@ struct checkpoint {
 	struct tally *tallies;		/* open-addressed by SCO: half of it is free at least */
 	size_t tally_room, tally_count; /* room: 0 or a power of two */
 	uint64_t changed_layer, changed_area; /* that were noted last; layer 0: none */
+	uint64_t foreign_layer; /* the last one that was noted to name SCOs of other streams */
 	struct buf value;
 	struct buf old, new; /* of the page at hand: its row as it was, and as a base */
 };

@@ -1,6 +1,7 @@
 /* What a checkpoint makes of staged pages and ranges: rows, and counts of what they name. */
 #include "common/parallel.h"
 #include "volume/checkpoint_impl.h"
+#include "volume/mutant.h"
 
 #include <stdlib.h>
 
@@ -102,8 +103,16 @@ static unsigned int changed_clusters(const struct staged_page *sp)
  */
 static int put_page(struct checkpoint *c, const struct row_key *key, const struct staged_page *sp)
 {
-	int r = checkpoint_note_change(c, sp->layer->id, sp->page);
+	int r = 0;
 
+	/* With the first page of a layer: maps on the backend that show it may name other streams. */
+	if (layer_is_foreign(sp->layer) && c->foreign_layer != sp->layer->id &&
+	    !MUTANT(MUTANT_SHARE_UNSAID)) {
+		c->foreign_layer = sp->layer->id;
+		r = checkpoint_note_change(c, sp->layer->id, AREA_FOREIGN << AREA_PAGES_SHIFT);
+	}
+	if (r == 0)
+		r = checkpoint_note_change(c, sp->layer->id, sp->page);
 	if (r < 0)
 		return r;
 	if (changed_clusters(sp) >= WHOLE_PAGE_CLUSTERS) {

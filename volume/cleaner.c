@@ -91,7 +91,7 @@ static void count_garbage(struct pool *p, struct sco **scos, size_t count, struc
 		/* What could not be moved is nobody's hurry until something in it changed. */
 		if (counted && s->stuck != s->live_slots + 1) {
 			v->used_bytes += data;
-			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
+			v->live_bytes += (uint64_t)sco_live_data_slots(s) * CLUSTER_BYTES;
 		}
 		*victim = (struct victim){ s, s->live_slots, sco_data_slots(s) };
 		mutex_unlock(&p->scos->lock);
@@ -367,7 +367,7 @@ static void count_far(struct pool *p, struct sco **scos, size_t count, struct vi
 		if (s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED &&
 		    !(s->row_flags & SCO_LINKED) && !s->dead && !is_cleaned(p, s)) {
 			v->used_bytes += s->file_bytes;
-			v->live_bytes += (uint64_t)s->live_slots * CLUSTER_BYTES;
+			v->live_bytes += (uint64_t)sco_live_data_slots(s) * CLUSTER_BYTES;
 		}
 		may_go = s->absent && !s->dead && !s->busy && s->live_slots > 0 &&
 			 !is_cleaned(p, s) && s->stuck != s->live_slots + 1 &&

@@ -468,10 +468,10 @@ void pool_recount(struct pool *p)
 	HASH_ITER (hh, t->by_number, s, next) {
 		uint64_t data = (uint64_t)sco_data_slots(s) * CLUSTER_BYTES;
 
-		t->live_slots += s->live_slots;
+		t->live_slots += sco_live_data_slots(s);
 		if (s->absent)
 			continue;
-		t->live_here_slots += s->live_slots;
+		t->live_here_slots += sco_live_data_slots(s);
 		dirty += sco_dirty_bytes(s);
 		if (!s->row_saved || s->dead)
 			continue;
@@ -479,7 +479,7 @@ void pool_recount(struct pool *p)
 		if (s->stuck == s->live_slots + 1)
 			continue;
 		counted += data;
-		live += (uint64_t)s->live_slots * CLUSTER_BYTES;
+		live += (uint64_t)sco_live_data_slots(s) * CLUSTER_BYTES;
 		cleaned += s->cleaned_in >= last ? data : 0;
 	}
 	__atomic_store_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);

@@ -44,9 +44,13 @@ struct features {
 #define FEATURE_RESOLVED UINT64_C(16)
 /* Of a pool's row and a root: objects may be templates. */
 #define FEATURE_TEMPLATES UINT64_C(32)
+/* The same: logs may have entries ENTRY_SHARE. */
+#define FEATURE_SHARES UINT64_C(64)
 /* ... and these in a pool's row and in a root. */
-#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURE_COPIES | FEATURES_OF_NAMES | FEATURE_RESOLVED)
-/* Of those such as the rows of names that a root shows may need. */
+#define FEATURES_OF_POOL (FEATURE_PACKS | FEATURES_OF_LOGS | FEATURES_OF_NAMES | FEATURE_RESOLVED)
+/* Of those such as the logs that a root names may need, */
+#define FEATURES_OF_LOGS (FEATURE_COPIES | FEATURE_SHARES)
+/* and such as the rows of names that it shows may need. */
 #define FEATURES_OF_NAMES (FEATURE_TRASH | FEATURE_TEMPLATES)
 
 /* --- SCO header: slot 0 of every SCO (FORMAT.md section 2) ------------------------------------- */
@@ -112,6 +116,7 @@ enum entry_kind {
 	ENTRY_TRUNCATE = 0x93, /* nothing from first_cluster on but its own slot, if any */
 	ENTRY_VOID = 0xac,     /* LSNs lsn .. lsn + cluster_count - 1 were never published */
 	ENTRY_ATTR = 0xca,     /* size and mtime only */
+	ENTRY_SHARE = 0x69,    /* clusters in slots of a SCO that was sealed before */
 };
 
 #define ENTRY_TO_END UINT32_MAX /* cluster_count of a range without end */
@@ -126,13 +131,14 @@ struct log_entry {
 	lsn_t lsn;
 	uint64_t object;
 	uint64_t first_cluster;
-	/* DATA, ZERO: the object is at least this long; TRUNCATE, ATTR: exactly. COPY: an LSN. */
+	/* DATA, ZERO, SHARE: the object is at least this long; TRUNCATE, ATTR: exactly. COPY: an LSN. */
 	uint64_t size_bytes;
 	int64_t mtime_ns;
 	uint32_t cluster_count;
 	uint16_t slot; /* first slot; 0: none */
 	uint8_t kind;  /* enum entry_kind */
 	uint8_t flags; /* enum entry_flags */
+	loc_t source;  /* SHARE: the place of the first cluster, the others behind it; else 0 */
 };
 
 /* Write the header of a batch that opens into a zeroed frame block; checksums its fixed part. The

@@ -42,7 +42,7 @@ enum {
 	ENTRY_SLOT_AT = 44,
 	ENTRY_KIND_AT = 46,
 	ENTRY_FLAGS_AT = 47,
-	ENTRY_ZERO_AT = 48,
+	ENTRY_SOURCE_AT = 48, /* SHARE: the low 32 bits of the SCO's number; else zero */
 	ENTRY_CRC_AT =
 		52, /* of all before it with the final kind, and of its clusters' checksums */
 };
@@ -57,10 +57,22 @@ static const char *cluster_range_flaw(const struct log_entry *entry)
 		return "no cluster";
 	if (!to_end && entry->first_cluster + entry->cluster_count > CLUSTER_MAX)
 		return "clusters behind the largest object";
-	if (entry->kind == ENTRY_DATA &&
+	if ((entry->kind == ENTRY_DATA || entry->kind == ENTRY_SHARE) &&
 	    entry->first_cluster % PAGE_CLUSTERS + entry->cluster_count > PAGE_CLUSTERS)
 		return "data across pages";
 	return NULL;
+}
+
+static const char *share_flaw(const struct log_entry *entry)
+{
+	if (entry->slot != 0)
+		return "shared clusters with a slot";
+	if (!loc_is_place(entry->source) || loc_origin(entry->source) != 0 ||
+	    loc_slot(entry->source) == 0)
+		return "shared clusters without a place";
+	if (loc_slot(entry->source) + entry->cluster_count > SCO_SLOTS_MAX)
+		return "shared clusters behind the end of a SCO";
+	return cluster_range_flaw(entry);
 }
 
 const char *log_entry_flaw(const struct log_entry *entry)
@@ -94,6 +106,8 @@ const char *log_entry_flaw(const struct log_entry *entry)
 			return "void of nothing";
 		return entry->lsn > UINT64_MAX - (entry->cluster_count - 1) ? "LSNs that wrap" :
 									      NULL;
+	case ENTRY_SHARE:
+		return share_flaw(entry);
 	case ENTRY_ATTR:
 		return has_slot ? "attributes with a slot" : NULL;
 	default:
@@ -109,24 +123,30 @@ static unsigned int entry_slots(const struct log_entry *entry)
 	return entry->kind == ENTRY_DATA ? entry->cluster_count : 1;
 }
 
+/* A SHARE has the place that it names in the fields of the slot, of the flags and behind them. */
+#define SHARE_SCO_SHIFT 4u  /* of flags: bits 32 to 35 of the SCO's number */
+#define SHARE_SCO_BITS	32u /* in ENTRY_SOURCE_AT */
+
 static void entry_put(const struct log_entry *entry, uint8_t out[BATCH_ENTRY_BYTES])
 {
+	const uint64_t sco = loc_sco(entry->source);
+
 	le64_put(out + ENTRY_LSN_AT, entry->lsn);
 	le64_put(out + ENTRY_OBJECT_AT, entry->object);
 	le64_put(out + ENTRY_FIRST_AT, entry->first_cluster);
 	le64_put(out + ENTRY_SIZE_AT, entry->size_bytes);
 	le64_put(out + ENTRY_MTIME_AT, (uint64_t)entry->mtime_ns);
 	le32_put(out + ENTRY_COUNT_AT, entry->cluster_count);
-	le16_put(out + ENTRY_SLOT_AT, entry->slot);
+	le16_put(out + ENTRY_SLOT_AT, (uint16_t)(entry->slot | loc_slot(entry->source)));
 	out[ENTRY_KIND_AT] = entry->kind;
-	out[ENTRY_FLAGS_AT] = entry->flags;
-	le32_put(out + ENTRY_ZERO_AT, 0);
+	out[ENTRY_FLAGS_AT] = (uint8_t)(entry->flags | sco >> SHARE_SCO_BITS << SHARE_SCO_SHIFT);
+	le32_put(out + ENTRY_SOURCE_AT, (uint32_t)sco);
 	le32_put(out + ENTRY_CRC_AT, 0);
 }
 
 static struct log_entry entry_get(const uint8_t in[BATCH_ENTRY_BYTES])
 {
-	return (struct log_entry){
+	struct log_entry entry = {
 		.lsn = le64_get(in + ENTRY_LSN_AT),
 		.object = le64_get(in + ENTRY_OBJECT_AT),
 		.first_cluster = le64_get(in + ENTRY_FIRST_AT),
@@ -137,6 +157,22 @@ static struct log_entry entry_get(const uint8_t in[BATCH_ENTRY_BYTES])
 		.kind = in[ENTRY_KIND_AT],
 		.flags = in[ENTRY_FLAGS_AT],
 	};
+	uint64_t sco;
+
+	if (entry.kind != ENTRY_SHARE)
+		return entry;
+	sco = (uint64_t)(entry.flags >> SHARE_SCO_SHIFT) << SHARE_SCO_BITS |
+	      le32_get(in + ENTRY_SOURCE_AT);
+	entry.source = loc_make(0, sco, entry.slot);
+	entry.slot = 0;
+	entry.flags &= (1u << SHARE_SCO_SHIFT) - 1;
+	return entry;
+}
+
+/* Whether what a kind has no use for is zero. */
+static bool unused_is_zero(const struct log_entry *entry, const uint8_t in[BATCH_ENTRY_BYTES])
+{
+	return entry->kind == ENTRY_SHARE || le32_get(in + ENTRY_SOURCE_AT) == 0;
 }
 
 void log_entry_encode(const struct log_entry *entry, uint8_t out[BATCH_ENTRY_BYTES])
@@ -151,7 +187,8 @@ int log_entry_decode(const uint8_t in[BATCH_ENTRY_BYTES], struct log_entry *ret_
 	const struct log_entry entry = entry_get(in);
 	const char *flaw = log_entry_flaw(&entry);
 
-	if (flaw == NULL && !format_all_zero(in + ENTRY_ZERO_AT, BATCH_ENTRY_BYTES - ENTRY_ZERO_AT))
+	if (flaw == NULL && (!unused_is_zero(&entry, in) ||
+			     !format_all_zero(in + ENTRY_CRC_AT, BATCH_ENTRY_BYTES - ENTRY_CRC_AT)))
 		flaw = "the unused part is not zero";
 	if (flaw != NULL)
 		return err_set(e, -EUCLEAN, "log entry at LSN %" PRIu64 ": %s", entry.lsn, flaw);
@@ -269,7 +306,7 @@ int batch_entry_decode(const uint8_t *block, unsigned int index, uint64_t salt,
 		return err_set(e, -EBADMSG, "batch entry %u: bad checksum", index);
 
 	flaw = log_entry_flaw(&entry);
-	if (flaw == NULL && le32_get(p + ENTRY_ZERO_AT) != 0)
+	if (flaw == NULL && !unused_is_zero(&entry, p))
 		flaw = "the unused part is not zero";
 	if (flaw == NULL && first + count > entry_cluster_limit(block))
 		flaw = "slots behind the batch's last cluster";

@@ -52,9 +52,14 @@ static int fill_places(const struct reservation *res, const struct io_change *c,
 	return write_direct(res, c, p, e);
 }
 
-/* Reserve, fill, publish, complete. Returns clusters done, or negative with nothing changed. */
-static int apply_change(struct object *o, struct stream *stream, const struct io_change *c,
-			struct err *e)
+static enum entry_kind kind_of(const struct io_change *c)
+{
+	if (c->src)
+		return ENTRY_DATA;
+	return c->share ? ENTRY_SHARE : ENTRY_ZERO;
+}
+
+int io_change_in(struct object *o, struct stream *stream, const struct io_change *c, struct err *e)
 {
 	struct pool *p = o->pool;
 	uint32_t crcs[PAGE_CLUSTERS];
@@ -65,7 +70,8 @@ static int apply_change(struct object *o, struct stream *stream, const struct io
 	struct map_update u = {
 		.first = c->first,
 		.count = c->count,
-		.loc = LOC_ZERO,
+		.loc = c->share ? c->share : LOC_ZERO,
+		.crcs = c->share_crcs,
 		.conditional = c->conditional,
 		.expect = c->expect,
 		.publish = io_publish,
@@ -93,18 +99,23 @@ static int apply_change(struct object *o, struct stream *stream, const struct io
 		.size_bytes = min_u64(c->end_bytes, (c->first + u.count) << CLUSTER_SHIFT),
 		.mtime_ns = env_now_real_ns(p->env),
 		.cluster_count = u.count,
-		.kind = c->src ? ENTRY_DATA : ENTRY_ZERO,
+		.kind = (uint8_t)kind_of(c),
+		.source = c->share,
 	};
 	pub.witness = c->witness;
 	pub.done_bytes =
 		(uint32_t)(c->before_bytes + (c->partial_bytes ? c->partial_bytes :
 								 (size_t)u.count << CLUSTER_SHIFT));
 	rwlock_read_lock(&o->gate);
-	if (io_has_left(o, stream)) /* class changed meanwhile: try in the new one */
+	if (io_has_left(o, stream)) { /* class changed meanwhile: try in the new one */
 		r = o->deleted ? err_set(e, -ESTALE, "object %" PRIu64 " was deleted", o->id) :
 				 -EXDEV;
-	else
+	} else {
+		/* First: whatever stages what comes must see it. */
+		if (c->share_foreign)
+			layer_set_foreign(o->layer);
 		r = map_update(p->map, o->layer, &u, &lsn, e);
+	}
 	rwlock_read_unlock(&o->gate);
 	if (MUTANT(MUTANT_MAP_BEFORE_SLOT) && r == 0 && c->src && !res.data)
 		r = write_direct(&res, c, p, e);
@@ -132,7 +143,7 @@ int io_change_clusters(struct object *o, const struct io_change *c, struct err *
 	do {
 		r = io_stream_of(o, &stream);
 		if (r == 0)
-			r = apply_change(o, stream, c, e);
+			r = io_change_in(o, stream, c, e);
 	} while (r == -EXDEV);
 	return r;
 }

@@ -26,8 +26,11 @@ lsn_t io_publish(void *arg);
 struct io_change {
 	uint64_t first;
 	unsigned int count;
-	const uint8_t *src; /* NULL: zeros */
-	uint64_t end_bytes; /* the object is at least this long then */
+	const uint8_t *src;	    /* NULL: what share says */
+	loc_t share;		    /* a place that is there already; 0: zeros */
+	const uint32_t *share_crcs; /* of these clusters; NULL: the index knows them */
+	bool share_foreign;	    /* it is of another stream */
+	uint64_t end_bytes;	    /* the object is at least this long then */
 	bool conditional;
 	loc_t expect;
 	unsigned int reserve_flags;
@@ -36,6 +39,12 @@ struct io_change {
 	size_t before_bytes;  /* of the witness's write that are done */
 	size_t partial_bytes; /* that this does; 0: all of its clusters */
 };
+/*
+ * Reserve, fill, publish, complete, in a stream that was the object's.
+ * Returns:  as io_change_clusters(); -EXDEV: it is not any more.
+ */
+NODISCARD int io_change_in(struct object *o, struct stream *stream, const struct io_change *c,
+			   struct err *e);
 /*
  * Reserve, fill, publish, complete; again in the new stream if the class changes meanwhile.
  * Returns:  clusters done, perhaps fewer than asked for, or

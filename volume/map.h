@@ -41,6 +41,7 @@ struct layer {
 	/* The user's, likewise; NULL or atomic: what is young in it must stay in RAM for good, for the
 	 * log it stands on is broken. Checkpoints pass over it. Rises once. */
 	const bool *stuck;
+	bool foreign;  /* the user's, likewise: rows may name SCOs of other streams. Rises once */
 	uint32_t refs; /* atomic */
 
 	struct mutex lock;		/* rank LOCK_LAYER; guards all below */
@@ -73,6 +74,14 @@ static inline uint64_t layer_owner(const struct layer *l)
 static inline void layer_set_owner(struct layer *l, uint64_t owner)
 {
 	__atomic_store_n(&l->owner, owner, __ATOMIC_RELAXED);
+}
+static inline bool layer_is_foreign(const struct layer *l)
+{
+	return __atomic_load_n(&l->foreign, __ATOMIC_ACQUIRE);
+}
+static inline void layer_set_foreign(struct layer *l)
+{
+	__atomic_store_n(&l->foreign, true, __ATOMIC_RELEASE);
 }
 /*
  * Whether anything lies below it. Any thread with a reference, nothing held: the answer turns to

@@ -68,6 +68,8 @@ enum mutant {
 	MUTANT_ENTRIES_FORGOTTEN = 55, /* without memory for its entries a batch is written */
 	MUTANT_PACK_HALF_KNOWN = 56,   /* a member that there is no memory for is left out */
 	MUTANT_CUT_BURIED = 57, /* a header that says what does not count goes before that does */
+	MUTANT_SHARE_UNPINNED = 58, /* a SCO goes that only an entry names which nobody counted */
+	MUTANT_SHARE_UNSAID = 59,   /* roots do not know that a layer names SCOs of other streams */
 	MUTANT_COUNT
 };
 

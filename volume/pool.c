@@ -9,6 +9,7 @@
 #include "volume/recovery.h"
 #include "volume/resolved.h"
 #include "volume/restore_impl.h"
+#include "volume/share.h"
 #include "volume/upload.h"
 
 #include "backend/backend.h"
@@ -552,6 +553,8 @@ void pool_close_parts(struct pool *p, bool clean)
 		free(f);
 	}
 	freezes_forget(p);
+	if (p->scos)
+		shares_forget(p);
 	objects_free_all(p);
 	family_done(&p->family);
 	frozen_moves_done(&p->frozen_moves);

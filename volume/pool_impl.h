@@ -144,6 +144,7 @@ struct pool {
 	struct old_file *old_files;   /* guarded by it */
 	struct page_rows page_rows;   /* guarded by it */
 	struct freeze *freezes;	      /* guarded by it: layers that the next checkpoint freezes */
+	bool shares_announced;	      /* atomic: the pool's row says that logs may have shares */
 	bool resolved_announced; /* guarded by it: the pool's row says that there may be copies */
 	bool rows_unflushed;	 /* guarded by it: rows with counts were committed since a flush */
 

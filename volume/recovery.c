@@ -1,5 +1,6 @@
 #include "volume/recovery.h"
 #include "volume/restore_impl.h"
+#include "volume/share.h"
 
 #include "common/log.h"
 
@@ -163,6 +164,25 @@ static int apply_data(struct object *o, const struct replay_entry *re, uint64_t 
 	return map_update(o->pool->map, o->layer, &u, &unused, e);
 }
 
+/* What it names stays until a checkpoint has counted it. */
+static int apply_share(struct object *o, const struct log_entry *entry, struct err *e)
+{
+	lsn_t lsn = entry->lsn, unused;
+	struct map_update u = {
+		.first = entry->first_cluster,
+		.count = entry->cluster_count,
+		.loc = entry->source,
+		.publish = known_lsn,
+		.arg = &lsn,
+	};
+	int r = share_replayed(o->pool, o->stream, entry);
+
+	if (r < 0)
+		return err_set(e, r, "shared clusters");
+	layer_set_foreign(o->layer);
+	return map_update(o->pool->map, o->layer, &u, &unused, e);
+}
+
 static int apply_range(struct object *o, const struct log_entry *entry, struct err *e)
 {
 	uint64_t end = entry->kind == ENTRY_TRUNCATE ? CLUSTER_MAX :
@@ -190,6 +210,9 @@ static int apply_entry(struct object *o, const struct replay_entry *re, struct e
 		r = apply_range(o, entry, e);
 		if (r == 0 && entry->slot)
 			r = apply_data(o, re, entry->first_cluster, 1, e);
+		break;
+	case ENTRY_SHARE:
+		r = apply_share(o, entry, e);
 		break;
 	case ENTRY_ATTR:
 	case ENTRY_VOID:

@@ -241,8 +241,7 @@ static int put_root_rows(struct restore *rs, struct pool *p, const struct store_
 	rr.root = &root;
 	/* Whether there are snapshots, or rows that merges moved, is seen only later. */
 	rs->row.features.incompat |=
-		(root.features.incompat & (FEATURE_PACKS | FEATURES_OF_NAMES)) | FEATURE_SNAPSHOTS |
-		FEATURE_COPIES;
+		(root.features.incompat & FEATURES_OF_POOL) | FEATURE_SNAPSHOTS | FEATURE_COPIES;
 	r = restore_put_rows(&rr, e);
 	root_done(&root);
 	return r;

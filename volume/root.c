@@ -522,8 +522,8 @@ static int list_own_packs(struct root_builder *b, struct err *e)
 	return 0;
 }
 
-/* Programs that do not know copies must not replay logs that have some, nor those that do not know a
- * trash or templates make a pool that has such. */
+/* Programs that do not know copies or shares must not replay logs that have some, nor those that do
+ * not know a trash or templates make a pool that has such. */
 static int note_features(struct root_builder *b, struct err *e)
 {
 	struct pool_row row;
@@ -531,7 +531,7 @@ static int note_features(struct root_builder *b, struct err *e)
 
 	if (r == 0)
 		b->new.features.incompat |=
-			(FEATURE_COPIES | FEATURES_OF_NAMES) & row.features.incompat;
+			(FEATURES_OF_LOGS | FEATURES_OF_NAMES) & row.features.incompat;
 	return r;
 }
 

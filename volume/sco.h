@@ -57,8 +57,10 @@ struct sco {
 	/* Sealed: where the slot table is; absent: 0 until sco_load_footer(). */
 	uint64_t table_offset_bytes;
 	lsn_t first_lsn, last_lsn;
-	uint32_t live_slots; /* as of the last checkpoint */
-	uint8_t row_flags;   /* enum sco_row_flags */
+	/* Names of its slots as of the last checkpoint (of shared ones several), and such in logs that
+	 * no checkpoint has counted (share.c). */
+	uint32_t live_slots, young_shares;
+	uint8_t row_flags; /* enum sco_row_flags */
 	uint64_t object_epoch;
 	/* Its row is behind while they differ: changes made, seen by a checkpoint, flushed. The first
 	 * goes up by sco_row_changed_locked(). */
@@ -97,8 +99,9 @@ struct sco_table {
 	void *read_arg;
 	struct mutex lock; /* rank LOCK_SCO_TABLE; guards all below and what is said above */
 	struct sco *by_number;
-	struct sco *unsealed; /* those of the table that are not SEALED */
-	struct sco *behind;   /* those of the table whose row is */
+	struct sco *unsealed;	  /* those of the table that are not SEALED */
+	struct sco *behind;	  /* those of the table whose row is */
+	struct share_pin *shares; /* by SCO and stream (share.c) */
 	uint32_t open_files;
 	bool any_absent; /* atomic, too: there is one, or was */
 	uint64_t clock;
@@ -173,6 +176,14 @@ static inline uint32_t sco_data_slots(const struct sco *s)
 	uint32_t blocks = __atomic_load_n(&s->batch_count, __ATOMIC_RELAXED);
 
 	return next > 1 + blocks ? next - 1 - blocks : 0;
+}
+
+/* Those that live, each once, as far as can be told. The table's lock is held. */
+static inline uint32_t sco_live_data_slots(const struct sco *s)
+{
+	uint32_t data = sco_data_slots(s);
+
+	return s->live_slots < data ? s->live_slots : data;
 }
 
 /* What the backend does not have of it: all of the file once it is sealed, what is filled before. The

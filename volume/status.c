@@ -62,7 +62,7 @@ void pool_status(struct pool *p, struct pool_status *ret_status)
 	mutex_lock(&p->scos->lock);
 	s.scos = HASH_COUNT(p->scos->by_number);
 	HASH_ITER (hh, p->scos->by_number, sco, next_sco) {
-		s.live_bytes += (uint64_t)sco->live_slots * CLUSTER_BYTES;
+		s.live_bytes += (uint64_t)sco_live_data_slots(sco) * CLUSTER_BYTES;
 		if (sco->life == SCO_LIFE_SEALED && !(sco->row_flags & SCO_UPLOADED))
 			s.queued_scos++;
 	}

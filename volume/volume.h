@@ -180,6 +180,20 @@ NODISCARD int object_write(struct object *o, uint64_t offset_bytes, const void *
 NODISCARD int object_zero(struct object *o, uint64_t offset_bytes, uint64_t len_bytes, bool extend,
 			  struct err *e);
 NODISCARD int object_truncate(struct object *o, uint64_t size_bytes, struct err *e);
+/*
+ * Let o show what another object, or o itself elsewhere, shows of a range, without a copy: both name the
+ * same clusters, as long as either needs them. Only what both have at the same place in a cluster, what
+ * is whole clusters, and what was sealed and a root has named since can be shared. Extends the object if
+ * needed. Source: DESIGN section 4, FORMAT.md 10.12.
+ *
+ * Returns:  *ret_bytes from the beginning of the range on are shared; 0: the first cluster cannot be.
+ * Errors:   as object_write(); what was shared before stays so.
+ * Durable:  like a write.
+ * Threads:  any; waits like a write, for metadata besides, never for the store.
+ */
+NODISCARD int object_share(struct object *o, uint64_t offset_bytes, struct object *from,
+			   uint64_t from_bytes, uint64_t len_bytes, uint64_t *ret_bytes,
+			   struct err *e);
 /* All that was acknowledged for this object, and its existence, survive a power cut. */
 NODISCARD int object_sync(struct object *o, struct err *e);
 /* First byte >= offset of data (or of a hole); -ENXIO behind the end, as lseek(2). */

@@ -584,6 +584,46 @@ a_clone_that_was_written_is_not_made_longer() {
 	rm m.raw m1.raw
 }
 
+parts_of_a_copy_are_shared() {
+	local writes
+	head -c 64M /dev/urandom >"$work/p"
+	cp "$work/p" p.raw
+	truncate -s 16M p1.raw
+	# What the backend does not have yet is copied, byte by byte.
+	writes=$(writes_so_far)
+	"$probe" copy p.raw 0 p2.raw 4M 2M
+	(($(writes_so_far) > writes)) || return 1
+	cmp -i 0:4M -n 2M p.raw p2.raw
+	"$vpool" sync "$mnt"
+	writes=$(writes_so_far)
+	"$probe" copy p.raw 1M p1.raw 20M 40M
+	"$probe" copy p1.raw 20M p1.raw 3M 10M
+	same "$(writes_so_far)" "$writes" "bytes were copied"
+	# Where the two do not begin alike in their clusters, bytes are.
+	"$probe" copy p.raw 1000 p1.raw 64M 2M
+	cmp -i 1M:20M -n 40M p.raw p1.raw
+	cmp -i 1M:3M -n 10M p.raw p1.raw
+	cmp -i 1000:64M -n 2M p.raw p1.raw
+	overwrite p.raw 30 10
+	cmp -i 1M:20M -n 40M "$work/p" p1.raw
+	rm p.raw p2.raw
+	kill_it
+	mount_it
+	cmp -i 1M:20M -n 40M "$work/p" p1.raw
+	cmp -i 1M:3M -n 10M "$work/p" p1.raw
+	cp p1.raw "$work/p1"
+	umount_it
+	said=$("$vpool" check --data "$pool")
+	says "0 errors"
+	"$root/tests/walker/walk.py" "$pool" >"$work/walked" || {
+		cat "$work/walked"
+		return 1
+	}
+	mount_it
+	cmp p1.raw "$work/p1"
+	rm p1.raw "$work/p" "$work/p1"
+}
+
 # --- crashes ----------------------------------------------------------------------------------
 
 snapshots_and_clones_survive_a_stop_and_a_kill() {
@@ -674,6 +714,7 @@ test_it copies_of_whole_disks_are_clones
 test_it a_copy_in_several_calls_stays_one_clone
 test_it a_copy_has_what_was_written_before_each_call
 test_it a_clone_that_was_written_is_not_made_longer
+test_it parts_of_a_copy_are_shared
 test_it snapshots_and_clones_survive_a_stop_and_a_kill
 test_with fio snapshots_rotate_under_a_load_that_verifies
 umount_it

@@ -274,12 +274,12 @@ static const uint32_t crcs[] = { 0xc0000001, 0xc0000002, 0xc0000003, 0xc1000004,
 #define UNPUBLISHED 2u
 static const struct log_entry entries[] = {
 	{ 101, 0x1111, 512 * 9 + 5, UINT64_C(0x123456789a), INT64_C(1700000000123456789), 3, 11,
-	  ENTRY_DATA, 0 },
-	{ 102, 0x2222, 77, UINT64_C(1) << 62, -5, ENTRY_TO_END, 0, ENTRY_ZERO, 0 },
+	  ENTRY_DATA, 0, 0 },
+	{ 102, 0x2222, 77, UINT64_C(1) << 62, -5, ENTRY_TO_END, 0, ENTRY_ZERO, 0, 0 },
 	{ 0 },
-	{ 104, 0x3333, 40, 40 * 4096 + 17, 6, 0, 14, ENTRY_TRUNCATE, 0 },
-	{ 105, 0, 0, 0, 0, 9, 0, ENTRY_VOID, 0 },
-	{ 114, 0x4444, 0, 99999, 7, 0, 0, ENTRY_ATTR, 0 },
+	{ 104, 0x3333, 40, 40 * 4096 + 17, 6, 0, 14, ENTRY_TRUNCATE, 0, 0 },
+	{ 105, 0, 0, 0, 0, 9, 0, ENTRY_VOID, 0, 0 },
+	{ 114, 0x4444, 0, 99999, 7, 0, 0, ENTRY_ATTR, 0, 0 },
 };
 
 static uint8_t block[BLOCK_BYTES] __attribute__((aligned(4096)));
@@ -321,6 +321,7 @@ static void assert_same_entry(const struct log_entry *a, const struct log_entry 
 	ck_assert_uint_eq(a->slot, b->slot);
 	ck_assert_uint_eq(a->kind, b->kind);
 	ck_assert_uint_eq(a->flags, b->flags);
+	ck_assert_uint_eq(a->source, b->source);
 }
 
 static void assert_same_fixed_part(const struct batch_header *a, const struct batch_header *b)
@@ -471,8 +472,8 @@ END_TEST
 /* So one flip, or two, can turn a published entry neither into another kind nor into none. */
 START_TEST(kinds_are_three_bits_apart_from_each_other_and_from_none)
 {
-	static const uint8_t kinds[] = { ENTRY_NONE,	 ENTRY_DATA, ENTRY_ZERO,
-					 ENTRY_TRUNCATE, ENTRY_VOID, ENTRY_ATTR };
+	static const uint8_t kinds[] = { ENTRY_NONE, ENTRY_DATA, ENTRY_ZERO, ENTRY_TRUNCATE,
+					 ENTRY_VOID, ENTRY_ATTR, ENTRY_SHARE };
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(kinds); i++)
 		for (unsigned int j = 0; j < i; j++)
@@ -505,8 +506,8 @@ END_TEST
 /* Entries of the log have no checksum of their own: the footer has one over all of them. */
 START_TEST(a_copy_gives_the_golden_bytes_and_decodes_again)
 {
-	static const struct log_entry copy = { 120, 0x1111, 512 * 9 + 6, 101,	    0,
-					       2,   16,	    ENTRY_DATA,	 ENTRY_COPY };
+	static const struct log_entry copy = { 120, 0x1111, 512 * 9 + 6, 101,	     0,
+					       2,   16,	    ENTRY_DATA,	 ENTRY_COPY, 0 };
 	uint8_t bytes[BATCH_ENTRY_BYTES];
 	struct log_entry en;
 
@@ -514,6 +515,28 @@ START_TEST(a_copy_gives_the_golden_bytes_and_decodes_again)
 	ck_assert_mem_eq(bytes, golden_log_copy, sizeof(bytes));
 	ck_assert_int_eq(log_entry_decode(golden_log_copy, &en, NULL), 0);
 	assert_same_entry(&en, &copy);
+}
+END_TEST
+
+START_TEST(a_share_gives_the_golden_bytes_and_decodes_again)
+{
+	static const struct log_entry share = {
+		.lsn = 121,
+		.object = 0x1111,
+		.first_cluster = 512 * 9 + 6,
+		.size_bytes = UINT64_C(0x123456789a),
+		.mtime_ns = INT64_C(1700000000123456789),
+		.cluster_count = 2,
+		.kind = ENTRY_SHARE,
+		.source = SCO << 16 | 0xabcd,
+	};
+	uint8_t bytes[BATCH_ENTRY_BYTES];
+	struct log_entry en;
+
+	log_entry_encode(&share, bytes);
+	ck_assert_mem_eq(bytes, golden_log_share, sizeof(bytes));
+	ck_assert_int_eq(log_entry_decode(golden_log_share, &en, NULL), 0);
+	assert_same_entry(&en, &share);
 }
 END_TEST
 
@@ -560,6 +583,7 @@ int main(void)
 	tcase_add_test(batch, kinds_are_three_bits_apart_from_each_other_and_from_none);
 	tcase_add_test(batch, log_entries_give_the_golden_bytes_and_decode_again);
 	tcase_add_test(batch, a_copy_gives_the_golden_bytes_and_decodes_again);
+	tcase_add_test(batch, a_share_gives_the_golden_bytes_and_decodes_again);
 	tcase_add_test(batch, every_flipped_bit_of_a_log_changes_the_checksum_in_the_footer);
 	suite_add_tcase(s, batch);
 

@@ -19,6 +19,26 @@ void world_outcome(struct world *w, struct world_object *o, const char *what, in
 	sim_crash_now(w->sim, SIM_KILL);
 }
 
+static void need_object(struct world *w, struct world_object *o)
+{
+	struct err e = { 0 };
+	int r;
+
+	if (o->open)
+		return;
+	if (!o->id) {
+		r = object_create(w->pool, sim_rand(w->sim, 2) ? OBJECT_DISK : OBJECT_FILE, &o->id,
+				  &e);
+		if (r < 0)
+			o->id = 0;
+		world_outcome(w, NULL, "create", r, &e);
+		o->creation_synced = false;
+		model_clear(&o->model);
+	}
+	r = object_open(w->pool, o->id, &o->open, &e);
+	world_outcome(w, NULL, "open", r, &e);
+}
+
 static void do_write(struct world *w, struct world_object *o)
 {
 	static const uint32_t sizes[] = { 600, 5000, 9000, 30000, WRITE_MAX };
@@ -144,6 +164,47 @@ static void do_background(struct world *w, unsigned int which)
 		begin_loss(w);
 }
 
+/* A range that reads as another one does at this moment, here or in another object. */
+static void do_share(struct world *w, struct world_object *o)
+{
+	struct world_object *from = &w->objects[sim_rand(w->sim, WORLD_OBJECTS)];
+	uint64_t len = round_up_u64(1 + sim_rand(w->sim, 200000), 4096), shared = 0;
+	uint64_t at = sim_rand(w->sim, MODEL_BYTES - len) & ~UINT64_C(4095);
+	uint64_t to = sim_rand(w->sim, MODEL_BYTES - len) & ~UINT64_C(4095);
+	struct model_op op = { .kind = MODEL_PATCH, .offset_bytes = to };
+	struct err e = { 0 };
+	ssize_t n;
+	int r;
+
+	/* Only what a root names can be shared. */
+	if (sim_rand(w->sim, 2))
+		do_background(w, 2);
+	need_object(w, from);
+	r = object_seek(from->open, at, true, &at, &e);
+	if (r == -ENXIO)
+		return;
+	world_outcome(w, NULL, "seek", r, &e);
+	at &= ~UINT64_C(4095);
+	n = world_read(w, from->open, at, w->buf, min_u64(len, MODEL_BYTES - at), &e);
+	if (n == -EREMOTEIO)
+		return;
+	world_outcome(w, NULL, "read", (int)n, &e);
+	op.len_bytes = (uint64_t)n & ~UINT64_C(4095);
+	if (op.len_bytes == 0 || (from == o && at < to + len && to < at + len))
+		return;
+	op.bytes = malloc(op.len_bytes);
+	ASSERT(op.bytes);
+	memcpy(op.bytes, w->buf, op.len_bytes);
+	model_add(&o->model, &op);
+	o->model.in_flight = true;
+	sim_note(w->sim, "share %u at %" PRIu64 "+%" PRIu64 " from %u at %" PRIu64, o->model.number,
+		 to, op.len_bytes, from->model.number, at);
+	r = object_share(o->open, to, from->open, at, op.len_bytes, &shared, &e);
+	world_outcome(w, o, "share", r, &e);
+	model_cut_last(&o->model, shared);
+	TOTAL(w, shares, shared > 0);
+}
+
 /* It goes on beside what follows, and often dies with the process. */
 static void do_scrub(struct world *w)
 {
@@ -176,26 +237,6 @@ static void do_busy_checkpoint(struct world *w, struct world_object *o)
 	thread_join(thread);
 	if (w->process + 1 < PROCESSES && sim_rand(w->sim, 4) == 0)
 		sim_crash_now(w->sim, w->kind);
-}
-
-static void need_object(struct world *w, struct world_object *o)
-{
-	struct err e = { 0 };
-	int r;
-
-	if (o->open)
-		return;
-	if (!o->id) {
-		r = object_create(w->pool, sim_rand(w->sim, 2) ? OBJECT_DISK : OBJECT_FILE, &o->id,
-				  &e);
-		if (r < 0)
-			o->id = 0;
-		world_outcome(w, NULL, "create", r, &e);
-		o->creation_synced = false;
-		model_clear(&o->model);
-	}
-	r = object_open(w->pool, o->id, &o->open, &e);
-	world_outcome(w, NULL, "open", r, &e);
 }
 
 /* Much that nobody synced, over many SCOs, and the power goes: what a later SCO keeps counts for
@@ -257,6 +298,8 @@ void client_live(struct world *w)
 			snaps_step(w, o);
 		else if (dice >= 930 && dice < 936)
 			do_scrub(w);
+		else if (dice >= 940 && w->shares)
+			do_share(w, o);
 		else
 			sim_sleep_ns(w->sim, 1 + sim_rand(w->sim, 30000000));
 	}

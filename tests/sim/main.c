@@ -223,6 +223,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "syncs", t->syncs },
 		{ "truncations", t->truncates },
 		{ "ranges zeroed", t->zeroes },
+		{ "shares", t->shares },
 		{ "class changes", t->class_changes },
 		{ "snapshots", t->snapshots },
 		{ "rollbacks", t->rollbacks },

@@ -48,6 +48,17 @@ void model_add(struct model *m, const struct model_op *op)
 	m->ops[m->op_count++] = *op;
 }
 
+void model_cut_last(struct model *m, uint64_t len_bytes)
+{
+	struct model_op *last = &m->ops[m->op_count - 1];
+
+	last->len_bytes = len_bytes;
+	if (len_bytes > 0)
+		return;
+	free(last->bytes);
+	m->op_count--;
+}
+
 void model_clear(struct model *m)
 {
 	free(m->base);
@@ -98,6 +109,11 @@ static void apply(const struct model *m, const struct model_op *op, struct state
 			memset(s->bytes + op->offset_bytes, 0, s->size_bytes - op->offset_bytes);
 		s->size_bytes = op->offset_bytes;
 		break;
+	case MODEL_PATCH:
+		memcpy(s->bytes + op->offset_bytes, op->bytes, op->len_bytes);
+		s->size_bytes = max_u64(s->size_bytes, end);
+		s->touched_bytes = max_u64(s->touched_bytes, end);
+		break;
 	case MODEL_REPLACE:
 		memset(s->bytes, 0, s->touched_bytes);
 		memcpy(s->bytes, op->bytes, op->len_bytes);
@@ -144,6 +160,7 @@ static void tell(const struct model *m, const struct state *s, const uint8_t *by
 			m->ops[i].kind == MODEL_WRITE	 ? "write" :
 			m->ops[i].kind == MODEL_ZERO	 ? "zero" :
 			m->ops[i].kind == MODEL_TRUNCATE ? "truncate" :
+			m->ops[i].kind == MODEL_PATCH	 ? "patch" :
 							   "replace",
 			m->ops[i].offset_bytes, m->ops[i].len_bytes, m->ops[i].generation);
 }

@@ -9,13 +9,13 @@
 /* Objects are small, so that a whole one is compared after each crash. */
 #define MODEL_BYTES ((size_t)1 << 21)
 
-enum model_kind { MODEL_WRITE, MODEL_ZERO, MODEL_TRUNCATE, MODEL_REPLACE };
+enum model_kind { MODEL_WRITE, MODEL_ZERO, MODEL_TRUNCATE, MODEL_REPLACE, MODEL_PATCH };
 
 struct model_op {
 	enum model_kind kind;
 	uint64_t offset_bytes, len_bytes; /* TRUNCATE: offset is the new size */
 	uint64_t generation;
-	uint8_t *bytes; /* REPLACE: the whole content, owned by the model */
+	uint8_t *bytes; /* REPLACE: the whole content; PATCH: of the range; owned by the model */
 };
 
 struct model {
@@ -32,6 +32,8 @@ struct model {
 void model_fill(unsigned int number, uint64_t generation, uint64_t offset_bytes, void *dst,
 		size_t len_bytes);
 void model_add(struct model *m, const struct model_op *op);
+/* The last operation did less than was said, or nothing. */
+void model_cut_last(struct model *m, uint64_t len_bytes);
 /* Forget everything: the object is new. */
 void model_clear(struct model *m);
 /*

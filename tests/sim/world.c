@@ -654,6 +654,7 @@ struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose
 	choose_options(w);
 	w->classes = seed % 2 == 0;
 	w->snapshots = seed % 4 < 2;
+	w->shares = seed % 8 == 1 || seed % 8 == 6;
 	w->sync_fails = seed % 3 == 0;
 	meta_trouble_begin(&w->trouble, w->sim, w->disk);
 	return w;

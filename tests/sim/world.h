@@ -21,7 +21,7 @@ struct world_totals {
 	uint64_t opens, opens_failed; /* that were tried with a call that fails */
 	uint64_t kept, dropped, torn, reordered, late;
 	uint64_t eio, enospc, backend_faults;
-	uint64_t steps, writes, syncs, truncates, zeroes, class_changes, deletes;
+	uint64_t steps, writes, syncs, truncates, zeroes, shares, class_changes, deletes;
 	uint64_t snapshots, rollbacks, clones, templates, scrubs, scrubs_done;
 	uint64_t checkpoints, roots, scos_deleted, scos_uploaded, scos_resealed;
 	uint64_t scos_evicted, fetches;

@@ -55,6 +55,7 @@ struct world {
 	bool lazy; /* this process hardly syncs: much is at stake in a power cut, over many SCOs */
 	bool classes;		    /* objects change class */
 	bool snapshots;		    /* there are some */
+	bool shares;		    /* objects share clusters */
 	bool small;		    /* flash is smaller than what lives */
 	bool machine_lost;	    /* since objects were looked at */
 	struct world_object *hasty; /* the next process only writes to this one, and dies */

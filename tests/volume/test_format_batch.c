@@ -69,9 +69,10 @@ static int decode_forged(const struct log_entry *entry, unsigned int slots, stru
 	le64_put(p + 24, entry->size_bytes);
 	le64_put(p + 32, (uint64_t)entry->mtime_ns);
 	le32_put(p + 40, entry->cluster_count);
-	le16_put(p + 44, entry->slot);
+	le16_put(p + 44, (uint16_t)(entry->slot | loc_slot(entry->source)));
 	p[46] = entry->kind;
-	p[47] = entry->flags;
+	p[47] = (uint8_t)(entry->flags | loc_sco(entry->source) >> 32 << 4);
+	le32_put(p + 48, (uint32_t)loc_sco(entry->source));
 	crc = crc32c((uint32_t)(SALT ^ SALT >> 32), p, 52);
 	if (slots != 0)
 		crc = crc32c(crc, block + table, (size_t)4 * slots);
@@ -279,31 +280,43 @@ struct forgery {
 	unsigned int slots;
 };
 
-#define DATA_AT(first, count) 1, 20, (first), 0, 0, (count), BLOCK_SLOT + 1, ENTRY_DATA, 0
+#define DATA_AT(first, count) 1, 20, (first), 0, 0, (count), BLOCK_SLOT + 1, ENTRY_DATA, 0, 0
+#define SHARE_OF(sco, at, count, flags)                                                            \
+	1, 20, 0, 0, 0, (count), 0, ENTRY_SHARE, (flags), (uint64_t)(sco) << 16 | (at)
 static const struct forgery forgeries[] = {
-	{ "LSN 0", { 0, 20, 0, 0, 0, 1, 0, ENTRY_ATTR, 0 }, 0 },
-	{ "object 0", { 1, 0, 0, 0, 0, 1, 0, ENTRY_ATTR, 0 }, 0 },
+	{ "LSN 0", { 0, 20, 0, 0, 0, 1, 0, ENTRY_ATTR, 0, 0 }, 0 },
+	{ "object 0", { 1, 0, 0, 0, 0, 1, 0, ENTRY_ATTR, 0, 0 }, 0 },
 	{ "cluster behind the largest",
-	  { 1, 20, CLUSTER_MAX + 1, 0, 0, 0, 0, ENTRY_TRUNCATE, 0 },
+	  { 1, 20, CLUSTER_MAX + 1, 0, 0, 0, 0, ENTRY_TRUNCATE, 0, 0 },
 	  0 },
-	{ "size beyond", { 1, 20, 0, OBJECT_BYTES_MAX + 1, 0, 0, 0, ENTRY_ATTR, 0 }, 0 },
-	{ "unknown flags", { 1, 20, 0, 0, 0, 0, 0, ENTRY_ATTR, 1 }, 0 },
-	{ "unknown kind", { 1, 20, 0, 0, 0, 1, 0, 0x36, 0 }, 0 },
-	{ "data without a slot", { 1, 20, 0, 0, 0, 1, 0, ENTRY_DATA, 0 }, 0 },
+	{ "size beyond", { 1, 20, 0, OBJECT_BYTES_MAX + 1, 0, 0, 0, ENTRY_ATTR, 0, 0 }, 0 },
+	{ "unknown flags", { 1, 20, 0, 0, 0, 0, 0, ENTRY_ATTR, 1, 0 }, 0 },
+	{ "unknown kind", { 1, 20, 0, 0, 0, 1, 0, 0x36, 0, 0 }, 0 },
+	{ "data without a slot", { 1, 20, 0, 0, 0, 1, 0, ENTRY_DATA, 0, 0 }, 0 },
 	{ "no cluster", { DATA_AT(0, 0) }, 0 },
 	{ "data across pages", { DATA_AT(511, 2) }, 2 },
 	{ "data across pages", { DATA_AT(0, 513) }, 513 },
 	{ "behind the largest object", { DATA_AT(CLUSTER_MAX, 1) }, 1 },
-	{ "a range with a slot", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_ZERO, 0 }, 1 },
-	{ "no cluster", { 1, 20, 0, 0, 0, 0, 0, ENTRY_ZERO, 0 }, 0 },
-	{ "behind the largest object", { 1, 20, CLUSTER_MAX - 1, 0, 0, 2, 0, ENTRY_ZERO, 0 }, 0 },
-	{ "void with a slot", { 1, 0, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_VOID, 0 }, 1 },
-	{ "void of nothing", { 1, 0, 0, 0, 0, 0, 0, ENTRY_VOID, 0 }, 0 },
-	{ "wrap", { UINT64_MAX, 0, 0, 0, 0, 2, 0, ENTRY_VOID, 0 }, 0 },
-	{ "attributes with a slot", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_ATTR, 0 }, 1 },
-	{ "unknown flags", { 1, 20, 0, 7, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, 3 }, 1 },
-	{ "copy without a mark", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
-	{ "with a time", { 1, 20, 0, 7, 8, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
+	{ "a range with a slot", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_ZERO, 0, 0 }, 1 },
+	{ "no cluster", { 1, 20, 0, 0, 0, 0, 0, ENTRY_ZERO, 0, 0 }, 0 },
+	{ "behind the largest object",
+	  { 1, 20, CLUSTER_MAX - 1, 0, 0, 2, 0, ENTRY_ZERO, 0, 0 },
+	  0 },
+	{ "void with a slot", { 1, 0, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_VOID, 0, 0 }, 1 },
+	{ "void of nothing", { 1, 0, 0, 0, 0, 0, 0, ENTRY_VOID, 0, 0 }, 0 },
+	{ "wrap", { UINT64_MAX, 0, 0, 0, 0, 2, 0, ENTRY_VOID, 0, 0 }, 0 },
+	{ "attributes with a slot", { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_ATTR, 0, 0 }, 1 },
+	{ "unknown flags", { 1, 20, 0, 7, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, 3, 0 }, 1 },
+	{ "copy without a mark",
+	  { 1, 20, 0, 0, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY, 0 },
+	  1 },
+	{ "without a place", { SHARE_OF(0, 1, 1, 0) }, 0 },
+	{ "without a place", { SHARE_OF(5, 0, 1, 0) }, 0 },
+	{ "behind the end of a SCO", { SHARE_OF(5, 65500, 36, 0) }, 0 },
+	{ "no cluster", { SHARE_OF(5, 7, 0, 0) }, 0 },
+	{ "data across pages", { SHARE_OF(5, 7, 513, 0) }, 0 },
+	{ "unknown flags", { SHARE_OF(5, 7, 1, ENTRY_COPY) }, 0 },
+	{ "with a time", { 1, 20, 0, 7, 8, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY, 0 }, 1 },
 };
 
 START_TEST(an_entry_out_of_bounds_is_refused_under_a_right_checksum)
@@ -318,15 +331,18 @@ END_TEST
 
 static const struct forgery corner_cases[] = {
 	{ "last page of the largest object", { DATA_AT(CLUSTER_MAX - 512, 512) }, 512 },
-	{ "range to the end", { 1, 20, CLUSTER_MAX, 0, 0, ENTRY_TO_END, 0, ENTRY_ZERO, 0 }, 0 },
-	{ "longest range", { 1, 20, 0, 0, 0, ENTRY_TO_END - 1, 0, ENTRY_ZERO, 0 }, 0 },
-	{ "truncate to nothing", { 1, 20, 0, 0, INT64_MIN, 0, 0, ENTRY_TRUNCATE, 0 }, 0 },
+	{ "range to the end", { 1, 20, CLUSTER_MAX, 0, 0, ENTRY_TO_END, 0, ENTRY_ZERO, 0, 0 }, 0 },
+	{ "longest range", { 1, 20, 0, 0, 0, ENTRY_TO_END - 1, 0, ENTRY_ZERO, 0, 0 }, 0 },
+	{ "truncate to nothing", { 1, 20, 0, 0, INT64_MIN, 0, 0, ENTRY_TRUNCATE, 0, 0 }, 0 },
 	{ "truncate inside of a cluster",
-	  { 1, 20, 9, 9 * 4096 + 1, 0, 0, BLOCK_SLOT + 1, ENTRY_TRUNCATE, 0 },
+	  { 1, 20, 9, 9 * 4096 + 1, 0, 0, BLOCK_SLOT + 1, ENTRY_TRUNCATE, 0, 0 },
 	  1 },
-	{ "last LSN", { UINT64_MAX, 0, 0, 0, 0, 1, 0, ENTRY_VOID, 0 }, 0 },
-	{ "copy", { 1, 20, 9, OBJECT_BYTES_MAX, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY }, 1 },
-	{ "largest size", { 1, 20, 0, OBJECT_BYTES_MAX, 0, 0, 0, ENTRY_ATTR, 0 }, 0 },
+	{ "last LSN", { UINT64_MAX, 0, 0, 0, 0, 1, 0, ENTRY_VOID, 0, 0 }, 0 },
+	{ "last slots of the last SCO", { SHARE_OF(SCO_NUMBER_MAX, 65023, 512, 0) }, 0 },
+	{ "copy",
+	  { 1, 20, 9, OBJECT_BYTES_MAX, 0, 1, BLOCK_SLOT + 1, ENTRY_DATA, ENTRY_COPY, 0 },
+	  1 },
+	{ "largest size", { 1, 20, 0, OBJECT_BYTES_MAX, 0, 0, 0, ENTRY_ATTR, 0, 0 }, 0 },
 };
 
 START_TEST(an_entry_at_its_bounds_is_taken)

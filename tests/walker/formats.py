@@ -11,7 +11,7 @@ UNMAPPED, ZERO = 0, 1
 SCO_MAX = (1 << 36) - 1
 CLUSTERS_MAX = 1 << 50
 
-NONE, DATA, ZEROS, TRUNCATE, VOID, ATTR = 0, 0x35, 0x56, 0x93, 0xAC, 0xCA
+NONE, DATA, ZEROS, TRUNCATE, VOID, ATTR, SHARE = 0, 0x35, 0x56, 0x93, 0xAC, 0xCA, 0x69
 DEAD, RAW, LZ4, REF, META = range(5)
 
 
@@ -81,7 +81,7 @@ Batch = namedtuple(
     "flags salt number stream batch slot epoch entry_count cluster_count closed_lsn durable_lsn"
     " meta_sequence entries sums",
 )
-Entry = namedtuple("Entry", "lsn object first size mtime count slot kind flags")
+Entry = namedtuple("Entry", "lsn object first size mtime count slot kind flags source")
 COPY = 1  # flag of a DATA entry that no replay applies
 
 
@@ -90,18 +90,26 @@ def entry(data, at, what):
     lsn, obj, first, size, mtime, count, slot, kind, flags = struct.unpack_from(
         "<QQQQqIHBB", data, at
     )
-    need(kind in (DATA, ZEROS, TRUNCATE, VOID, ATTR), f"{what}: kind {kind:02x}")
+    need(kind in (DATA, ZEROS, TRUNCATE, VOID, ATTR, SHARE), f"{what}: kind {kind:02x}")
+    source = 0
+    (low,) = struct.unpack_from("<I", data, at + 48)
+    if kind == SHARE:
+        number = (flags >> 4) << 32 | low
+        need(number and slot and slot + count <= 65535, what + ": place")
+        source, slot, flags = number << 16 | slot, 0, flags & 15
+    else:
+        need(low == 0, what + ": the unused part is not zero")
     need(lsn and size <= 1 << 62 and first <= CLUSTERS_MAX, what + ": fields")
     need(flags == 0 or (flags == COPY and kind == DATA and size and mtime == 0), what + ": flags")
     need(obj or kind == VOID, what + ": no object")
-    if kind == DATA:
-        need(slot and 1 <= count <= PAGE and first % PAGE + count <= PAGE, what + ": range")
+    if kind in (DATA, SHARE):
+        need(bool(slot) == (kind == DATA) and 1 <= count <= PAGE and first % PAGE + count <= PAGE, what + ": range")
     elif kind == ZEROS:
         need(slot == 0 and count, what + ": range")
         need(count == 0xFFFFFFFF or first + count <= CLUSTERS_MAX, what + ": range")
     elif kind in (VOID, ATTR):
         need(slot == 0, what + ": slot")
-    return Entry(lsn, obj, first, size, mtime, count, slot, kind, flags)
+    return Entry(lsn, obj, first, size, mtime, count, slot, kind, flags, source)
 
 
 def batch(data):
@@ -130,7 +138,6 @@ def batch(data):
         part = data[CLUSTER - 4 * (first + owned) : CLUSTER - 4 * first] if owned else b""
         own = crc_from(crc_from(salted(salt), data[at : at + 52]), part)
         need(own == struct.unpack_from("<I", data, at + 52)[0], what + ": bad checksum")
-        zero(data[at + 48 : at + 52], what)
         found.append(e)
     return Batch(
         flags, salt, number, stream, no, slot, epoch, entries, clusters, closed, durable, sequence,
@@ -190,7 +197,7 @@ def log(data, f):
     entries = []
     for i in range(f.log_entries):
         entries.append(entry(data, 56 * i, f"log entry {i}"))
-        zero(data[56 * i + 48 : 56 * i + 56], f"log entry {i}")
+        zero(data[56 * i + 52 : 56 * i + 56], f"log entry {i}")
     lsns = [e.lsn for e in entries]
     need(lsns == sorted(lsns), "log: LSNs are not in order")
     if lsns:
@@ -406,8 +413,8 @@ Manifest = namedtuple("Manifest", "pool stream epoch root lsn map_lsn map scos")
 Root = namedtuple("Root", "pool epoch number created_ns ns streams condemned packs")
 Pack = namedtuple("Pack", "pool epoch number members")
 # Incompat features: of a pool's row; of that and of a root (COPIES: logs may have entries with the flag
-# COPY; TRASH: there may be rows Ft; TEMPLATES: objects may have the flag).
-SNAPSHOTS, PACKS, COPIES, TRASH, RESOLVED, TEMPLATES = 1, 2, 4, 8, 16, 32
+# COPY; TRASH: there may be rows Ft; TEMPLATES: objects may have the flag; SHARES: logs may have SHARE).
+SNAPSHOTS, PACKS, COPIES, TRASH, RESOLVED, TEMPLATES, SHARES = 1, 2, 4, 8, 16, 32, 64
 
 
 def _ends_with_crc(data, magic, what):
@@ -500,7 +507,7 @@ def root(data):
     (packs,) = struct.unpack_from("<I", data, 12)
     compat, ro_compat, incompat = struct.unpack_from("<QQQ", data, 16)
     need(
-        compat == ro_compat == 0 and incompat & ~(COPIES | TRASH | TEMPLATES) == (PACKS if packs else 0),
+        compat == ro_compat == 0 and incompat & ~(COPIES | TRASH | TEMPLATES | SHARES) == (PACKS if packs else 0),
         "root: features",
     )
     pool, epoch, number, created, streams, condemned = struct.unpack_from("<16sQQqII", data, 40)

@@ -108,7 +108,8 @@ class Layers:
         if layer is None:
             return
         place = number << 16 | e.slot
-        if e.kind == f.DATA:
+        if e.kind in (f.DATA, f.SHARE):
+            place = e.source or place
             to = self.places.setdefault(layer, {})
             for n in range(e.count):
                 to[e.first + n] = place + n
