@@ -426,6 +426,9 @@ static int cmd_check(char **a)
 		return fail("log");
 	f = fopen(a[0], "re");
 	if (!f && errno == ENOENT && !log.is_synced) {
+		log_free(&log);
+		free(owed);
+		free(is);
 		(void)printf("it was not synced, and is not there\n");
 		return truncate(a[1], 0) < 0 ? fail("log") : 0;
 	}
@@ -634,6 +637,7 @@ static int cmd_check_names(char **a)
 			settle_put(f, PLACE, seq ? seq : log.seq_max + 1, slot, has == HAS_WHOLE);
 	}
 	(void)close(dir);
+	log_free(&log);
 	(void)printf("%u bad names\n", bad);
 	if (bad) {
 		(void)fclose(f);
