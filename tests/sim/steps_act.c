@@ -125,6 +125,36 @@ static int do_truncate(struct steps *st, const struct action *a, struct err *e)
 	return r;
 }
 
+/* Cluster by cluster, too. Where none can be shared because something failed, bytes are copied. */
+static int do_share(struct steps *st, const struct action *a, struct err *e)
+{
+	unsigned int step = st->watching ? 1 : a->count;
+	int r = 0;
+
+	for (unsigned int i = 0; i < a->count && r == 0; i += step) {
+		struct disk_picture *d = &expect(st)->disks[a->disk];
+		const struct disk_picture *from = &st->pictures[st->asked].disks[a->other];
+		uint64_t to_at = (uint64_t)(a->from + i) * CLUSTER;
+		uint64_t from_at = (uint64_t)(a->at + i) * CLUSTER;
+		uint64_t len = (uint64_t)step * CLUSTER, shared;
+		uint8_t *bytes;
+
+		d->image = image_of(st, d->image,
+				    max_u64(st->images[d->image].size_bytes, to_at + len));
+		bytes = st->images[d->image].bytes + to_at;
+		memcpy(bytes, st->images[from->image].bytes + from_at, len);
+		r = object_share(st->open[a->disk], to_at, st->open[a->other], from_at, len,
+				 &shared, e);
+		if (r == 0 && shared < len && !st->failing)
+			steps_fail(st, "what a root names is not shared", 0, NULL);
+		if (r == 0 && shared < len)
+			r = object_write(st->open[a->disk], to_at, bytes, len, e);
+		if (r == 0)
+			done(st, false);
+	}
+	return r;
+}
+
 /* Only one disk at a time has what is not synced. */
 static int do_sync(struct steps *st, const struct action *a, struct err *e)
 {
@@ -389,6 +419,8 @@ static int act(struct steps *st, const struct action *a, struct err *e)
 		return do_zero(st, a, e);
 	case ACT_TRUNCATE:
 		return do_truncate(st, a, e);
+	case ACT_SHARE:
+		return do_share(st, a, e);
 	case ACT_SYNC:
 		return do_sync(st, a, e);
 	case ACT_SNAP:

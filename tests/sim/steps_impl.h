@@ -20,6 +20,7 @@ enum action_kind {
 	ACT_WRITE,	 /* count clusters from `from` on, not synced */
 	ACT_ZERO,	 /* likewise */
 	ACT_TRUNCATE,	 /* to `from` clusters */
+	ACT_SHARE,	 /* count clusters from `from` on, with those of other from `at` on */
 	ACT_SYNC,	 /* disk */
 	ACT_SNAP,	 /* name, of disk, and of other too if that is another one */
 	ACT_UNSNAP,	 /* name */
@@ -42,7 +43,7 @@ struct action {
 	enum action_kind kind;
 	unsigned int disk, other;
 	const char *name, *to;
-	unsigned int from, count;
+	unsigned int from, count, at;
 };
 
 struct script {

@@ -19,6 +19,11 @@
 	{                                                                                          \
 		.kind = ACT_TRUNCATE, .disk = d, .from = n                                         \
 	}
+#define SHARE(d, first, n, of, first_of)                                                           \
+	{                                                                                          \
+		.kind = ACT_SHARE, .disk = d, .other = of, .from = first, .count = n,              \
+		.at = first_of                                                                     \
+	}
 #define SYNC(d)                                                                                    \
 	{                                                                                          \
 		.kind = ACT_SYNC, .disk = d                                                        \
@@ -178,6 +183,16 @@ static const struct script scripts[] = {
 	  .setup = LIST{ TWO_DISKS, SNAP(0, "one"), END },
 	  .steps = LIST{ ZERO(0, 5, 30), TRUNCATE(0, 20), TRUNCATE(0, 50), SYNC(0), ZERO(1, 2, 3),
 			 SYNC(1), SETTLE(1), UPLOAD, END } },
+	{ .name = "shared clusters",
+	  .setup = LIST{ TWO_DISKS, MAKE(2, OBJECT_DISK), WRITE(2, 0, 4), SYNC(2), END },
+	  .steps = LIST{ UPLOAD, SHARE(2, 2, 8, 0, 5), SYNC(2), WRITE(0, 6, 4), SYNC(0), SETTLE(2),
+			 SHARE(1, 20, 3, 2, 3), SYNC(1), UPLOAD, DELETE(0), SETTLE(2), UPLOAD,
+			 SCRUB, END } },
+	{ .name = "everything shared goes",
+	  .setup = LIST{ TWO_DISKS, MAKE(2, OBJECT_DISK), UPLOAD, SHARE(2, 0, 30, 0, 5), SYNC(2),
+			 SNAP(2, "one"), SHARE(0, 0, 9, 1, 2), SYNC(0), UPLOAD, END },
+	  .steps = LIST{ DELETE(0), DELETE(1), SETTLE(2), UPLOAD, DELETE(2), SETTLE(3), SCRUB,
+			 UPLOAD, SETTLE(2), UPLOAD, END } },
 	{ .name = "scrub",
 	  .setup = LIST{ TWO_DISKS, WRITE(0, 0, 25), WRITE(0, 40, 12), SYNC(0), UPLOAD,
 			 WRITE(0, 3, 3), SYNC(0), WRITE(1, 0, 5), SYNC(1), UPLOAD, END },

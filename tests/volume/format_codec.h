@@ -213,7 +213,7 @@ static inline void codec_check_newer_version(const struct codec *c)
 
 /* Bit 128, the first of incompat, is that of snapshots, the next ones those of FEATURES_OF_POOL. */
 #define POOL_BIT_FIRST 129u
-#define POOL_BIT_LAST  133u
+#define POOL_BIT_LAST  134u
 
 static inline void codec_check_features(const struct codec *c)
 {
