@@ -14,10 +14,20 @@ void pool_tell_failure(struct pool *p)
 		fn(p->failure_arg);
 }
 
+static void metadata_failed(void *arg)
+{
+	struct pool *p = arg;
+
+	__atomic_store_n(&p->meta_failed, true, __ATOMIC_SEQ_CST);
+	pool_tell_failure(p);
+}
+
 static bool any_failed(struct pool *p)
 {
 	struct stream *s, *next;
 
+	if (__atomic_load_n(&p->meta_failed, __ATOMIC_SEQ_CST))
+		return true;
 	GUARD(&p->objects_lock);
 	HASH_ITER (hh, p->streams, s, next)
 		if (__atomic_load_n(&s->error, __ATOMIC_RELAXED) == -EIO)
@@ -29,6 +39,7 @@ void pool_watch_failures(struct pool *p, void (*fn)(void *arg), void *arg)
 {
 	p->failure_arg = arg;
 	__atomic_store_n(&p->failure_fn, fn, __ATOMIC_SEQ_CST);
+	meta_watch(p->meta, fn ? metadata_failed : NULL, p);
 	if (fn && any_failed(p))
 		fn(arg);
 }

@@ -123,6 +123,21 @@ size_t meta_batch_bytes(struct meta *m, const struct meta_batch *batch)
 	return m->ops->batch_bytes(batch);
 }
 
+void meta_watch(struct meta *m, void (*fn)(void *arg), void *arg)
+{
+	m->failed_arg = arg;
+	__atomic_store_n(&m->failed, fn, __ATOMIC_RELEASE);
+}
+
+static int told(struct meta *m, int r)
+{
+	void (*fn)(void *arg) = r == -EIO ? __atomic_load_n(&m->failed, __ATOMIC_ACQUIRE) : NULL;
+
+	if (fn)
+		fn(m->failed_arg);
+	return r;
+}
+
 int meta_commit(struct meta *m, struct meta_batch *batch, unsigned int flags, struct err *e)
 {
 	int r;
@@ -130,7 +145,7 @@ int meta_commit(struct meta *m, struct meta_batch *batch, unsigned int flags, st
 	ASSERT(!batch->committed);
 	ASSERT((flags & ~(unsigned int)META_SYNC) == 0);
 	ASSERT(batch->family == META_NAMES || flags == 0);
-	r = m->ops->commit(m, batch, flags, e);
+	r = told(m, m->ops->commit(m, batch, flags, e));
 	if (r < 0)
 		return r;
 	batch->committed = true;
@@ -139,12 +154,12 @@ int meta_commit(struct meta *m, struct meta_batch *batch, unsigned int flags, st
 
 int meta_sync(struct meta *m, struct err *e)
 {
-	return m->ops->sync(m, e);
+	return told(m, m->ops->sync(m, e));
 }
 
 int meta_flush(struct meta *m, struct err *e)
 {
-	return m->ops->flush(m, e);
+	return told(m, m->ops->flush(m, e));
 }
 
 uint64_t meta_synced_sequence(struct meta *m)

@@ -68,7 +68,15 @@ struct meta_ops {
 
 struct meta {
 	const struct meta_ops *ops;
+	void (*failed)(void *arg); /* atomic; meta_watch() */
+	void *failed_arg;
 };
+
+/*
+ * Have fn called before whoever commits, syncs or flushes is told -EIO: in most cases all that commits
+ * are refused until the next open. fn NULL: nobody is told. fn must not wait, nor call into it.
+ */
+void meta_watch(struct meta *m, void (*fn)(void *arg), void *arg);
 
 /*
  * Open or make the database in a directory (its parent must be there; making its name durable in the

@@ -108,6 +108,7 @@ struct pool {
 	struct frozen_moves frozen_moves;
 
 	void (*failure_fn)(void *arg); /* atomic; NULL: nobody watches */
+	bool meta_failed;	       /* atomic: it refused a commit, a sync or a flush */
 	void *failure_arg;
 
 	struct mutex bounce_lock; /* unranked leaf */

@@ -321,7 +321,8 @@ NODISCARD int pool_checkpoint(struct pool *p, struct err *e);
 /*
  * Have fn called before anybody is told that a device failed a write or a sync: each time from then
  * on, and at once if a stream failed before. A stream that failed stays as it is until the next
- * process opens the pool: that one writes what the ring has of it anew. fn NULL: nobody is told.
+ * process opens the pool: that one writes what the ring has of it anew. So does metadata that refused
+ * a commit, for the most part. fn NULL: nobody is told.
  * Threads:  once after the start, once before the end. fn is called by any thread, which may hold
  *           locks of the engine: it must not call into it, nor wait.
  */

@@ -129,6 +129,34 @@ a_directory_that_fails_gives_way_to_another() {
 	gone
 }
 
+# The pool directory itself on the device: after a sync that failed the metadata may refuse all commits.
+metadata_that_fails_is_a_pause() {
+	local own=$pool i
+	fresh cache
+	"$vpool" umount "$mnt" >/dev/null
+	rm -rf "$pool"
+	pool=$device/pool
+	"$vpool" create "$pool" --sco-size 1M >/dev/null
+	"$vpool" mount "$pool" "$mnt"
+	mkdir "$mnt/before"
+	sync "$mnt/before"
+	for i in {1..5}; do
+		fail 1 'pool/meta/*.log'
+		mkdir "$mnt/dir$i"
+		sync "$mnt/dir$i"
+		fails_left 0 || return 1
+		(($(status_of "$mnt" 'd["workers"]') == 1)) || break
+	done
+	status_is '(d["state"], d["workers"] > 1)' "('ok', True)"
+	mkdir "$mnt/behind"
+	sync "$mnt/behind"
+	"$vpool" umount "$mnt" >/dev/null
+	"$vpool" mount "$pool" "$mnt"
+	[[ -d $mnt/before && -d $mnt/dir1 && -d $mnt/behind ]]
+	gone
+	pool=$own
+}
+
 a_device_that_goes_on_failing_is_told_and_not_tried_for_ever() {
 	local start_ms worker
 	fresh cache
@@ -165,5 +193,6 @@ a_device_that_goes_on_failing_is_told_and_not_tried_for_ever() {
 cd "$work" || exit 1
 test_it a_sync_that_fails_once_is_a_pause
 test_it a_directory_that_fails_gives_way_to_another
+test_it metadata_that_fails_is_a_pause
 test_it a_device_that_goes_on_failing_is_told_and_not_tried_for_ever
 finish

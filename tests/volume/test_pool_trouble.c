@@ -15,9 +15,18 @@ static unsigned int refused_count; /* atomic */
 static uint64_t began_ns;
 static char log_path[PATH_BYTES];
 
-/* Metadata on a disk without room. */
-static int refuse(UNUSED void *arg, UNUSED const char *call)
+static const char *failing;  /* atomic: the next call of this name is refused by the disk */
+static unsigned int watched; /* atomic: so often was it told that something failed */
+
+/* Metadata on a disk without room, or on one that fails. */
+static int refuse(UNUSED void *arg, const char *call)
 {
+	const char *name = __atomic_load_n(&failing, __ATOMIC_SEQ_CST);
+
+	if (name && strcmp(name, call) == 0) {
+		__atomic_store_n(&failing, NULL, __ATOMIC_SEQ_CST);
+		return -EIO;
+	}
 	if (!__atomic_load_n(&is_full, __ATOMIC_SEQ_CST))
 		return 0;
 	(void)__atomic_add_fetch(&refused_count, 1, __ATOMIC_SEQ_CST);
@@ -114,6 +123,34 @@ START_TEST(names_that_cannot_be_synced_are_told_once)
 }
 END_TEST
 
+static void watch(UNUSED void *arg)
+{
+	(void)__atomic_add_fetch(&watched, 1, __ATOMIC_SEQ_CST);
+}
+
+START_TEST(metadata_that_fails_is_told_to_who_watches_and_a_full_disk_is_not)
+{
+	static const char *const calls[] = { "commit", "sync", "flush" };
+	struct object *o = make_object(OBJECT_DISK);
+	struct err e = { 0 };
+
+	pool_watch_failures(pf.pool, watch, NULL);
+	write_bytes(o, 0, "text", 4);
+	set_full(true);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, &e), -ENOSPC);
+	set_full(false);
+	ck_assert_uint_eq(watched, 0);
+	__atomic_store_n(&failing, calls[_i], __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(pool_checkpoint(pf.pool, &e), -EIO);
+	ck_assert_uint_eq(watched, 1);
+	/* Who comes late, too. */
+	pool_watch_failures(pf.pool, watch, NULL);
+	ck_assert_uint_eq(watched, 2);
+	pool_watch_failures(pf.pool, NULL, NULL);
+	object_close(o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("pool_trouble");
@@ -125,6 +162,8 @@ int main(void)
 	tcase_add_checked_fixture(t, begin, end);
 	tcase_add_test(t, a_checkpoint_that_fails_again_and_again_is_told_once);
 	tcase_add_test(t, names_that_cannot_be_synced_are_told_once);
+	tcase_add_loop_test(t, metadata_that_fails_is_told_to_who_watches_and_a_full_disk_is_not, 0,
+			    3);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
