@@ -31,8 +31,10 @@ void evict_note_root(struct root_builder *b)
 				continue;
 			mutex_lock(&t->lock);
 			if (s->version == m->scos[j].version &&
-			    s->object_epoch == m->scos[j].object_epoch)
+			    s->object_epoch == m->scos[j].object_epoch) {
 				s->rooted = true;
+				s->root_whole |= m->scos[j].last_lsn <= m->lsn;
+			}
 			mutex_unlock(&t->lock);
 			sco_unref(t, s);
 		}

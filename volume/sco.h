@@ -74,7 +74,8 @@ struct sco {
 	 * file goes when nobody else has one. */
 	bool absent;
 	bool spoiled;	     /* its file does not have the bytes that its index says */
-	bool rooted;	     /* a root that this process committed, or found needless, names it */
+	bool rooted;	     /* a root that this process committed, or found needless, names it, */
+	bool root_whole;     /* and all that it has: a restore from there on keeps every slot */
 	uint8_t reads;	     /* atomic: for the evictor, at most SCO_READS_MAX */
 	bool told_damage;    /* atomic: the log has it */
 	uint32_t stuck;	     /* the cleaner's: live slots + 1 when it could move none of them */

@@ -65,12 +65,13 @@ static void free_all(struct sco_table *t, struct share_pin *gone)
 
 /*
  * Whether the names of a SCO may become more. It does not change any more, it is durable, and whatever
- * a restore may begin with names it.
+ * a restore may begin with names it, up to its last entry.
  */
 static bool may_share_locked(const struct sco *s, unsigned int count)
 {
-	return s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED && s->rooted && !s->dead &&
-	       !s->spoiled && (uint64_t)s->live_slots + s->young_shares + count <= SHARE_NAMES_MAX;
+	return s->life == SCO_LIFE_SEALED && s->row_flags & SCO_UPLOADED && s->root_whole &&
+	       !s->dead && !s->spoiled &&
+	       (uint64_t)s->live_slots + s->young_shares + count <= SHARE_NAMES_MAX;
 }
 
 /* From here on the SCO stays. NULL: nothing of it can be shared now. */
