@@ -763,6 +763,8 @@ class Driver:
             print(f"FAILED: {what}\n    {result['lie']}")
             for text in result["failed"][:4] + result["said"][:2]:
                 print(f"    then: {text}")
+            for line in result.get("stacks") or []:
+                print(f"    {line}")
             sys.stdout.flush()
 
     def is_excluded(self, path):
