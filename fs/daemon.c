@@ -316,6 +316,9 @@ static int stop(struct daemon *d, struct err *e)
 	begin_stop(d);
 	restart_stop(d->restart);
 	handed_over = d->session && fs_session_is_handed_over(d->session);
+	/* Its roots follow each other without a pause: our last one would have to wait for all. */
+	if (d->pool)
+		pool_scrub_cancel(d->pool);
 	/* Requests of the control socket, and a class that changes, may wait for an upload. */
 	if (d->service && !service_uploads_at_end(d->service))
 		pool_cancel_uploads(d->pool);

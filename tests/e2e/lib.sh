@@ -363,6 +363,7 @@ make_initrd() {
 	mkdir -p "$top"/{bin,proc,sys,dev,mnt,tmp,lib,x}
 	cp "$(command -v busybox)" "$top/bin/"
 	cp "$root/tests/e2e/$init" "$top/init"
+	cp "$root/tests/tsan.supp" "$top/"
 	chmod 755 "$top/init"
 	: >"$top/modules"
 	depmod -b "$guest_dir" "${modules##*/}" || return 1

@@ -281,6 +281,23 @@ a_scrub_gives_back_what_is_dead() {
 
 # --- rollback ---------------------------------------------------------------------------------
 
+a_scrub_does_not_hold_up_a_stop() {
+	local start_ms i
+	# It may end by itself before.
+	for i in {1..5}; do
+		overwrite g.raw 16 0
+		sync g.raw
+		"$vpool" scrub "$mnt" >/dev/null
+		start_ms=$(now_ms)
+		umount_it
+		(($(now_ms) - start_ms < 20000))
+		mount_it
+		grep -q 'scrub ended: cancelled=1' "$pool/vpool.log" && break
+	done
+	grep -q 'scrub ended: cancelled=1' "$pool/vpool.log"
+	rm g.raw
+}
+
 a_disk_goes_back_to_what_it_was() {
 	a_disk r.raw
 	snap create --name one r.raw >/dev/null
@@ -698,6 +715,7 @@ test_it pruning_leaves_what_the_rule_keeps
 test_it snapshots_are_made_by_a_schedule
 # It counts on SCOs of the usual size.
 [[ -n $store ]] || test_it a_scrub_gives_back_what_is_dead
+test_it a_scrub_does_not_hold_up_a_stop
 test_it a_disk_goes_back_to_what_it_was
 test_it an_open_disk_is_left_alone_unless_forced
 test_it who_appends_goes_on_at_the_end_that_is_there_now
