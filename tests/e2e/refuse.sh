@@ -201,7 +201,7 @@ a_pool_of_another_format_version_is_told() {
 	exits 1 "$vpool" list "$pool"
 	not_mounted "$mnt"
 	# A feature that this program does not know.
-	"$poolrow" "$pool" 1 0x40
+	"$poolrow" "$pool" 1 0x40000000
 	exits 1 "$vpool" mount "$pool" "$mnt"
 	one_line
 	"$poolrow" "$pool" 1 0
