@@ -175,11 +175,10 @@ static int apply_share(struct object *o, const struct log_entry *entry, struct e
 		.publish = known_lsn,
 		.arg = &lsn,
 	};
-	int r = share_replayed(o->pool, o->stream, entry);
+	int r = share_replayed(o, entry);
 
 	if (r < 0)
 		return err_set(e, r, "shared clusters");
-	layer_set_foreign(o->layer);
 	return map_update(o->pool->map, o->layer, &u, &unused, e);
 }
 

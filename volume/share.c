@@ -114,15 +114,18 @@ static void pin_end(struct pool *p, struct share_pin *pin, unsigned int count, l
 	free_all(p->scos, gone);
 }
 
-int share_replayed(struct pool *p, struct stream *stream, const struct log_entry *entry)
+int share_replayed(struct object *o, const struct log_entry *entry)
 {
+	struct pool *p = o->pool;
 	struct sco *s = sco_get(p->scos, loc_sco(entry->source));
 	struct share_pin *pin;
 
 	if (!s) /* something younger in the log hides it, or somebody will find damage */
 		return 0;
+	if (s->stream != o->stream->id)
+		layer_set_foreign(o->layer);
 	mutex_lock(&p->scos->lock);
-	pin = add_locked(p->scos, s, stream);
+	pin = add_locked(p->scos, s, o->stream);
 	if (pin) {
 		pin->slots += entry->cluster_count;
 		pin->lsn = max_u64(pin->lsn, entry->lsn);
@@ -242,10 +245,9 @@ static int publish(struct sharing *s, struct stream *stream, const struct share_
 	return io_change_in(s->to, stream, &c, e);
 }
 
-/* Clusters that are shared now; 0: they cannot be. */
+/* Clusters that are shared now; 0: they cannot be. s->count is used up. */
 static int share_some(struct sharing *s, struct err *e)
 {
-	const unsigned int wanted = s->count;
 	struct pool *p = s->to->pool;
 	struct share_pin *pin;
 	struct stream *stream;
@@ -264,7 +266,6 @@ static int share_some(struct sharing *s, struct err *e)
 	if (r == 0)
 		r = publish(s, stream, pin, e);
 	pin_end(p, pin, count, r > 0 ? stream_last_lsn(stream) : 0);
-	s->count = wanted;
 	return r;
 }
 

@@ -23,8 +23,8 @@ struct share_pin {
 	UT_hash_handle hh;
 };
 
-/* Entries of the log name clusters of a SCO: found while it is replayed. -ENOMEM. */
-NODISCARD int share_replayed(struct pool *p, struct stream *stream, const struct log_entry *entry);
+/* An entry of the object's log names clusters of a SCO: found while it is replayed. -ENOMEM. */
+NODISCARD int share_replayed(struct object *o, const struct log_entry *entry);
 /* The marks of a checkpoint are durable, and with them the rows that name what is shared. */
 void shares_counted(struct checkpoint *c);
 /* At the end of the pool, before its SCOs. */

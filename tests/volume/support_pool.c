@@ -142,6 +142,19 @@ void pool_fixture_restart(void)
 	pool_fixture_open();
 }
 
+void pool_fixture_lose_machine(void)
+{
+	struct pool_restored restored;
+	struct err e = { 0 };
+
+	pool_fixture_close();
+	remove_tree(pf.dir);
+	ck_assert_int_eq(mkdir(pf.dir, 0700), 0);
+	ck_assert_msg(pool_restore(env_posix(), &pf.options, NULL, &restored, &e) == 0, "%s",
+		      e.message);
+	ck_assert_uint_eq(restored.roots_skipped, 0);
+}
+
 void pool_fixture_open_fails(int code, const char *text)
 {
 	struct pool *p = NULL;

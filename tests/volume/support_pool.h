@@ -48,6 +48,8 @@ void pool_fixture_wait_quiet(void); /* the second half of it */
 void pool_fixture_close(void);
 /* close and open */
 void pool_fixture_restart(void);
+/* All that is here goes, and comes back from the backend, from its newest root; not opened. */
+void pool_fixture_lose_machine(void);
 /* pool_open() refuses with this code and a message that has text in it. */
 void pool_fixture_open_fails(int code, const char *text);
 /* A counter of the pool by name. */

@@ -42,15 +42,7 @@ static void open_fresh(void)
 
 static void lose_machine(void)
 {
-	struct pool_restored restored;
-	struct err e = { 0 };
-
-	pool_fixture_close();
-	remove_tree(pf.dir);
-	ck_assert_int_eq(mkdir(pf.dir, 0700), 0);
-	ck_assert_msg(pool_restore(env_posix(), &pf.options, NULL, &restored, &e) == 0, "%s",
-		      e.message);
-	ck_assert_uint_eq(restored.roots_skipped, 0);
+	pool_fixture_lose_machine();
 	pool_fixture_open_quiet();
 }
 

@@ -323,14 +323,7 @@ END_TEST
 
 static void lose_machine_and_restore(void)
 {
-	struct pool_restored restored;
-	struct err e = { 0 };
-
-	pool_fixture_close();
-	remove_tree(pf.dir);
-	ck_assert_int_eq(mkdir(pf.dir, 0700), 0);
-	ck_assert_msg(pool_restore(env_posix(), &pf.options, NULL, &restored, &e) == 0, "%s",
-		      e.message);
+	pool_fixture_lose_machine();
 	pool_fixture_open_quiet();
 }
 
