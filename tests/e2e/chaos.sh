@@ -96,7 +96,10 @@ is_held_up() {
 	kill -0 "$writer" && (($(written) == before && before > 0))
 }
 writer_ends() {
-	wait_for 60 is_gone "$writer" || return 1
+	wait_for 60 is_gone "$writer" || {
+		echo "the writer does not end: $("$vpool" status "$mnt")"
+		return 1
+	}
 	wait "$writer" || {
 		echo "the writer met an error"
 		return 1
@@ -148,7 +151,11 @@ a_pool_outlives_the_chaos_of() {
 	same "$(cat "$mnt/small")" text
 	exits 0 "$vpool" status "$mnt"
 	says backend
-	is_held_up
+	# What was overwritten meanwhile makes room for a few more.
+	wait_for 60 is_held_up || {
+		echo "nobody is held up any more: $("$vpool" status "$mnt")"
+		return 1
+	}
 
 	tell clear
 	start_ms=$(now_ms)
