@@ -519,8 +519,9 @@ static bool has_twin(const struct found *group, size_t count, const struct found
 /* Nothing is looked at of that file. */
 static bool is_needless(const struct group *g, const struct found *f)
 {
-	/* Once evicted, a name of an earlier version may come back in a power cut. */
-	return g->has_row && ((is_on_backend(&g->row) && f->version < g->row.version) ||
+	/* Once evicted, a name of an earlier version may come back in a power cut; and a later one is a
+	 * copy that came to nothing, be it of a restore that was cut off and begins anew. */
+	return g->has_row && ((is_on_backend(&g->row) && f->version != g->row.version) ||
 			      has_twin(g->files, g->count, f, &g->row));
 }
 

@@ -155,6 +155,21 @@ void pool_fixture_lose_machine(void)
 	ck_assert_uint_eq(restored.roots_skipped, 0);
 }
 
+static void expect_no_problem(void *arg, const struct pool_problem *problem)
+{
+	(void)arg;
+	ck_abort_msg("%s: sco %" PRIu64, problem->what, problem->sco);
+}
+
+void pool_fixture_check(void)
+{
+	struct pool_check_options options = { .data = true, .problem = expect_no_problem };
+	struct pool_check_result result;
+	struct err e = { 0 };
+
+	ck_assert_msg(pool_check(pf.pool, &options, &result, &e) == 0, "%s", e.message);
+}
+
 void pool_fixture_open_fails(int code, const char *text)
 {
 	struct pool *p = NULL;

@@ -50,6 +50,8 @@ void pool_fixture_close(void);
 void pool_fixture_restart(void);
 /* All that is here goes, and comes back from the backend, from its newest root; not opened. */
 void pool_fixture_lose_machine(void);
+/* All of it as pool_check() sees it, data included: nothing is wrong. */
+void pool_fixture_check(void);
 /* pool_open() refuses with this code and a message that has text in it. */
 void pool_fixture_open_fails(int code, const char *text);
 /* A counter of the pool by name. */

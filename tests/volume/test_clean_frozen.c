@@ -167,21 +167,6 @@ static struct object *rotate(void)
 	return o;
 }
 
-static void expect_no_problem(void *arg, const struct pool_problem *problem)
-{
-	(void)arg;
-	ck_abort_msg("%s: sco %" PRIu64, problem->what, problem->sco);
-}
-
-static void check_pool(void)
-{
-	struct pool_check_options options = { .data = true, .problem = expect_no_problem };
-	struct pool_check_result result;
-	struct err e = { 0 };
-
-	ck_assert_msg(pool_check(pf.pool, &options, &result, &e) == 0, "%s", e.message);
-}
-
 static void lose_machine_and_restore(void)
 {
 	struct err e = { 0 };
@@ -201,13 +186,13 @@ START_TEST(space_follows_what_lives_with_snapshots_and_every_byte_stays)
 	object_close(o);
 	let_clean();
 	expect_all();
-	check_pool();
+	pool_fixture_check();
 	pool_fixture_restart();
 	expect_all();
-	check_pool();
+	pool_fixture_check();
 	lose_machine_and_restore();
 	expect_all();
-	check_pool();
+	pool_fixture_check();
 }
 END_TEST
 

@@ -101,14 +101,8 @@ static void checkpoint(void)
 
 static void expect_sound(void)
 {
-	struct pool_check_options options = { .data = true };
-	struct pool_check_result result;
-	struct err e = { 0 };
-
 	checkpoint();
-	ck_assert_msg(pool_check(pf.pool, &options, &result, &e) == 0, "%s", e.message);
-	ck_assert_uint_eq(result.errors, 0);
-	ck_assert_uint_eq(result.warnings, 0);
+	pool_fixture_check();
 }
 
 /* --- what it is -------------------------------------------------------------------------------- */
