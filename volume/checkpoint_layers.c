@@ -59,8 +59,11 @@ void checkpoint_limits_saved(struct checkpoint *c)
 	struct staged_object *so, *next;
 
 	HASH_ITER (hh, c->objects, so, next)
-		if (checkpoint_limit_sank(so) && so->layer == so->object->layer)
+		if (checkpoint_limit_sank(so) && so->layer == so->object->layer) {
 			so->object->saved_parent_limit = so->parent_limit;
+			family_look_again(&c->pool->family, so->layer->parent->id);
+			job_kick(&c->pool->merger);
+		}
 }
 
 /* --- counting anew ----------------------------------------------------------------------------- */

@@ -27,6 +27,13 @@ static void count_mapped(struct checkpoint *c, uint64_t owner, int64_t delta)
 	so->written = false;
 }
 
+/* What it hides of the layer below may be let go some time. */
+static void note_row(struct checkpoint *c, const struct layer *l)
+{
+	if (l->parent && family_note_row(&c->pool->family, l->parent->id))
+		job_kick(&c->pool->merger);
+}
+
 /* A page that goes into the commit at hand. */
 struct page_stage {
 	struct checkpoint *c;
@@ -143,6 +150,7 @@ static int stage_page(struct checkpoint *c, const struct staged_page *sp,
 	if (r < 0)
 		return err_because(e, r, "page of layer %" PRIu64, sp->layer->id);
 	count_mapped(c, layer_owner(sp->layer), ps.after - ps.before);
+	note_row(c, sp->layer);
 	counter_add(&c->pool->metrics.checkpoint_entries, sp->run_count);
 	return checkpoint_commit_if_full(c, e);
 }
@@ -295,6 +303,7 @@ static int hide_page(struct checkpoint *c, struct layer *l, uint64_t page, struc
 	if (r < 0)
 		return err_because(e, r, "zeros of layer %" PRIu64, l->id);
 	count_mapped(c, layer_owner(l), -below);
+	note_row(c, l);
 	return checkpoint_commit_if_full(c, e);
 }
 

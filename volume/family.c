@@ -142,7 +142,11 @@ void family_add(struct family *f, struct family_member *prepared, uint64_t id,
 {
 	GUARD(&f->lock);
 
-	/* What it lies on keeps it: it did so while it was live. */
+	struct family_member *below = find_locked(f, row->parent);
+
+	/* What it lies on keeps it: it did so while it was live. No more rows of it come. */
+	if (below)
+		below->look_at = 0;
 	prepared->id = id;
 	prepared->row = *row;
 	prepared->known = true;
@@ -165,6 +169,7 @@ void family_add_child(struct family *f, uint64_t parent, uint64_t child)
 		return;
 	m->children++;
 	m->child_xor ^= child;
+	m->look_at = 0;
 }
 
 void family_drop_child(struct family *f, uint64_t parent, uint64_t child)
@@ -177,6 +182,7 @@ void family_drop_child(struct family *f, uint64_t parent, uint64_t child)
 	ASSERT(m->children > 0);
 	m->children--;
 	m->child_xor ^= child;
+	m->look_at = 0;
 }
 
 void family_set_snapshot(struct family *f, uint64_t id, uint64_t snapshot)
@@ -207,8 +213,10 @@ void family_merged(struct family *f, uint64_t id, uint64_t child, const struct l
 	m = find_locked(f, id);
 	below = m ? find_locked(f, m->row.parent) : NULL;
 	above = find_locked(f, child);
-	if (below)
+	if (below) {
 		below->child_xor ^= id ^ child;
+		below->look_at = 0;
+	}
 	if (above)
 		above->row = *child_row;
 	if (m)
@@ -257,7 +265,8 @@ uint64_t family_next_idle(struct family *f, uint64_t after, uint64_t *ret_child)
 	GUARD(&f->lock);
 	HASH_ITER (hh, f->members, m, next)
 		if (m->known && m->id > after && m->snapshot == 0 && m->pins == 0 &&
-		    m->children <= 1 && (!best || m->id < best->id))
+		    (m->children == 0 || (m->children == 1 && m->rows_put >= m->look_at)) &&
+		    (!best || m->id < best->id))
 			best = m;
 	if (!best)
 		return 0;
@@ -273,6 +282,37 @@ void family_stop_merging(struct family *f, uint64_t id)
 
 	if (m)
 		m->merging = false;
+}
+
+void family_begin_look(struct family *f, uint64_t id)
+{
+	GUARD(&f->lock);
+	struct family_member *m = find_locked(f, id);
+
+	if (m)
+		m->rows_put = m->look_at = 0;
+}
+
+void family_hold(struct family *f, uint64_t id, uint64_t look_at)
+{
+	GUARD(&f->lock);
+	struct family_member *m = find_locked(f, id);
+
+	if (m)
+		m->look_at = look_at;
+}
+
+void family_look_again(struct family *f, uint64_t id)
+{
+	family_hold(f, id, 0);
+}
+
+bool family_note_row(struct family *f, uint64_t id)
+{
+	GUARD(&f->lock);
+	struct family_member *m = find_locked(f, id);
+
+	return m && ++m->rows_put == m->look_at;
 }
 
 static int by_place(const void *a, const void *b)

@@ -29,6 +29,8 @@ struct family_member {
 	uint64_t child_xor; /* of their ids: of one alone, its id */
 	uint32_t pins;	    /* readers, a clone on its way */
 	bool merging;	    /* no child is added any more */
+	uint64_t rows_put;  /* in its only child, since what that hides was looked for */
+	uint64_t look_at;   /* so many of them, then it is looked for again; 0: at once */
 };
 
 struct family {
@@ -62,11 +64,19 @@ bool family_pin(struct family *f, uint64_t id);
 /* True: perhaps something can go now. */
 bool family_unpin(struct family *f, uint64_t id);
 
-/* A layer without name and pins that nothing is on (*ret_child 0), or one alone; in the latter case it
- * is marked as being merged. After `after`, so that one that cannot be merged now does not hold up
- * others. 0: none. */
+/* A layer without name and pins that nothing is on (*ret_child 0), or one alone, if it is not held; in
+ * the latter case it is marked as being merged. After `after`, so that one that cannot be merged now
+ * does not hold up others. 0: none. */
 uint64_t family_next_idle(struct family *f, uint64_t after, uint64_t *ret_child);
 void family_stop_merging(struct family *f, uint64_t id);
+/* What its only child hides of a layer is looked for from here on; it was, and is not again until
+ * so many rows were put into that (UINT64_MAX: never), or there is another child, or
+ * family_look_again(). */
+void family_begin_look(struct family *f, uint64_t id);
+void family_hold(struct family *f, uint64_t id, uint64_t look_at);
+void family_look_again(struct family *f, uint64_t id);
+/* A row goes into what lies on a layer. True: it is time to look again. */
+bool family_note_row(struct family *f, uint64_t id);
 /* Where an entry of an object may be found in rows: in the layers whose mark is the first one that is
  * not below its LSN. */
 struct family_place {

@@ -2,14 +2,12 @@
 
 #include "common/log.h"
 #include "volume/call.h"
+#include "volume/merge_impl.h"
 #include "volume/resolved.h"
 #include "volume/snapshot_impl.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-/* Rows of one step: what readers of these layers, and calls, wait for. */
-#define STEP_ROWS 64u
 /* While a call waits, or a checkpoint runs; so often in turn, then it is the merger's turn. */
 #define MERGE_YIELD_NS	 UINT64_C(2000000)
 #define MERGE_YIELDS_MAX 25u
@@ -20,277 +18,7 @@
 #define MERGE_STAYS    2 /* until something kicks the merger */
 #define MERGE_TROUBLE  "volume: merging layers stopped, trying again"
 
-struct merge {
-	struct checkpoint c; /* its commits, tallies and marks of changed areas */
-	uint64_t from, into; /* layers */
-	struct layer_row from_row, into_row;
-	uint32_t into_stream; /* whose map has the rows of the upper one */
-	bool stays;	      /* the upper one is a template's: clones are made on the lower one */
-	uint64_t *pages;      /* of this step */
-	size_t page_count;
-	uint64_t first_page; /* it begins there */
-	bool whole;	     /* nothing is left before that */
-	struct buf base;
-};
-
-/* --- one page ---------------------------------------------------------------------------------- */
-
-/* The runs of a row, copied. */
-struct runs {
-	struct page_run runs[PAGE_CLUSTERS];
-	uint32_t crcs[PAGE_CLUSTERS];
-	unsigned int count, crc_count;
-};
-
-static void copy_run(void *arg, const struct page_run *run)
-{
-	struct runs *rs = arg;
-	struct page_run *to = &rs->runs[rs->count];
-
-	if (run->loc == LOC_UNMAPPED)
-		return; /* the parent is asked, as where there is no run */
-	*to = *run;
-	if (run->crcs) {
-		to->crcs = &rs->crcs[rs->crc_count];
-		memcpy(&rs->crcs[rs->crc_count], run->crcs, run->count * sizeof(*run->crcs));
-		rs->crc_count += run->count;
-	}
-	rs->count++;
-}
-
-/* Runs of a layer's own row; none where it has no row. */
-static int read_runs(struct merge *m, uint64_t layer, uint64_t page, struct runs *rs, struct err *e)
-{
-	struct row_key key = row_key_2u64(ROW_PAGE, layer, page);
-	enum page_value_kind kind;
-	int r;
-
-	rs->count = rs->crc_count = 0;
-	buf_clear(&m->c.old);
-	r = meta_get(m->c.pool->meta, META_STATE, &key, &m->c.old, e);
-	if (r == 0)
-		r = page_value_decode(m->c.old.data, m->c.old.len_bytes, &kind, copy_run, rs, e);
-	return r == -ENOENT ? 0 : r;
-}
-
-/* What lies behind the limit of the layer above was never seen, and is not from here on. */
-static int cut_runs(struct merge *m, struct runs *rs, uint64_t page)
-{
-	uint64_t first = page << PAGE_CLUSTERS_SHIFT;
-	uint64_t limit = m->into_row.parent_limit_clusters;
-	unsigned int kept = 0;
-	int r = 0;
-
-	for (unsigned int i = 0; i < rs->count && r == 0; i++) {
-		struct page_run run = rs->runs[i];
-		uint64_t at = first + run.first;
-		uint16_t stays = at >= limit ? 0 : (uint16_t)min_u64(run.count, limit - at);
-
-		if (loc_is_place(run.loc) && stays < run.count)
-			r = checkpoint_tally(&m->c, run.loc + stays, -(int64_t)(run.count - stays));
-		run.count = stays;
-		if (stays)
-			rs->runs[kept++] = run;
-	}
-	rs->count = kept;
-	return r;
-}
-
-struct splice {
-	struct merge *m;
-	int error;
-};
-
-/* The upper layer's clusters were counted when they were written; those they hide die. */
-static void count_hidden(void *arg, loc_t old, loc_t new, unsigned int count)
-{
-	struct splice *s = arg;
-
-	(void)new;
-	if (loc_is_place(old) && s->error == 0)
-		s->error = checkpoint_tally(&s->m->c, old, -(int64_t)count);
-}
-
-static int merge_page(struct merge *m, uint64_t page, struct runs *rs, struct err *e)
-{
-	struct checkpoint *c = &m->c;
-	struct row_key from = row_key_2u64(ROW_PAGE, m->from, page);
-	struct row_key into = row_key_2u64(ROW_PAGE, m->into, page);
-	struct splice s = { .m = m };
-	int r;
-
-	r = read_runs(m, m->from, page, rs, e);
-	if (r == 0)
-		r = cut_runs(m, rs, page);
-	buf_clear(&m->base);
-	if (r == 0)
-		r = page_value_encode(PAGE_BASE, rs->runs, rs->count, &m->base);
-	if (r == 0)
-		r = read_runs(m, m->into, page, rs, e);
-	buf_clear(&c->new);
-	if (r == 0)
-		r = page_value_splice(m->base.data, m->base.len_bytes, rs->runs, rs->count,
-				      count_hidden, &s, &c->new, e);
-	if (r == 0)
-		r = s.error;
-	if (r == 0)
-		r = checkpoint_note_change(c, m->into, page);
-	if (r == 0)
-		r = meta_batch_put(c->pool->meta, c->batch, &into, &c->new);
-	if (r == 0)
-		r = checkpoint_note_change(c, m->from, page);
-	if (r == 0)
-		r = meta_batch_delete(c->pool->meta, c->batch, &from);
-	return r < 0 ? err_wrap(e, r, "page %" PRIu64, page) : 0;
-}
-
 /* --- one step ---------------------------------------------------------------------------------- */
-
-static int see_page(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-		    size_t value_bytes)
-{
-	struct merge *m = arg;
-	uint64_t layer;
-	int r;
-
-	(void)value;
-	(void)value_bytes;
-	r = row_key_parse_2u64(key, key_bytes, ROW_PAGE, &layer, &m->pages[m->page_count]);
-	if (r == 0)
-		r = ++m->page_count == STEP_ROWS;
-	return r;
-}
-
-/* Behind those of the step before: to pass by what is deleted takes time for each row. */
-static void begin_at_place(struct merge *m)
-{
-	const struct merge_place *at = &m->c.pool->merge_place;
-
-	m->first_page = at->page;
-	m->whole = at->whole;
-}
-
-static int find_pages(struct merge *m, struct err *e)
-{
-	struct row_key from = row_key_2u64(ROW_PAGE, m->from, m->first_page);
-	struct row_key until = row_key_2u64(ROW_PAGE, m->from, UINT64_MAX);
-	int r;
-
-	m->page_count = 0;
-	r = meta_iterate(m->c.pool->meta, META_STATE, &from, &until, see_page, m, e);
-	return r < 0 ? r : 0;
-}
-
-static int note(struct merge *m, uint64_t layer, uint64_t area)
-{
-	return checkpoint_note_change(&m->c, layer, area << AREA_PAGES_SHIFT);
-}
-
-static int has_foreign(struct merge *m, bool *ret_foreign, struct err *e)
-{
-	struct row_key key = row_key_2u64(ROW_CHANGED, m->from, AREA_FOREIGN);
-	int r;
-
-	*ret_foreign = m->from_row.mark_stream != m->into_stream;
-	if (*ret_foreign)
-		return 0;
-	buf_clear(&m->base);
-	r = meta_get(m->c.pool->meta, META_STATE, &key, &m->base, e);
-	*ret_foreign = r == 0;
-	return r == -ENOENT ? 0 : r;
-}
-
-/* No log tells what moves here: the next root needs maps that show it. */
-static int note_unlogged(struct merge *m, struct err *e)
-{
-	bool foreign;
-	int r = has_foreign(m, &foreign, e);
-
-	if (r == 0)
-		r = note(m, m->from, AREA_UNLOGGED);
-	if (r == 0)
-		r = note(m, m->into, AREA_UNLOGGED);
-	if (r == 0 && foreign)
-		r = note(m, m->into, AREA_FOREIGN);
-	return r;
-}
-
-static int get_state(struct merge *m, uint64_t layer, struct object_state_row *ret_row,
-		     struct err *e)
-{
-	struct row_key key = row_key_u64(ROW_OBJECT_STATE, layer);
-	int r;
-
-	buf_clear(&m->base);
-	r = meta_get(m->c.pool->meta, META_STATE, &key, &m->base, e);
-	return r == 0 ? object_state_row_decode(m->base.data, m->base.len_bytes, ret_row, e) : r;
-}
-
-/* What a layer without a state of its own shows is the lower one's: it gets it. */
-static int move_state(struct merge *m, struct err *e)
-{
-	struct row_key from = row_key_u64(ROW_OBJECT_STATE, m->from);
-	struct row_key into = row_key_u64(ROW_OBJECT_STATE, m->into);
-	struct object_state_row own, state;
-	int had = get_state(m, m->into, &own, e), r;
-
-	if (had < 0 && had != -ENOENT)
-		return had;
-	r = get_state(m, m->from, &state, e);
-	if (r == -ENOENT)
-		return 0; /* moved before, or it never had one */
-	if (r == 0 && had == -ENOENT) {
-		if (m->into_row.object != m->from_row.object ||
-		    m->into_row.mark_stream != m->from_row.mark_stream)
-			state.lsn = 0; /* of another log */
-		r = checkpoint_note_change(&m->c, m->into, 0);
-		buf_clear(&m->base);
-		if (r == 0)
-			r = object_state_row_encode(&state, &m->base);
-		if (r == 0)
-			r = meta_batch_put(m->c.pool->meta, m->c.batch, &into, &m->base);
-	}
-	if (r == 0)
-		r = checkpoint_note_change(&m->c, m->from, 0);
-	return r == 0 ? meta_batch_delete(m->c.pool->meta, m->c.batch, &from) : r;
-}
-
-/* Nothing is left behind it, as seen from the beginning. */
-static bool is_last_step(const struct merge *m)
-{
-	return (m->page_count < STEP_ROWS && m->whole) || MUTANT(MUTANT_MERGE_HALF);
-}
-
-static void note_place(const struct merge *m)
-{
-	struct merge_place *at = &m->c.pool->merge_place;
-
-	at->whole = false;
-	at->page = m->page_count == STEP_ROWS ? m->pages[m->page_count - 1] + 1 : 0;
-}
-
-/* Rows move while nobody reads one layer before and the other after it. */
-static int move_rows(struct merge *m, struct err *e)
-{
-	struct pool *p = m->c.pool;
-	struct runs *rs = malloc(sizeof(*rs));
-	int r = rs ? 0 : -ENOMEM;
-
-	if (r == 0 && !MUTANT(MUTANT_MERGE_UNMARKED))
-		r = note_unlogged(m, e);
-	for (size_t i = 0; i < m->page_count && r == 0; i++)
-		r = merge_page(m, m->pages[i], rs, e);
-	if (r == 0 && is_last_step(m))
-		r = move_state(m, e);
-	free(rs);
-	if (r < 0)
-		return r;
-	page_rows_forget(&p->page_rows);
-	map_chain_hold_alone(p->map);
-	r = checkpoint_commit(&m->c, e);
-	map_chain_release_alone(p->map);
-	return r;
-}
 
 /* Whether that one is still alone on it. */
 static bool is_still_so(struct merge *m)
@@ -360,8 +88,9 @@ static int merge_begin(struct merge *m, struct err *e)
 	buf_init(&m->c.new, 1u << 20);
 	buf_init(&m->base, PAGE_BYTES_MAX);
 	m->c.batch = meta_batch_new(p->meta, META_STATE);
-	m->pages = calloc(STEP_ROWS, sizeof(*m->pages));
-	return m->c.batch && m->pages ? find_pages(m, e) : err_set(e, -ENOMEM, "merging layers");
+	m->pages = calloc(MERGE_STEP_ROWS, sizeof(*m->pages));
+	m->runs = calloc(1, sizeof(*m->runs));
+	return m->c.batch && m->pages && m->runs ? 0 : err_set(e, -ENOMEM, "merging layers");
 }
 
 static void merge_end(struct merge *m)
@@ -374,6 +103,7 @@ static void merge_end(struct merge *m)
 	buf_done(&m->base);
 	free(m->c.tallies);
 	free(m->pages);
+	free(m->runs);
 }
 
 /* --- the end of a layer ------------------------------------------------------------------------ */
@@ -433,14 +163,38 @@ out:
 	return r;
 }
 
-/* Change lock and checkpoint lock held. Returns 1: it is gone, or not as it was; 0: there is more;
+/* 1: the lower one is gone; 0: there is more. */
+static int move_some(struct merge *m, struct err *e)
+{
+	int r = merge_move_rows(m, e);
+
+	if (r <= 0)
+		return r;
+	r = take_out(m, e);
+	job_kick(&m->c.pool->checkpointer); /* what it hid can be buried, or cleaned */
+	return r == 0 ? 1 : r;
+}
+
+/* 1: nothing that is hidden is left; 0: there is more. */
+static int trim_some(struct merge *m, struct err *e)
+{
+	struct pool *p = m->c.pool;
+	int r = trim_rows(m, e);
+
+	if (r <= 0)
+		return r;
+	p->merge_place = (struct merge_place){ 0 };
+	job_kick(&p->checkpointer);
+	return 1;
+}
+
+/* Change lock and checkpoint lock held. Returns 1: that is done, or not as it was; 0: there is more;
  * MERGE_STAYS; -EAGAIN: not now. */
 static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *e)
 {
 	struct merge m = { .c.pool = p, .from = from, .into = into };
 	int r;
 
-	begin_at_place(&m);
 	if (!is_still_so(&m))
 		return 1; /* what now is is seen by the next look */
 	r = snapshots_announce(p, e);
@@ -452,14 +206,7 @@ static int merge_some(struct pool *p, uint64_t from, uint64_t into, struct err *
 	if (r == 0)
 		r = resolved_forget_layer(p, from, e);
 	if (r == 0)
-		r = move_rows(&m, e);
-	if (r == 0)
-		note_place(&m);
-	if (r == 0 && is_last_step(&m)) {
-		r = take_out(&m, e);
-		r = r == 0 ? 1 : r;
-		job_kick(&p->checkpointer); /* what it hid can be buried, or cleaned */
-	}
+		r = p->merge_place.trims ? trim_some(&m, e) : move_some(&m, e);
 	merge_end(&m);
 	return r;
 }
@@ -508,10 +255,17 @@ static int see_first(void *arg, const uint8_t *key, size_t key_bytes, const uint
 	return r < 0 ? r : 1;
 }
 
+/* The step before said where the next one begins. */
+static bool at_place(const struct merge_place *at)
+{
+	return at->trims || at->page != 0;
+}
+
 /*
- * Where the rows of the lower layer begin, unless the step before says it. Without any lock: hundreds of
- * thousands of deleted ones may have to be passed by, and nobody but the merger takes rows away, or adds
- * any to a frozen layer. Where there is none left, what moved goes to its tables now for the most part.
+ * Whether the rows of the lower layer move, and where they begin, unless the step before says it.
+ * Without any lock: hundreds of thousands of deleted ones may have to be passed by, and nobody but
+ * the merger takes rows away, or adds any to a frozen layer. Where there is none left, what moved goes
+ * to its tables now for the most part.
  */
 static int look_ahead(struct pool *p, uint64_t from, uint64_t into, struct err *e)
 {
@@ -520,10 +274,18 @@ static int look_ahead(struct pool *p, uint64_t from, uint64_t into, struct err *
 	struct merge_place *at = &p->merge_place;
 	int r;
 
-	if (at->from == from && at->into == into && at->page != 0)
+	if (at->from == from && at->into == into && at_place(at))
 		return 0;
-	*at = (struct merge_place){ .from = from, .into = into, .page = UINT64_MAX, .whole = true };
-	r = meta_iterate(p->meta, META_STATE, &first, &until, see_first, &at->page, e);
+	*at = (struct merge_place){ .from = from, .into = into };
+	r = trim_is_better(p, from, into, &at->trims, e);
+	if (r == 0 && at->trims) {
+		family_begin_look(&p->family, from);
+		return 0;
+	}
+	at->page = UINT64_MAX;
+	at->whole = true;
+	if (r == 0)
+		r = meta_iterate(p->meta, META_STATE, &first, &until, see_first, &at->page, e);
 	if (r == 0)
 		r = meta_flush(p->meta, e);
 	if (r < 0)
@@ -570,7 +332,7 @@ static int step_locked(struct pool *p, uint64_t id, uint64_t child, struct err *
 
 	do
 		r = child ? merge_some(p, id, child, e) : drop_layer(p, id, e);
-	while (r == 0 && child && p->merge_place.page != 0 && !call_waits(p) &&
+	while (r == 0 && child && at_place(&p->merge_place) && !call_waits(p) &&
 	       clock_mono_ns() - start_ns < MERGE_HOLD_NS);
 	return r;
 }

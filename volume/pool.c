@@ -51,6 +51,8 @@ static const struct metric_def pool_metric_defs[] = {
 		       "Clusters moved by cleaning."),
 	METRIC_COUNTER(struct pool_metrics, clean_frozen_clusters, "clusters",
 		       "Of these, what only snapshots and parents of clones have."),
+	METRIC_COUNTER(struct pool_metrics, trimmed_clusters, "clusters",
+		       "Hidden clusters that left layers of deleted snapshots."),
 	METRIC_COUNTER(struct pool_metrics, resolved_pages, "pages",
 		       "Pages of maps with many layers copied, to be looked up in one place."),
 	METRIC_COUNTER(struct pool_metrics, scos_cleaned, "SCOs",

@@ -61,7 +61,7 @@ struct pool_metrics {
 	struct counter direct_writes, merges_raced, parked, throttled;
 	struct counter checkpoints, checkpoint_pages, checkpoint_entries;
 	struct counter scos_sealed, scos_deleted, scos_uploaded, scos_resealed, scos_evicted;
-	struct counter clean_clusters, clean_frozen_clusters, roots, crc_failures;
+	struct counter clean_clusters, clean_frozen_clusters, trimmed_clusters, roots, crc_failures;
 	struct counter scos_cleaned, flash_freed_bytes, backend_freed_bytes;
 	struct counter packs_repacked, orphans_removed, resolved_pages;
 	struct histogram sync_ns, checkpoint_ns, write_wait_ns;
@@ -192,6 +192,10 @@ struct pool {
 		uint64_t from, into;
 		uint64_t page; /* 0: to be found out */
 		bool whole;    /* nothing is left before it */
+		bool trims;    /* the rows stay, but for what the upper ones hide */
+		bool behind;   /* pages of the lower one, behind the limit of the upper one */
+		uint64_t rows; /* of the upper one, seen so far */
+		bool smaller;  /* the lower one lost rows */
 	} merge_place;
 	uint64_t cleaned_ns;	    /* the cleaner's own */
 	uint64_t cleaned_far_ns;    /* the cleaner's own: not before, on the store */

@@ -54,14 +54,14 @@ static int announce(struct pool *p, struct err *e)
 	return r;
 }
 
-/* The first one at or below it that has all that it will ever have; not one that is about to go. */
+/* The first one at or below it that has all that it will ever have, and that is not about to go. */
 static struct layer *first_frozen(struct pool *p, struct layer *l)
 {
 	struct family_member m;
 
 	for (; l; l = l->parent)
-		if (family_get(&p->family, l->id, &m))
-			return m.snapshot || m.pins || m.children > 1 ? l : NULL;
+		if (family_get(&p->family, l->id, &m) && (m.snapshot || m.pins || m.children > 1))
+			return l;
 	return NULL;
 }
 

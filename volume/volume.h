@@ -79,6 +79,9 @@ struct pool_options {
 	size_t map_piece_bytes;
 	/* For tests: a page that took more rows than this gets a resolved copy; 0: 8. */
 	unsigned int resolve_layers;
+	/* For tests: a layer that lost its name is merged into the one on it if it has fewer rows
+	 * of pages than this (0: 1,024), or than so many times those of the other (0: 4). */
+	unsigned int merge_rows_min, merge_ratio;
 	/* For tests: used instead of RocksDB in DIR/meta and of backend_url. Borrowed. */
 	struct meta *meta;
 	struct backend *backend;

@@ -243,6 +243,7 @@ static int print_totals(const struct world_totals *t, uint64_t seeds, bool opens
 		{ "of snapshots", t->clean_frozen_clusters },
 		{ "resolved", t->resolved_pages },
 		{ "merges raced", t->merges_raced },
+		{ "hidden clusters let go", t->trimmed_clusters },
 	};
 	int missing = 0;
 

@@ -65,6 +65,7 @@ static void choose_options(struct steps *st)
 	o->fetches_max = st->script->small ? 2 : 0;
 	o->map_piece_bytes = 100;
 	o->resolve_layers = 1;
+	o->merge_rows_min = o->merge_ratio = st->script->held;
 	o->packs = st->script->packs;
 	o->shm_dir = "/dev/shm";
 	o->cache_count = 1;

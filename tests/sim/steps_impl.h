@@ -52,6 +52,7 @@ struct script {
 	const struct action *steps;
 	bool killed;	    /* the process of the setup never closes the pool, */
 	bool opening;	    /* and the steps begin with the open */
+	bool held;	    /* layers that lost their name stay under smaller ones */
 	bool small;	    /* flash is smaller than the data: the store has some of it alone */
 	unsigned int packs; /* enum pool_packs */
 };

@@ -328,6 +328,7 @@ static void add_metrics(struct world *w)
 	TOTAL(w, clean_frozen_clusters, counter_get(&m->clean_frozen_clusters));
 	TOTAL(w, resolved_pages, counter_get(&m->resolved_pages));
 	TOTAL(w, merges_raced, counter_get(&m->merges_raced));
+	TOTAL(w, trimmed_clusters, counter_get(&m->trimmed_clusters));
 	TOTAL(w, backend_faults, filter_fault_count(w->fault_store));
 }
 
@@ -656,6 +657,9 @@ struct world *world_new(uint64_t seed, struct world_totals *totals, bool verbose
 	w->snapshots = seed % 4 < 2;
 	w->shares = seed % 8 == 1 || seed % 8 == 6;
 	w->sync_fails = seed % 3 == 0;
+	/* Layers that lost their name are left where they are, if the one above has no more pages. */
+	if (seed % 8 == 1 || seed % 8 == 4)
+		w->options.merge_rows_min = w->options.merge_ratio = 1;
 	meta_trouble_begin(&w->trouble, w->sim, w->disk);
 	return w;
 }

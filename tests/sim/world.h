@@ -25,7 +25,8 @@ struct world_totals {
 	uint64_t snapshots, rollbacks, clones, templates, scrubs, scrubs_done;
 	uint64_t checkpoints, roots, scos_deleted, scos_uploaded, scos_resealed;
 	uint64_t scos_evicted, fetches;
-	uint64_t clean_clusters, clean_frozen_clusters, resolved_pages, merges_raced;
+	uint64_t clean_clusters, clean_frozen_clusters, resolved_pages, merges_raced,
+		trimmed_clusters;
 	uint64_t current[WORLD_CURRENT]; /* seed that a child runs, by its process id */
 };
 
