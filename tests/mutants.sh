@@ -80,7 +80,7 @@ detectors() {
 57 unit volume_test_pool_late the_header_that_says_so_outlives_its_data
 58 unit volume_test_share what_only_a_log_names_stays
 59 unit volume_test_share no_root_has_a_map_that_names_what_died
-60 unit volume_test_merge no_root_has_a_map_that_names_what_was_hidden
+60 unit volume_test_upload_verify a_stream_that_fails_behind_a_snapshot_keeps_the_last_root_that_is_whole
 END
 }
 

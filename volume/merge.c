@@ -32,15 +32,21 @@ static bool is_still_so(struct merge *m)
 	return true;
 }
 
-/* All that its rows say is what RAM says. False: later. */
+static bool has_failed(struct pool *p, uint32_t id)
+{
+	struct stream *stream = pool_stream(p, id);
+
+	return stream && __atomic_load_n(&stream->error, __ATOMIC_RELAXED);
+}
+
+/* All that its rows say is what RAM says, and what roots can show. False: later. */
 static bool may_merge(struct merge *m)
 {
 	struct pool *p = m->c.pool;
-	struct stream *stream = pool_stream(p, m->from_row.mark_stream);
 	struct layer *l;
 	bool saved = true;
 
-	if (stream && __atomic_load_n(&stream->error, __ATOMIC_RELAXED))
+	if (has_failed(p, m->from_row.mark_stream) || has_failed(p, m->into_stream))
 		return false;
 	l = map_layer_find(p->map, m->into);
 	if (!l)
@@ -76,13 +82,12 @@ static int merge_begin(struct merge *m, struct err *e)
 	struct pool *p = m->c.pool;
 	int r = life_get_layer(p, m->into, &m->into_row, e);
 
-	if (r < 0)
+	if (r == 0)
+		r = find_stream(m, e);
+	if (r < 0 || m->stays)
 		return r;
 	if (!may_merge(m))
 		return -EAGAIN;
-	r = find_stream(m, e);
-	if (r < 0 || m->stays)
-		return r;
 	buf_init(&m->c.value, 1u << 20);
 	buf_init(&m->c.old, 1u << 20);
 	buf_init(&m->c.new, 1u << 20);

@@ -70,7 +70,7 @@ enum mutant {
 	MUTANT_CUT_BURIED = 57, /* a header that says what does not count goes before that does */
 	MUTANT_SHARE_UNPINNED = 58, /* a SCO goes that only an entry names which nobody counted */
 	MUTANT_SHARE_UNSAID = 59,   /* roots do not know that a layer names SCOs of other streams */
-	MUTANT_TRIM_UNMARKED = 60,  /* roots do not know that hidden clusters left a layer */
+	MUTANT_TRIM_UNMARKED = 60,  /* roots do not know that a layer hides what is gone */
 	MUTANT_COUNT
 };
 

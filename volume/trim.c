@@ -190,8 +190,9 @@ static int commit(struct merge *m, struct err *e)
 
 	if (!meta_batch_bytes(m->c.pool->meta, m->c.batch))
 		return 0;
-	if (!MUTANT(MUTANT_TRIM_UNMARKED))
-		r = merge_note_unlogged(m, m->from);
+	/* Of one stream a root shows both as they are, or both as they were when it failed. */
+	if (m->into_stream != m->from_row.mark_stream && !MUTANT(MUTANT_TRIM_UNMARKED))
+		r = merge_note_unlogged(m, m->into);
 	return r == 0 ? merge_commit(m, e) : r;
 }
 
