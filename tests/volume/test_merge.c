@@ -112,7 +112,8 @@ static bool so_many_live(void *arg)
 	const uint64_t *wanted = arg;
 
 	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
-	return __atomic_load_n(&pf.pool->scos->live_slots, __ATOMIC_RELAXED) == *wanted;
+	GUARD(&pf.pool->scos->lock);
+	return pf.pool->scos->live_slots == *wanted;
 }
 
 static void expect_live(uint64_t clusters)
