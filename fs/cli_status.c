@@ -114,7 +114,8 @@ static int offline_document(const struct target *t, const struct pool_setup *set
 	int r = 0;
 
 	if (control_find_daemon(t->pool_dir, &pid) == 0) {
-		(void)snprintf(taken, sizeof(taken), "in use by process %d", (int)pid);
+		(void)snprintf(taken, sizeof(taken), "in use by process %d, which did not answer",
+			       (int)pid);
 		reason = taken;
 	} else if (t->mountpoint && mount_is_dead(t->mountpoint)) {
 		reason = "its daemon died; the next mount recovers what it acknowledged";
