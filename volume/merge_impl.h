@@ -21,6 +21,7 @@ struct merge {
 	bool stays;	      /* the upper one is a template's: clones are made on the lower one */
 	uint64_t *pages;      /* of this step */
 	size_t page_count;
+	unsigned int trimmed; /* clusters that the lower one loses in this step */
 	struct merge_runs *runs;
 	struct buf base;
 };
@@ -34,9 +35,6 @@ struct merge_runs {
 
 /* Of a layer's own row, into m->runs; none where it has no row, or where its parent is asked. */
 NODISCARD int merge_read_runs(struct merge *m, uint64_t layer, uint64_t page, struct err *e);
-/* What lies behind the limit of the upper layer was never seen, and is not from here on: those of
- * m->runs, which are the lower one's, are counted as gone. Clusters that went. */
-NODISCARD int merge_cut_runs(struct merge *m, uint64_t page);
 /* The next pages of a layer from one on, at most MERGE_STEP_ROWS, into m->pages. */
 NODISCARD int merge_find_pages(struct merge *m, uint64_t layer, uint64_t first, struct err *e);
 /* No log tells what changes in a layer: the next root needs maps that show it. */
@@ -47,7 +45,8 @@ NODISCARD int merge_commit(struct merge *m, struct err *e);
 /* One step: the next rows move. 1: it was the last one, nothing is left in the lower layer. */
 NODISCARD int merge_move_rows(struct merge *m, struct err *e);
 
-/* Whether the lower one has so many more rows that they stay where they are. Any thread, no lock. */
+/* Whether the lower one has so many more rows that they stay where they are. No lock; -EAGAIN: the
+ * merger is to stop. */
 NODISCARD int trim_is_better(struct pool *p, uint64_t from, uint64_t into, bool *ret_better,
 			     struct err *e);
 /* One step of looking through the upper one. 1: it was the last one. */

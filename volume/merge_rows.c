@@ -36,7 +36,8 @@ int merge_read_runs(struct merge *m, uint64_t layer, uint64_t page, struct err *
 	return r == -ENOENT ? 0 : r;
 }
 
-int merge_cut_runs(struct merge *m, uint64_t page)
+/* What lies behind the limit of the upper layer was never seen, and is not from here on. */
+static int cut_runs(struct merge *m, uint64_t page)
 {
 	struct merge_runs *rs = m->runs;
 	uint64_t first = page << PAGE_CLUSTERS_SHIFT;
@@ -85,7 +86,7 @@ static int move_page(struct merge *m, uint64_t page, struct err *e)
 
 	r = merge_read_runs(m, m->from, page, e);
 	if (r == 0)
-		r = merge_cut_runs(m, page);
+		r = cut_runs(m, page);
 	buf_clear(&m->base);
 	if (r == 0)
 		r = page_value_encode(PAGE_BASE, rs->runs, rs->count, &m->base);

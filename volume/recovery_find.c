@@ -519,9 +519,8 @@ static bool has_twin(const struct found *group, size_t count, const struct found
 /* Nothing is looked at of that file. */
 static bool is_needless(const struct group *g, const struct found *f)
 {
-	/* Once evicted, a name of an earlier version may come back in a power cut; and a later one is a
-	 * copy that came to nothing, be it of a restore that was cut off and begins anew. */
-	return g->has_row && ((is_on_backend(&g->row) && f->version != g->row.version) ||
+	/* Once evicted, a name of an earlier version may come back in a power cut. */
+	return g->has_row && ((is_on_backend(&g->row) && f->version < g->row.version) ||
 			      has_twin(g->files, g->count, f, &g->row));
 }
 
@@ -585,10 +584,12 @@ static int take_group(struct finder *finder, struct group *g, struct err *e)
 		r = look(finder, g, f, &l, e);
 		if (r < 0)
 			return r;
-		if (row_seals(row, f) && row->flags & SCO_UPLOADED && !l.sealed) {
-			log_warning("volume: the file of a SCO is damaged, its copy on the backend "
-				    "takes its place: stream=%u sco=%" PRIu64,
-				    f->stream, f->sco);
+		/* A later version came to nothing, be it of a restore that was cut off. */
+		if (is_on_backend(row) && !l.sealed) {
+			if (row_seals(row, f))
+				log_warning("volume: the file of a SCO is damaged, its copy on the "
+					    "backend takes its place: stream=%u sco=%" PRIu64,
+					    f->stream, f->sco);
 			looked_done(p, &l);
 			delete_file(p, f);
 			continue;

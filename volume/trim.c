@@ -66,6 +66,8 @@ int trim_is_better(struct pool *p, uint64_t from, uint64_t into, bool *ret_bette
 	int r = count_until(p, &lower, rows_min(p), e);
 
 	while (r == 0 && !lower.all && !upper.all) {
+		if (job_is_stopping(&p->merger))
+			return -EAGAIN;
 		r = count_until(p, &upper, upper.count + COUNT_ROWS, e);
 		if (r == 0)
 			r = count_until(p, &lower, ratio(p) * upper.count, e);
@@ -140,8 +142,7 @@ static int take_runs(struct merge *m, uint64_t page, struct err *e)
 		r = t.error;
 	if (r == 0 && t.went)
 		r = put_lower(m, page, t.went == t.had);
-	if (r == 0)
-		counter_add(&c->pool->metrics.trimmed_clusters, t.places);
+	m->trimmed += t.places;
 	return r < 0 ? err_wrap(e, r, "page %" PRIu64, page) : 0;
 }
 
@@ -211,6 +212,7 @@ int trim_rows(struct merge *m, struct err *e)
 		r = commit(m, e);
 	if (r < 0)
 		return r;
+	counter_add(&p->metrics.trimmed_clusters, m->trimmed);
 	last = all && (at->behind || limit == CLUSTER_MAX);
 	at->rows += at->behind ? 0 : m->page_count;
 	at->page = all ? limit >> PAGE_CLUSTERS_SHIFT : m->pages[m->page_count - 1] + 1;
