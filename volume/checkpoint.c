@@ -17,7 +17,6 @@
 /* Tallies that there is room for at first. */
 #define TALLIES_MIN	    256u
 #define CHECKPOINT_RETRY_NS UINT64_C(1000000000)
-#define RESOLVE_AGAIN_NS    UINT64_C(100000000)
 #define CHECKPOINT_TROUBLE  "volume: checkpoint failed, trying again"
 
 /* --- what the commit changes ------------------------------------------------------------------- */
@@ -762,7 +761,5 @@ uint64_t checkpointer_step(void *arg)
 	job_kick(&p->cleaner);
 	job_kick(&p->evictor);
 	job_kick(&p->sealer); /* which leftovers live is known */
-	if (resolved_step(p))
-		return min_u64(RESOLVE_AGAIN_NS, pool_option(p, checkpoint_interval_ns));
 	return pool_option(p, checkpoint_interval_ns);
 }

@@ -257,6 +257,8 @@ void freeze_commit_done(struct checkpoint *c, bool done)
 
 		if (over && !f->deleted)
 			born(p, f);
+		if (over)
+			map_move_wishes(p->map, f->old->id, f->new->id);
 		if (f->gate_held)
 			rwlock_read_unlock(&f->object->gate);
 		f->gate_held = false;

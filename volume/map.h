@@ -122,9 +122,9 @@ void map_forget_moved(struct map *m, uint64_t layer, const struct map_move *move
  * that holds, the rows of pages are asked as if there was no such thing.
  */
 /* Before any layer: more rows than this for one page make it wanted; the newest checkpoint that moved
- * anything; whether there may be copies. */
+ * anything; whether there may be copies; who hears, under any lock, of a first wish. */
 void map_resolved_begin(struct map *m, unsigned int rows_max, uint64_t moved_sequence,
-			bool may_exist);
+			bool may_exist, void (*wished)(void *arg), void *arg);
 /* Clusters of a layer are about to be moved by this checkpoint. Held alone, until the commit. */
 void map_layer_moved(struct map *m, uint64_t layer, uint64_t sequence);
 /* Pages of layers that took too many rows since the last call; at most max. */
@@ -132,6 +132,9 @@ struct map_wish {
 	uint64_t layer, page;
 };
 size_t map_take_wishes(struct map *m, struct map_wish *ret_wishes, size_t max);
+bool map_has_wishes(struct map *m);
+/* A layer is frozen: whoever asked for its pages asks for those of the one on it from here on. */
+void map_move_wishes(struct map *m, uint64_t layer, uint64_t onto);
 #define RESOLVED_FOUND_MAX 4u
 /* What a copy is made of, and what it replaces. */
 struct map_resolved {

@@ -128,7 +128,9 @@ struct map {
 	uint64_t rows_asked;	  /* atomic */
 	struct mutex wishes_lock; /* unranked leaf; guards the table */
 	struct map_wish *wishes;  /* MAP_WISHES, by hash; layer 0: free. NULL until there is one */
-	unsigned int wish_count;  /* atomic; changed under the lock */
+	unsigned int wish_count;
+	void (*wished)(void *arg); /* constant, as the next */
+	void *wished_arg;
 
 	/* The checkpoint's thread's own. */
 	struct staged_page *staged;

@@ -10,9 +10,11 @@
 #define WISH_PROBES 8u
 
 void map_resolved_begin(struct map *m, unsigned int rows_max, uint64_t moved_sequence,
-			bool may_exist)
+			bool may_exist, void (*wished)(void *arg), void *arg)
 {
 	ASSERT(m->layer_count == 0);
+	m->wished = wished;
+	m->wished_arg = arg;
 	m->rows_max = rows_max;
 	m->moved_sequence = moved_sequence;
 	m->resolved_exist = may_exist;
@@ -26,10 +28,10 @@ void map_resolved_done(struct map *m)
 
 /* --- wishes ------------------------------------------------------------------------------------ */
 
-/* One that finds no room is not kept: the page will be asked for again. */
-void map_wish(struct map *m, uint64_t layer, uint64_t page)
+/* One that finds no room is not kept: the page will be asked for again. True: it is the only one. */
+static bool keep_wish(struct map *m, uint64_t layer, uint64_t page)
 {
-	uint64_t hash = mix64(layer * UINT64_C(0x9e3779b97f4a7c15) + page);
+	uint64_t hash = mix64(page); /* it stays where it is when the layer changes */
 	GUARD(&m->wishes_lock);
 
 	if (!m->wishes)
@@ -38,13 +40,25 @@ void map_wish(struct map *m, uint64_t layer, uint64_t page)
 		struct map_wish *w = &m->wishes[(hash + i) % MAP_WISHES];
 
 		if (w->layer == layer && w->page == page)
-			return;
+			return false;
 		if (w->layer)
 			continue;
 		*w = (struct map_wish){ .layer = layer, .page = page };
-		m->wish_count++;
-		return;
+		return m->wish_count++ == 0;
 	}
+	return false;
+}
+
+void map_wish(struct map *m, uint64_t layer, uint64_t page)
+{
+	if (keep_wish(m, layer, page) && m->wished)
+		m->wished(m->wished_arg);
+}
+
+bool map_has_wishes(struct map *m)
+{
+	GUARD(&m->wishes_lock);
+	return m->wish_count;
 }
 
 size_t map_take_wishes(struct map *m, struct map_wish *ret_wishes, size_t max)
@@ -62,6 +76,16 @@ size_t map_take_wishes(struct map *m, struct map_wish *ret_wishes, size_t max)
 		m->wish_count--;
 	}
 	return n;
+}
+
+void map_move_wishes(struct map *m, uint64_t layer, uint64_t onto)
+{
+	GUARD(&m->wishes_lock);
+
+	for (unsigned int i = 0; m->wish_count && i < MAP_WISHES; i++) {
+		if (m->wishes[i].layer == layer)
+			m->wishes[i].layer = onto;
+	}
 }
 
 /* --- which hold -------------------------------------------------------------------------------- */

@@ -472,6 +472,7 @@ static int open_caches(struct pool *p, const struct pool_row *row, struct err *e
 static void stop_jobs(struct pool *p)
 {
 	job_stop(&p->scrubber);
+	job_stop(&p->resolver);
 	job_stop(&p->merger);
 	job_stop(&p->evictor);
 	for (unsigned int i = 0; i < POOL_FETCHERS; i++)
@@ -493,7 +494,7 @@ static int start_jobs(struct pool *p, struct err *e)
 {
 	struct job *jobs[] = { &p->resumer,	 &p->flusher,  &p->sealer,  &p->preparer,
 			       &p->checkpointer, &p->uploader, &p->cleaner, &p->evictor,
-			       &p->merger,	 &p->scrubber };
+			       &p->merger,	 &p->resolver, &p->scrubber };
 	struct err unused;
 	int r;
 
@@ -525,6 +526,8 @@ static int start_jobs(struct pool *p, struct err *e)
 		r = job_start(&p->evictor, "evictor", evictor_step, p);
 	if (r == 0)
 		r = job_start(&p->merger, "merger", merger_step, p);
+	if (r == 0)
+		r = job_start(&p->resolver, "resolver", resolver_step, p);
 	if (r == 0)
 		r = job_start(&p->scrubber, "scrubber", scrubber_step, p);
 	for (unsigned int i = 0; i < POOL_FETCHERS && r == 0; i++)

@@ -132,7 +132,7 @@ struct pool {
 	struct log_trouble names_trouble, seal_trouble, checkpoint_trouble, clean_trouble,
 		merge_trouble;
 	struct job flusher, checkpointer, sealer, preparer, uploader, cleaner, resumer, evictor,
-		merger, scrubber;
+		merger, resolver, scrubber;
 	struct scrub scrub;
 	struct job fetchers[POOL_FETCHERS];
 	struct clean_reader clean_reader;

@@ -8,17 +8,26 @@
 
 /* Rows that a page may take without being resolved. */
 #define RESOLVE_LAYERS 8u
-/* Of one hold of the checkpoint lock, and of one step. */
+/* Of one step, which holds the checkpoint lock. */
 #define HOLD_PAGES 64u
-#define STEP_HOLDS 4u
-/* Rows read in one hold: it ends behind the page that gets there. */
-#define HOLD_ROWS   4096u
-#define FORGET_ROWS 1024u
-#define VALUE_BYTES 16384u
+/* Rows read in one: it ends behind the page that gets there. */
+#define HOLD_ROWS 4096u
+/* Between two, so that whoever waits for the lock gets it. */
+#define RESOLVE_YIELD_NS UINT64_C(2000000)
+#define RESOLVE_RETRY_NS UINT64_C(1000000000)
+#define FORGET_ROWS	 1024u
+#define VALUE_BYTES	 16384u
 
 uint64_t resolved_sequence(const struct pool *p)
 {
 	return (p->epoch << 32) + __atomic_load_n(&p->checkpoint_begun, __ATOMIC_RELAXED);
+}
+
+static void wished(void *arg)
+{
+	struct pool *p = arg;
+
+	job_kick(&p->resolver);
 }
 
 int resolved_open(struct pool *p, const struct pool_row *pool_row, struct err *e)
@@ -39,7 +48,7 @@ int resolved_open(struct pool *p, const struct pool_row *pool_row, struct err *e
 	}
 	map_resolved_begin(p->map,
 			   p->options.resolve_layers ? p->options.resolve_layers : RESOLVE_LAYERS,
-			   row.sequence, p->resolved_announced);
+			   row.sequence, p->resolved_announced, wished, p);
 	return 0;
 }
 
@@ -105,18 +114,18 @@ static int make_wish(struct making *k, const struct map_wish *wish, struct err *
 	return r == -EBUSY ? 0 : r;
 }
 
-/* Returns how many wishes there were; negative: no more of them for now. */
 static int make_some(struct pool *p, struct err *e)
 {
 	struct making k = { .pool = p };
-	int n = 0, r = 0;
+	unsigned int n = 0;
+	int r = 0;
 
 	GUARD(&p->checkpoint_lock);
 	k.batch = meta_batch_new(p->meta, META_STATE);
 	if (!k.batch)
 		return -ENOMEM;
 	buf_init(&k.made.value, VALUE_BYTES);
-	while (r == 0 && n < (int)HOLD_PAGES && k.rows < HOLD_ROWS && !call_waits(p)) {
+	while (r == 0 && n < HOLD_PAGES && k.rows < HOLD_ROWS && !call_waits(p)) {
 		struct map_wish wish;
 
 		if (map_take_wishes(p->map, &wish, 1) == 0)
@@ -133,22 +142,19 @@ static int make_some(struct pool *p, struct err *e)
 		counter_add(&p->metrics.resolved_pages, k.pages);
 	buf_done(&k.made.value);
 	meta_batch_free(p->meta, k.batch);
-	return r < 0 ? r : n;
+	return r;
 }
 
-bool resolved_step(struct pool *p)
+uint64_t resolver_step(void *arg)
 {
+	struct pool *p = arg;
 	struct err e = { 0 };
 
-	for (unsigned int i = 0; i < STEP_HOLDS; i++) {
-		int r = make_some(p, &e);
-
-		if (r < 0)
-			log_debug("volume: resolving pages: %s", e.message);
-		if (r <= 0)
-			return false;
+	if (make_some(p, &e) < 0) {
+		log_debug("volume: resolving pages: %s", e.message);
+		return RESOLVE_RETRY_NS;
 	}
-	return true;
+	return map_has_wishes(p->map) ? RESOLVE_YIELD_NS : WAIT_FOREVER;
 }
 
 /* --- letting them go --------------------------------------------------------------------------- */

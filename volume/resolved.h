@@ -10,8 +10,8 @@
 
 /* When the map is open and no layer is in use. Errors: reading the row. */
 NODISCARD int resolved_open(struct pool *p, const struct pool_row *row, struct err *e);
-/* Make some of those that are wanted. Takes the checkpoint lock, now and then. True: there are more. */
-bool resolved_step(struct pool *p);
+/* The job that makes those that are wanted, some in each step. Takes the checkpoint lock. */
+uint64_t resolver_step(void *pool);
 /* What moves of frozen layers put into their commit, in a pool that may have copies. */
 NODISCARD int resolved_note_moves(struct checkpoint *c);
 /* The number of this checkpoint, or of the last; never again one below it. Checkpoint lock held. */

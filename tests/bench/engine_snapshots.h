@@ -171,6 +171,14 @@ static void snap_make_pool(struct bench *b, unsigned int snapshots)
 	close_pool(b);
 }
 
+static void snap_print_runs(const char *which, const struct snap_figures *f)
+{
+	(void)printf("    %s:", which);
+	for (unsigned int i = 0; i < f->count; i++)
+		(void)printf(" %.0f", f->rate[i]);
+	(void)printf("\n");
+}
+
 static void snap_report(const struct bench *b, const char *what, const struct snap_figures *with,
 			const struct snap_figures *without)
 {
@@ -187,6 +195,10 @@ static void snap_report(const struct bench *b, const char *what, const struct sn
 		     (double)with->max_ns / 1e6, without->cpu_seconds * 1e6 / without->ops,
 		     with->cpu_seconds * 1e6 / with->ops);
 #pragma GCC diagnostic pop
+	if (b->json)
+		return;
+	snap_print_runs("without", without);
+	snap_print_runs("with", with);
 }
 
 enum snap_kind {

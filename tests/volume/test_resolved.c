@@ -32,6 +32,13 @@ static unsigned int snap_count;
 static uint64_t disk;
 static struct rng rng;
 
+/* Copies are made when a test says so. */
+static void restart(void)
+{
+	pool_fixture_restart();
+	job_stop(&pf.pool->resolver);
+}
+
 static void begin(void)
 {
 	pf.options.backend_url = "mem:resolved";
@@ -43,6 +50,7 @@ static void begin(void)
 	rng.state = 7;
 	pool_fixture_create();
 	pool_fixture_open_quiet();
+	job_stop(&pf.pool->resolver);
 }
 
 static void fill(uint8_t *dst, uint64_t cluster, unsigned int generation)
@@ -148,7 +156,7 @@ static void make_disk(void)
 static void make_copies(void)
 {
 	ck_assert_int_eq(pool_checkpoint(pf.pool, NULL), 0);
-	while (resolved_step(pf.pool))
+	while (resolver_step(pf.pool) != WAIT_FOREVER)
 		continue;
 }
 
@@ -188,7 +196,7 @@ static uint64_t rows_of_cold_reads(void)
 	struct object *o;
 	uint64_t before;
 
-	pool_fixture_restart();
+	restart();
 	o = get_object(disk);
 	before = map_usage(pf.pool->map).rows;
 	expect_shown(o, &live);
@@ -217,7 +225,7 @@ static void check_pool(unsigned int *problems, bool repair)
 /* Each page of the disk and of every snapshot that takes many rows has one. */
 static void resolve_all(void)
 {
-	pool_fixture_restart();
+	restart();
 	expect_all();
 	make_copies();
 	ck_assert_uint_ge(copies(), PAGES);
@@ -263,13 +271,49 @@ START_TEST(a_disk_that_is_only_written_has_copies_too)
 
 	make_disk();
 	take_many(SNAPS, FEW);
-	pool_fixture_restart();
+	restart();
 	o = get_object(disk);
 	write_some(o, &live, FEW);
 	make_copies();
 	ck_assert_uint_eq(copies(), PAGES);
 	object_close(o);
 	expect_all();
+}
+END_TEST
+
+static bool has_copies(UNUSED void *arg)
+{
+	return copies() == PAGES;
+}
+
+START_TEST(copies_are_made_as_soon_as_a_page_took_long)
+{
+	make_disk();
+	take_many(SNAPS, FEW);
+	pool_fixture_restart();
+	expect_live();
+	wait_until(has_copies, NULL, 30, "copies of what was read");
+	ck_assert_uint_le(rows_of_cold_reads(), PAGES * 4);
+	expect_all();
+	check_pool(NULL, false);
+}
+END_TEST
+
+/* A copy of the layer that was live when they were wished for would be of no use, one above it is. */
+START_TEST(wishes_follow_the_live_layer)
+{
+	struct object *o;
+
+	make_disk();
+	take_many(SNAPS, FEW);
+	(void)rows_of_cold_reads();
+	ck_assert(map_has_wishes(pf.pool->map));
+	o = get_object(disk);
+	take(o);
+	object_close(o);
+	make_copies();
+	ck_assert_uint_eq(copies(), PAGES);
+	ck_assert_uint_le(rows_of_cold_reads(), PAGES * 2);
 }
 END_TEST
 
@@ -305,7 +349,7 @@ START_TEST(what_was_moved_since_is_not_found_where_it_was)
 
 	/* Each layer has much of every page, so look-ups do not go deep. */
 	pf.options.resolve_layers = 1;
-	pool_fixture_restart();
+	restart();
 	make_disk();
 	o = get_object(disk);
 	/* Most of what lies beside each snapshot's clusters is dead before the next one is made. */
@@ -319,11 +363,11 @@ START_TEST(what_was_moved_since_is_not_found_where_it_was)
 	let_clean();
 	expect_all();
 	check_pool(NULL, false);
-	pool_fixture_restart();
+	restart();
 	expect_all();
 	check_pool(NULL, false);
 	make_copies();
-	pool_fixture_restart();
+	restart();
 	expect_all();
 	check_pool(NULL, false);
 }
@@ -342,7 +386,7 @@ START_TEST(copies_go_with_their_layers_and_the_others_stay_right)
 		if (i % 4 == 0)
 			expect_all();
 		if (i % 8 == 0) {
-			pool_fixture_restart();
+			restart();
 			expect_all();
 			make_copies();
 			check_pool(NULL, false);
@@ -509,6 +553,8 @@ int main(void)
 	tcase_add_test(t, a_long_chain_takes_few_rows_once_it_was_read);
 	tcase_add_test(t, a_growing_chain_keeps_one_copy_of_a_page);
 	tcase_add_test(t, a_disk_that_is_only_written_has_copies_too);
+	tcase_add_test(t, copies_are_made_as_soon_as_a_page_took_long);
+	tcase_add_test(t, wishes_follow_the_live_layer);
 	tcase_add_test(moves, what_was_moved_since_is_not_found_where_it_was);
 	tcase_add_test(t, copies_go_with_their_layers_and_the_others_stay_right);
 	tcase_add_test(t, clones_and_rollbacks_see_what_they_saw);
