@@ -732,6 +732,8 @@ int pool_checkpoint_locked(struct pool *p, struct err *e)
 	if (r == 0)
 		capacity_counted(p, written_bytes);
 	pool_made_room(p);
+	if (r == 0)
+		resolved_checkpointed(p);
 	return r;
 }
 

@@ -128,7 +128,7 @@ struct map {
 	uint64_t rows_asked;	  /* atomic */
 	struct mutex wishes_lock; /* unranked leaf; guards the table */
 	struct map_wish *wishes;  /* MAP_WISHES, by hash; layer 0: free. NULL until there is one */
-	unsigned int wish_count;
+	unsigned int wish_count, wish_hand;
 	void (*wished)(void *arg); /* constant, as the next */
 	void *wished_arg;
 

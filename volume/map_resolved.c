@@ -67,7 +67,7 @@ size_t map_take_wishes(struct map *m, struct map_wish *ret_wishes, size_t max)
 	GUARD(&m->wishes_lock);
 
 	for (unsigned int i = 0; m->wish_count && n < max && i < MAP_WISHES; i++) {
-		struct map_wish *w = &m->wishes[i];
+		struct map_wish *w = &m->wishes[m->wish_hand++ % MAP_WISHES];
 
 		if (!w->layer)
 			continue;

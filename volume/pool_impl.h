@@ -187,8 +187,9 @@ struct pool {
 	uint64_t
 		merge_hand; /* the merger's own, as the three below: layers up to it have to wait */
 	bool merge_later, merge_failed;
-	unsigned int merge_yields; /* in turn */
-	struct merge_place {	   /* the merger's own: where the next step begins */
+	unsigned int merge_yields;   /* in turn */
+	unsigned int resolve_yields; /* the resolver's own: in turn */
+	struct merge_place {	     /* the merger's own: where the next step begins */
 		uint64_t from, into;
 		uint64_t page; /* 0: to be found out */
 		bool whole;    /* nothing is left before it */

@@ -9,14 +9,16 @@
 /* Rows that a page may take without being resolved. */
 #define RESOLVE_LAYERS 8u
 /* Of one step, which holds the checkpoint lock. */
-#define HOLD_PAGES 64u
+#define HOLD_PAGES 256u
 /* Rows read in one: it ends behind the page that gets there. */
 #define HOLD_ROWS 4096u
 /* Between two, so that whoever waits for the lock gets it. */
 #define RESOLVE_YIELD_NS UINT64_C(2000000)
-#define RESOLVE_RETRY_NS UINT64_C(1000000000)
-#define FORGET_ROWS	 1024u
-#define VALUE_BYTES	 16384u
+/* While a call waits; so often in turn, then it is our turn. */
+#define RESOLVE_YIELDS_MAX 25u
+#define RESOLVE_RETRY_NS   UINT64_C(1000000000)
+#define FORGET_ROWS	   1024u
+#define VALUE_BYTES	   16384u
 
 uint64_t resolved_sequence(const struct pool *p)
 {
@@ -114,18 +116,20 @@ static int make_wish(struct making *k, const struct map_wish *wish, struct err *
 	return r == -EBUSY ? 0 : r;
 }
 
+/* Checkpoint lock held. */
 static int make_some(struct pool *p, struct err *e)
 {
 	struct making k = { .pool = p };
 	unsigned int n = 0;
 	int r = 0;
 
-	GUARD(&p->checkpoint_lock);
+	if (!map_has_wishes(p->map))
+		return 0;
 	k.batch = meta_batch_new(p->meta, META_STATE);
 	if (!k.batch)
 		return -ENOMEM;
 	buf_init(&k.made.value, VALUE_BYTES);
-	while (r == 0 && n < HOLD_PAGES && k.rows < HOLD_ROWS && !call_waits(p)) {
+	while (r == 0 && n < HOLD_PAGES && k.rows < HOLD_ROWS) {
 		struct map_wish wish;
 
 		if (map_take_wishes(p->map, &wish, 1) == 0)
@@ -142,18 +146,32 @@ static int make_some(struct pool *p, struct err *e)
 		counter_add(&p->metrics.resolved_pages, k.pages);
 	buf_done(&k.made.value);
 	meta_batch_free(p->meta, k.batch);
+	if (r < 0)
+		log_debug("volume: resolving pages: %s", e->message);
 	return r;
+}
+
+void resolved_checkpointed(struct pool *p)
+{
+	struct err e = { 0 };
+
+	(void)make_some(p, &e);
 }
 
 uint64_t resolver_step(void *arg)
 {
 	struct pool *p = arg;
 	struct err e = { 0 };
+	int r;
 
-	if (make_some(p, &e) < 0) {
-		log_debug("volume: resolving pages: %s", e.message);
+	if (call_waits(p) && p->resolve_yields++ < RESOLVE_YIELDS_MAX)
+		return RESOLVE_YIELD_NS;
+	p->resolve_yields = 0;
+	mutex_lock(&p->checkpoint_lock);
+	r = make_some(p, &e);
+	mutex_unlock(&p->checkpoint_lock);
+	if (r < 0)
 		return RESOLVE_RETRY_NS;
-	}
 	return map_has_wishes(p->map) ? RESOLVE_YIELD_NS : WAIT_FOREVER;
 }
 

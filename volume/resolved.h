@@ -12,6 +12,9 @@
 NODISCARD int resolved_open(struct pool *p, const struct pool_row *row, struct err *e);
 /* The job that makes those that are wanted, some in each step. Takes the checkpoint lock. */
 uint64_t resolver_step(void *pool);
+/* The same at the end of each checkpoint, which has looked up what it wrote: where one follows another
+ * the job would come too late. Checkpoint lock held. */
+void resolved_checkpointed(struct pool *p);
 /* What moves of frozen layers put into their commit, in a pool that may have copies. */
 NODISCARD int resolved_note_moves(struct checkpoint *c);
 /* The number of this checkpoint, or of the last; never again one below it. Checkpoint lock held. */

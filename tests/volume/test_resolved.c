@@ -6,6 +6,7 @@
 #include "volume/snapshot.h"
 
 #include <check.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,16 +173,21 @@ static int count_row(void *arg, const uint8_t *key, size_t key_bytes, const uint
 	return 0;
 }
 
-static size_t copies(void)
+static size_t copies_of_layers(uint64_t first, uint64_t last)
 {
-	struct row_key from = row_key_2u64(ROW_RESOLVED, 0, 0);
-	struct row_key until = row_key_2u64(ROW_RESOLVED, UINT64_MAX, UINT64_MAX);
+	struct row_key from = row_key_2u64(ROW_RESOLVED, first, 0);
+	struct row_key until = row_key_2u64(ROW_RESOLVED, last, UINT64_MAX);
 	size_t count = 0;
 
 	ck_assert_int_eq(meta_iterate(pf.pool->meta, META_STATE, &from, &until, count_row, &count,
 				      NULL),
 			 0);
 	return count;
+}
+
+static size_t copies(void)
+{
+	return copies_of_layers(0, UINT64_MAX);
 }
 
 static bool no_copies(UNUSED void *arg)
@@ -231,10 +237,20 @@ static void resolve_all(void)
 	ck_assert_uint_ge(copies(), PAGES);
 }
 
-START_TEST(a_long_chain_takes_few_rows_once_it_was_read)
+/* A long chain as a program left it that knew of no copies. Open after the next restart only. */
+static void make_unresolved(void)
 {
+	pf.options.resolve_layers = UINT_MAX;
+	restart();
 	make_disk();
 	take_many(SNAPS, FEW);
+	ck_assert_uint_eq(copies(), 0);
+	pf.options.resolve_layers = 0;
+}
+
+START_TEST(a_long_chain_takes_few_rows_once_it_was_read)
+{
+	make_unresolved();
 	ck_assert_uint_ge(rows_of_cold_reads(), PAGES * SNAPS);
 	make_copies();
 	ck_assert_uint_eq(copies(), PAGES);
@@ -246,19 +262,15 @@ START_TEST(a_long_chain_takes_few_rows_once_it_was_read)
 }
 END_TEST
 
+/* By checkpoints alone: nobody reads, and no job runs. */
 START_TEST(a_growing_chain_keeps_one_copy_of_a_page)
 {
 	make_disk();
-	take_many(SNAPS, FEW);
-	for (unsigned int i = 0; i < 3; i++) {
-		(void)rows_of_cold_reads();
-		make_copies();
+	for (unsigned int i = 0; i < 4; i++) {
+		take_many(FEW_LAYERS + 2, FEW);
 		ck_assert_uint_eq(copies(), PAGES);
-		take_many(FEW_LAYERS, FEW);
-		ck_assert_uint_gt(rows_of_cold_reads(), PAGES * FEW_LAYERS);
+		ck_assert_uint_le(rows_of_cold_reads(), PAGES * (FEW_LAYERS + 2));
 	}
-	make_copies();
-	ck_assert_uint_eq(copies(), PAGES);
 	expect_all();
 	check_pool(NULL, false);
 }
@@ -269,8 +281,7 @@ START_TEST(a_disk_that_is_only_written_has_copies_too)
 {
 	struct object *o;
 
-	make_disk();
-	take_many(SNAPS, FEW);
+	make_unresolved();
 	restart();
 	o = get_object(disk);
 	write_some(o, &live, FEW);
@@ -288,8 +299,7 @@ static bool has_copies(UNUSED void *arg)
 
 START_TEST(copies_are_made_as_soon_as_a_page_took_long)
 {
-	make_disk();
-	take_many(SNAPS, FEW);
+	make_unresolved();
 	pool_fixture_restart();
 	expect_live();
 	wait_until(has_copies, NULL, 30, "copies of what was read");
@@ -303,17 +313,19 @@ END_TEST
 START_TEST(wishes_follow_the_live_layer)
 {
 	struct object *o;
+	uint64_t newest;
 
-	make_disk();
-	take_many(SNAPS, FEW);
-	(void)rows_of_cold_reads();
+	make_unresolved();
+	restart();
+	pool_fixture_wait_quiet(); /* a checkpoint would serve them */
+	expect_live();
 	ck_assert(map_has_wishes(pf.pool->map));
 	o = get_object(disk);
 	take(o);
+	newest = o->layer->parent->id;
 	object_close(o);
-	make_copies();
 	ck_assert_uint_eq(copies(), PAGES);
-	ck_assert_uint_le(rows_of_cold_reads(), PAGES * 2);
+	ck_assert_uint_eq(copies_of_layers(newest, newest), PAGES);
 }
 END_TEST
 
