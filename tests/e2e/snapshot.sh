@@ -675,6 +675,62 @@ snapshots_and_clones_survive_a_stop_and_a_kill() {
 	rm x.raw y.raw "$work/x" "$work/y"
 }
 
+# clusters FILE EACH SEED: one in each 2 MiB of 4 GiB, of every EACH-th; without SEED: their hash
+clusters() {
+	python3 - "$@" <<'END'
+import hashlib, os, sys
+
+step = int(sys.argv[2])
+fd = os.open(sys.argv[1], os.O_RDWR if len(sys.argv) > 3 else os.O_RDONLY)
+total = hashlib.sha256()
+for i in range(0, 2048, step):
+    if len(sys.argv) > 3:
+        data = hashlib.shake_128(b"%s %d" % (sys.argv[3].encode(), i)).digest(4096)
+        os.pwrite(fd, data, i << 21)
+    total.update(os.pread(fd, 8192, i << 21))
+if len(sys.argv) > 3:
+    os.fsync(fd)
+print(total.hexdigest())
+END
+}
+
+trimmed() { [[ $(json "$("$vpool" stats --json "$mnt")" 'd["counters"]["volume.trimmed_clusters"]') -ge $1 ]]; }
+
+a_large_old_layer_stays_and_what_is_hidden_goes() {
+	local one two three now
+	truncate -s 4G w.raw
+	one=$(clusters w.raw 1 one)
+	snap create --name one w.raw >/dev/null
+	clusters w.raw 20 two >/dev/null
+	two=$(clusters w.raw 1)
+	snap create --name two w.raw >/dev/null
+	clusters w.raw 50 three >/dev/null
+	three=$(clusters w.raw 1)
+	snap create --name three w.raw >/dev/null
+	clusters w.raw 30 now >/dev/null
+	now=$(clusters w.raw 1)
+	same "$(clusters "$view/w.raw/one" 1)" "$one"
+	snap delete w.raw one
+	wait_for 30 trimmed 100
+	same "$(clusters "$view/w.raw/two" 1)" "$two"
+	snap delete w.raw two
+	some_time
+	kill_it
+	mount_it
+	same "$(clusters w.raw 1)" "$now"
+	same "$(clusters "$view/w.raw/three" 1)" "$three"
+	snap delete w.raw three
+	kill_it
+	mount_it
+	same "$(clusters w.raw 1)" "$now"
+	umount_it
+	said=$("$vpool" check --data "$pool")
+	says "0 errors"
+	mount_it
+	same "$(clusters w.raw 1)" "$now"
+	rm w.raw
+}
+
 snapshots_rotate_under_a_load_that_verifies() {
 	local i load
 	truncate -s 16M f.raw
@@ -734,6 +790,7 @@ test_it a_copy_has_what_was_written_before_each_call
 test_it a_clone_that_was_written_is_not_made_longer
 test_it parts_of_a_copy_are_shared
 test_it snapshots_and_clones_survive_a_stop_and_a_kill
+test_it a_large_old_layer_stays_and_what_is_hidden_goes
 test_with fio snapshots_rotate_under_a_load_that_verifies
 umount_it
 finish
