@@ -454,11 +454,12 @@ static void set_limits(struct pool *p, uint64_t live, uint64_t overhead)
  * left to clean goes up and down with writers and cleaner alone, without the steps of checkpoints: it
  * is what writers are slowed down for. Flash itself stays below 1.6 of live data: all that is dead in
  * it, with blocks and indexes of SCOs, stops writers in any case. Files kept for reuse take no part:
- * what goes into them takes no more space. What is absent takes no flash, whatever lives in it.
+ * what goes into them takes no more space. What is absent takes no flash, whatever lives in it. Garbage
+ * that comes all at once, because something large was deleted, stops nobody (grace.h).
  */
 void pool_recount(struct pool *p)
 {
-	uint64_t dirty = 0, counted = 0, live = 0, cleaned = 0, overhead = 0;
+	uint64_t dirty = 0, counted = 0, live = 0, cleaned = 0, overhead = 0, forgiven;
 	uint64_t last = __atomic_load_n(&p->checkpoint_counted, __ATOMIC_ACQUIRE);
 	struct sco_table *t = p->scos;
 	struct sco *s, *next;
@@ -485,8 +486,12 @@ void pool_recount(struct pool *p)
 	__atomic_store_n(&p->cleaned_bytes, cleaned, __ATOMIC_RELAXED);
 	/* Under the lock: what is uploaded from here on takes itself off this. */
 	__atomic_store_n(&p->dirty_bytes, dirty, __ATOMIC_RELAXED);
-	mutex_unlock(&t->lock);
 	set_limits(p, live, overhead);
+	forgiven = grace_look(&p->grace, counted - min_u64(counted, live),
+			      __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED), live,
+			      clock_mono_ns());
+	__atomic_store_n(&p->forgiven_bytes, forgiven, __ATOMIC_RELAXED);
+	mutex_unlock(&t->lock);
 	__atomic_store_n(&p->overhead_bytes, overhead, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->garbage_bytes, counted - min_u64(counted, live), __ATOMIC_RELAXED);
 }

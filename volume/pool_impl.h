@@ -9,6 +9,7 @@
 #include "volume/clean_frozen.h"
 #include "volume/clean_read.h"
 #include "volume/family.h"
+#include "volume/grace.h"
 #include "volume/job.h"
 #include "volume/map.h"
 #include "volume/mutant.h"
@@ -214,6 +215,8 @@ struct pool {
 	 * the garbage what was cleaned since, so that the next one buries it (kept up by the cleaner
 	 * under the lock of SCOs). */
 	uint64_t garbage_bytes, overhead_bytes, cleaned_bytes;
+	struct grace grace;	 /* guarded by the lock of SCOs */
+	uint64_t forgiven_bytes; /* atomic: of the garbage, what slows nobody down (grace.h) */
 	/* From where on writers are slowed down, and where much: for garbage; for it and all that no
 	 * checkpoint has counted, as far as it is still to be cleaned; for all of flash that is dead. */
 	uint64_t garbage_from_bytes, garbage_limit_bytes;

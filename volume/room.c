@@ -161,7 +161,8 @@ static uint64_t less(uint64_t a, uint64_t b)
 /* For space of dead data: what is to be cleaned, and all of it, which is the last word. */
 static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
 {
-	uint64_t garbage = __atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED);
+	uint64_t garbage = less(__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED),
+				__atomic_load_n(&p->forgiven_bytes, __ATOMIC_RELAXED));
 	uint64_t cleaned = __atomic_load_n(&p->cleaned_bytes, __ATOMIC_RELAXED);
 	uint64_t uncounted = pool_uncounted_bytes(p);
 	uint64_t dead = garbage + uncounted + __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
