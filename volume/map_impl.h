@@ -91,6 +91,8 @@ struct map_layer {
 	unsigned int resolved; /* enum resolved_state; atomic */
 	/* The newest checkpoint that may have moved clusters of it; changed holding it alone. */
 	uint64_t moved_sequence;
+	uint64_t chain_moved; /* atomic: the newest of it and of those below, as it was when */
+	uint64_t chain_moves; /* map.moves had this value; atomic, stored behind it */
 	/* Guarded by map.layers_lock. */
 	struct map_layer *next_in_bucket;
 	struct map_layer *next_tombstoned;
@@ -125,6 +127,7 @@ struct map {
 	unsigned int rows_max;	  /* of a page without being wished for; constant */
 	bool resolved_exist;	  /* atomic; perhaps there are resolved pages; rises once */
 	uint64_t moved_sequence;  /* atomic: of all layers; changed as that of a layer */
+	uint64_t moves;		  /* atomic: so often, plus one; the same */
 	uint64_t rows_asked;	  /* atomic */
 	struct mutex wishes_lock; /* unranked leaf; guards the table */
 	struct map_wish *wishes;  /* MAP_WISHES, by hash; layer 0: free. NULL until there is one */

@@ -17,6 +17,7 @@ void map_resolved_begin(struct map *m, unsigned int rows_max, uint64_t moved_seq
 	m->wished_arg = arg;
 	m->rows_max = rows_max;
 	m->moved_sequence = moved_sequence;
+	m->moves = 1;
 	m->resolved_exist = may_exist;
 }
 
@@ -97,6 +98,7 @@ void map_layer_moved(struct map *m, uint64_t layer, uint64_t sequence)
 	/* Under one lock with those that come into use: either they are found, or they begin with it. */
 	mutex_lock(&m->layers_lock);
 	__atomic_store_n(&m->moved_sequence, sequence, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&m->moves, 1, __ATOMIC_RELAXED);
 	mutex_unlock(&m->layers_lock);
 	l = map_layer_find(m, layer);
 	if (l)
@@ -104,16 +106,36 @@ void map_layer_moved(struct map *m, uint64_t layer, uint64_t sequence)
 	layer_unref(m, l);
 }
 
-/* Nothing of it and of those below was moved behind this checkpoint. */
-static bool holds(const struct map *m, const struct layer *l, uint64_t sequence)
+/*
+ * The last checkpoint that moved anything of it and of those below. Chains of a thousand are long to go
+ * along for each page, so each layer that was asked keeps the answer until something moves: that
+ * takes the chain alone, so all who ask at the same time keep the same.
+ */
+static uint64_t chain_moved(const struct map *m, struct layer *l)
 {
-	if (MUTANT(MUTANT_RESOLVED_MOVED) ||
-	    __atomic_load_n(&m->moved_sequence, __ATOMIC_RELAXED) <= sequence)
-		return true;
-	for (; l; l = l->parent)
-		if (((const struct map_layer *)l)->moved_sequence > sequence)
-			return false;
-	return true;
+	uint64_t moves = __atomic_load_n(&m->moves, __ATOMIC_RELAXED), moved = 0;
+	struct map_layer *asked = map_layer_of(l);
+
+	for (; l; l = l->parent) {
+		const struct map_layer *ml = map_layer_of(l);
+
+		if (__atomic_load_n(&ml->chain_moves, __ATOMIC_ACQUIRE) == moves) {
+			moved = max_u64(moved, __atomic_load_n(&ml->chain_moved, __ATOMIC_RELAXED));
+			break;
+		}
+		moved = max_u64(moved, ml->moved_sequence);
+	}
+	__atomic_store_n(&asked->chain_moved, moved, __ATOMIC_RELAXED);
+	__atomic_store_n(&asked->chain_moves, moves, __ATOMIC_RELEASE);
+	return moved;
+}
+
+/* Nothing of it and of those below was moved behind this checkpoint. */
+static bool holds(const struct map *m, struct layer *l, uint64_t sequence)
+{
+	return MUTANT(MUTANT_RESOLVED_MOVED) ||
+	       __atomic_load_n(&m->moved_sequence, __ATOMIC_RELAXED) <= sequence ||
+	       chain_moved(m, l) <= sequence;
 }
 
 static int see_one(void *arg, const uint8_t *key, size_t key_bytes, const uint8_t *value,
