@@ -243,15 +243,19 @@ int page_assemble(struct map *m, struct layer *l, uint64_t page, unsigned int fl
 	return 0;
 }
 
-/* A page that took many rows, or has a copy that is of no use, is to get a new one. */
+/*
+ * A page that took many rows, or has a copy that is of no use, is to get a new one. Whoever reads waits
+ * for each row; checkpoints, which look up what they write, may take twice as many.
+ */
 static int assemble_and_wish(struct map *m, struct layer *l, uint64_t page, unsigned int flags,
 			     struct leaf_table *table, struct err *e)
 {
+	unsigned int rows_max = flags & ASSEMBLE_ROWS_ONLY ? 2 * m->rows_max : m->rows_max;
 	struct assemble_cost cost;
 	int r = page_assemble(m, l, page, flags, table, &cost, e);
 
 	__atomic_add_fetch(&m->rows_asked, cost.rows + cost.found, __ATOMIC_RELAXED);
-	if (r == 0 && (cost.rows > m->rows_max || cost.found > (cost.used != 0)))
+	if (r == 0 && (cost.rows > rows_max || cost.found > (cost.used != 0)))
 		map_wish(m, l->id, page);
 	return r;
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Rows that a page may take without being resolved. */
-#define RESOLVE_LAYERS 8u
+#define RESOLVE_LAYERS 4u
 /* Of one step, which holds the checkpoint lock. */
 #define HOLD_PAGES 256u
 /* Rows read in one: it ends behind the page that gets there. */

@@ -77,7 +77,7 @@ struct pool_options {
 	uint32_t failed_dirs;
 	/* For tests: so large a piece of a map on the backend gets; 0: 4 MiB. */
 	size_t map_piece_bytes;
-	/* For tests: a page that took more rows than this gets a resolved copy; 0: 8. */
+	/* For tests: a page that took more rows than this gets a resolved copy; 0: 4. */
 	unsigned int resolve_layers;
 	/* For tests: a layer that lost its name is merged into the one on it if it has fewer rows
 	 * of pages than this (0: 1,024), or than so many times those of the other (0: 4). */
