@@ -12,6 +12,8 @@
 #define HOLD_PAGES 256u
 /* Rows read in one: it ends behind the page that gets there. */
 #define HOLD_ROWS 4096u
+/* And behind the one that takes it so far: where rows are cold, few take long. Calls wait meanwhile. */
+#define HOLD_NS UINT64_C(10000000)
 /* Between two, so that whoever waits for the lock gets it. */
 #define RESOLVE_YIELD_NS UINT64_C(2000000)
 /* While a call waits; so often in turn, then it is our turn. */
@@ -120,6 +122,7 @@ static int make_wish(struct making *k, const struct map_wish *wish, struct err *
 static int make_some(struct pool *p, struct err *e)
 {
 	struct making k = { .pool = p };
+	uint64_t until_ns = clock_mono_ns() + HOLD_NS;
 	unsigned int n = 0;
 	int r = 0;
 
@@ -129,7 +132,7 @@ static int make_some(struct pool *p, struct err *e)
 	if (!k.batch)
 		return -ENOMEM;
 	buf_init(&k.made.value, VALUE_BYTES);
-	while (r == 0 && n < HOLD_PAGES && k.rows < HOLD_ROWS) {
+	while (r == 0 && n < HOLD_PAGES && k.rows < HOLD_ROWS && clock_mono_ns() < until_ns) {
 		struct map_wish wish;
 
 		if (map_take_wishes(p->map, &wish, 1) == 0)

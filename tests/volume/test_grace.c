@@ -66,6 +66,20 @@ START_TEST(what_is_not_cleaned_is_forgiven_less_and_less)
 }
 END_TEST
 
+START_TEST(looks_in_quick_succession_forget_as_much)
+{
+	struct grace g = { 0 };
+	uint64_t forgiven = 0;
+
+	(void)look(&g, 0, 9 * GIB, 0);
+	for (uint64_t ms = 0; ms <= 10000; ms++)
+		forgiven = grace_look(&g, 8 * GIB, GIB / 3, GIB,
+				      START + SECOND + ms * (SECOND / 1000));
+	ck_assert_uint_lt(forgiven, 3 * GIB);
+	ck_assert_uint_gt(forgiven, 2 * GIB);
+}
+END_TEST
+
 START_TEST(what_merges_free_bit_by_bit_adds_up)
 {
 	struct grace g = { 0 };
@@ -97,6 +111,7 @@ int main(void)
 	tcase_add_test(t, who_writes_too_much_is_not_forgiven);
 	tcase_add_test(t, a_large_deletion_lets_writers_go_on_where_they_are);
 	tcase_add_test(t, what_is_not_cleaned_is_forgiven_less_and_less);
+	tcase_add_test(t, looks_in_quick_succession_forget_as_much);
 	tcase_add_test(t, what_merges_free_bit_by_bit_adds_up);
 	tcase_add_test(t, what_is_found_at_the_start_is_forgiven);
 	suite_add_tcase(s, t);
