@@ -52,6 +52,11 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
 }
+/* Not below 0. */
+static inline uint64_t less_u64(uint64_t a, uint64_t b)
+{
+	return a - min_u64(a, b);
+}
 static inline uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;

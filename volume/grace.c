@@ -9,23 +9,18 @@
 /* Of live data: so much may be added to garbage that was forgiven. */
 #define ROOM_PART 8u
 
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a - min_u64(a, b);
-}
-
 uint64_t grace_look(struct grace *g, uint64_t garbage_bytes, uint64_t bound_bytes,
 		    uint64_t live_bytes, uint64_t now_ns)
 {
-	uint64_t most = less(garbage_bytes + live_bytes / ROOM_PART, bound_bytes);
+	uint64_t most = less_u64(garbage_bytes + live_bytes / ROOM_PART, bound_bytes);
 	uint64_t thousandths = min_u64(now_ns - g->at_ns, GRACE_NS) / STEP_NS;
 
 	if (g->at_ns == 0) {
 		g->forgiven_bytes = most;
 	} else {
 		g->forgiven_bytes -= g->forgiven_bytes / 1000 * thousandths;
-		g->forgiven_bytes += less(g->live_bytes, live_bytes);
-		g->forgiven_bytes += less(g->bound_bytes, bound_bytes);
+		g->forgiven_bytes += less_u64(g->live_bytes, live_bytes);
+		g->forgiven_bytes += less_u64(g->bound_bytes, bound_bytes);
 		g->forgiven_bytes = min_u64(g->forgiven_bytes, most);
 	}
 	g->live_bytes = live_bytes;

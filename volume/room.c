@@ -153,16 +153,11 @@ static uint64_t steep_ns(uint64_t fill, uint64_t from, uint64_t limit, size_t le
 	return over * over * 200 * min_u64(len_bytes, UINT64_C(64) << 20) >> 20;
 }
 
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a - min_u64(a, b);
-}
-
 /* For space of dead data: what is to be cleaned, and all of it, which is the last word. */
 static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
 {
-	uint64_t garbage = less(__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED),
-				__atomic_load_n(&p->forgiven_bytes, __ATOMIC_RELAXED));
+	uint64_t garbage = less_u64(__atomic_load_n(&p->garbage_bytes, __ATOMIC_RELAXED),
+				    __atomic_load_n(&p->forgiven_bytes, __ATOMIC_RELAXED));
 	uint64_t cleaned = __atomic_load_n(&p->cleaned_bytes, __ATOMIC_RELAXED);
 	uint64_t uncounted = pool_uncounted_bytes(p);
 	uint64_t dead = garbage + uncounted + __atomic_load_n(&p->overhead_bytes, __ATOMIC_RELAXED);
@@ -171,10 +166,10 @@ static uint64_t garbage_ns(struct pool *p, size_t len_bytes)
 								    __ATOMIC_RELAXED));
 	uint64_t delay;
 
-	delay = steep_ns(less(garbage, cleaned),
+	delay = steep_ns(less_u64(garbage, cleaned),
 			 __atomic_load_n(&p->garbage_from_bytes, __ATOMIC_RELAXED),
 			 __atomic_load_n(&p->garbage_limit_bytes, __ATOMIC_RELAXED), len_bytes);
-	delay = max_u64(delay, steep_ns(less(all, cleaned),
+	delay = max_u64(delay, steep_ns(less_u64(all, cleaned),
 					__atomic_load_n(&p->to_clean_from_bytes, __ATOMIC_RELAXED),
 					__atomic_load_n(&p->to_clean_limit_bytes, __ATOMIC_RELAXED),
 					len_bytes));
